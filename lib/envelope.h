@@ -1,0 +1,62 @@
+/*
+ * The envelope of a message: what SMTP said about it, apart from its text.
+ * Its encoded form is written once by the receiving role, kept verbatim in
+ * qmgr's memory and in the queue file, and passed on to filter, relay and
+ * bounce; each of them decodes and checks it anew.
+ *
+ * Decoding makes views into the encoded bytes; only the recipient array is
+ * allocated (in the arena given).
+ */
+#ifndef LIB_ENVELOPE_H
+#define LIB_ENVELOPE_H
+
+#include "lib/cursor.h"
+#include "lib/mem.h"
+#include "lib/netaddr.h"
+
+/* The number behind a queue id.  Text form: 11 hexadecimal digits. */
+struct queue_id { uint64_t n; };
+#define QUEUE_ID_TEXT	12
+const char *queue_id_text(struct queue_id id, char buf[QUEUE_ID_TEXT]);
+bool queue_id_parse(struct view text, struct queue_id *ret);
+
+#define ENVELOPE_RCPTS_MAX	10000u
+
+enum envelope_flag {
+	ENVELOPE_8BIT = 1 << 0,		/* BODY=8BITMIME */
+	ENVELOPE_SMTPUTF8 = 1 << 1,
+	ENVELOPE_NO_FILTER = 1 << 2,	/* internal origin: not filtered */
+};
+
+struct recipient {
+	struct view addr;		/* internal form */
+	struct view orcpt;		/* RFC 3461 ORCPT, "rfc822;..." */
+	uint8_t notify;			/* RFC 3461: bits never success failure delay; 0: default */
+};
+enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4,
+	NOTIFY_DELAY = 8 };
+
+struct envelope {
+	uint32_t flags;
+	struct view sender;		/* internal form; empty: <> */
+	struct view client_name;	/* "unknown" if not verified */
+	struct view client_addr;	/* numeric text */
+	uint16_t client_port;
+	struct view helo;
+	struct view proto;		/* "SMTP", "ESMTP" */
+	struct view login;		/* SASL; empty: none */
+	struct view envid;
+	uint8_t ret;			/* RFC 3461: 0, 'F' or 'H' */
+	uint32_t nrcpts;
+	struct recipient *rcpts;
+};
+
+/* false: b is full */
+bool envelope_put(struct buf *b, const struct envelope *e);
+/* One encoded envelope (put_view'ed by the sender).  Refuses what is not
+ * exact, has no recipient or more than ENVELOPE_RCPTS_MAX, or addresses over
+ * ADDRESS_MAX. */
+bool envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
+    __attribute__((warn_unused_result));
+
+#endif

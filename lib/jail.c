@@ -1,0 +1,233 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "lib/jail.h"
+#include "lib/log.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define JAIL_SANITIZER	1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define JAIL_SANITIZER	1
+#endif
+#endif
+
+#define CALLS_MAX	64
+
+struct jail_calls {
+	uint32_t set;		/* 0: everybody */
+	int call[CALLS_MAX];	/* ends with 0 and -1 is skipped */
+};
+
+#define NR(name)	SCMP_SYS(name)
+#define END		INT32_MAX
+
+static const struct jail_calls calls[] = {
+	{ 0, {
+		NR(read), NR(readv), NR(pread64), NR(preadv), NR(write),
+		NR(writev), NR(pwrite64), NR(pwritev), NR(close), NR(lseek),
+		NR(ftruncate), NR(recvmsg), NR(sendmsg), NR(recvfrom),
+		NR(sendto), NR(shutdown), NR(getsockopt), NR(setsockopt),
+		NR(getsockname), NR(getpeername), NR(epoll_wait),
+		NR(epoll_pwait), NR(epoll_ctl), NR(poll), NR(ppoll),
+		NR(fcntl), NR(fstat), NR(munmap), NR(mremap), NR(madvise),
+		NR(brk), NR(futex), NR(clock_gettime), NR(clock_nanosleep),
+		NR(nanosleep), NR(gettimeofday), NR(time), NR(getpid),
+		NR(gettid), NR(getuid), NR(geteuid), NR(getrandom),
+		NR(rt_sigaction), NR(rt_sigprocmask), NR(rt_sigreturn),
+		NR(sigaltstack), NR(restart_syscall), NR(sched_yield),
+		NR(exit), NR(exit_group), NR(rseq), NR(sendfile),
+		/* qsort() asks how much memory there is */
+		NR(sysinfo), END } },
+	{ JAIL_ACCEPT, { NR(accept), NR(accept4), END } },
+	{ JAIL_CONNECT, { NR(socket), NR(connect), NR(bind), END } },
+	{ JAIL_THREADS, {
+		NR(clone), NR(clone3), NR(set_robust_list),
+		NR(sched_getaffinity), NR(pipe2), NR(eventfd2),
+		/* libunbound's thread makes an event loop of its own */
+		NR(epoll_create1), NR(getgid), NR(getegid), END } },
+	{ JAIL_MEMFD, { NR(memfd_create), END } },
+	{ JAIL_FILES, {
+		NR(open), NR(openat), NR(stat), NR(lstat), NR(newfstatat),
+		NR(statx), NR(rename), NR(renameat), NR(renameat2),
+		NR(unlink), NR(unlinkat), NR(link), NR(linkat), NR(mkdir),
+		NR(mkdirat), NR(fsync), NR(fdatasync), NR(syncfs),
+		NR(fchmod), NR(utimensat), NR(getdents64), NR(fallocate),
+		NR(copy_file_range), NR(statfs), NR(fstatfs), NR(access),
+		NR(faccessat), NR(faccessat2), NR(flock), NR(getcwd), END } },
+	{ JAIL_READ_FILES, {
+		NR(stat), NR(lstat), NR(newfstatat), NR(statx), NR(access),
+		NR(faccessat), NR(faccessat2), NR(uname), END } },
+#ifdef JAIL_SANITIZER
+	/* What the run-time needs to print a report and to check leaks. */
+	{ 0, {
+		NR(open), NR(openat), NR(readlink), NR(readlinkat),
+		NR(newfstatat), NR(stat), NR(getcwd), NR(prctl), NR(clone),
+		NR(wait4), NR(ptrace), NR(getdents64), NR(tgkill), NR(kill),
+		NR(sysinfo), NR(pipe), NR(pipe2), NR(ioctl), NR(uname),
+		NR(sched_getaffinity), NR(getrlimit), NR(prlimit64),
+		NR(mlock), NR(getppid), NR(exit_group), NR(dup), NR(dup2),
+		NR(dup3), NR(process_vm_readv), NR(rt_sigtimedwait),
+		NR(getrusage), NR(set_robust_list), NR(clone3), END } },
+#endif
+};
+
+/*
+ * The name is looked up in the handler; that may allocate, which is fine
+ * here: no allocator calls what is forbidden, and the process ends anyway.
+ */
+static void
+jail_forbidden(int sig, siginfo_t *info, void *context)
+{
+	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE,
+	    info->si_syscall);
+
+	(void)sig;
+	(void)context;
+	log_error("panic: forbidden system call %s (%d)",
+	    name != NULL ? name : "?", info->si_syscall);
+	log_flush();
+	/* The default action of SIGSYS tells the parent what happened. */
+	signal(SIGSYS, SIG_DFL);
+	(void)raise(SIGSYS);
+	_exit(1);
+}
+
+static void
+jail_rule(scmp_filter_ctx f, int call, unsigned n,
+    const struct scmp_arg_cmp *args)
+{
+	int rc = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, call, n, args);
+
+	/* A call this machine does not have. */
+	if (rc != 0 && rc != -EDOM && rc != -EEXIST)
+		fatal("seccomp rule for call %d: %s", call, strerror(-rc));
+}
+
+static void
+jail_filter(const struct jail_spec *spec)
+{
+	const struct scmp_arg_cmp not_exec[] = {
+		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) };
+	const struct scmp_arg_cmp read_only[] = {
+		SCMP_A2(SCMP_CMP_MASKED_EQ,
+		    O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY) };
+	const struct scmp_arg_cmp empty_path[] = {
+		SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH) };
+	const struct scmp_arg_cmp own_process[] = {
+		SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0) };
+	struct sigaction sa = { 0 };
+	scmp_filter_ctx f;
+	size_t i, k;
+	int rc;
+
+	sa.sa_sigaction = jail_forbidden;
+	sa.sa_flags = SA_SIGINFO | SA_NODEFER;
+	(void)sigaction(SIGSYS, &sa, NULL);
+
+	f = seccomp_init(SCMP_ACT_TRAP);
+	if (f == NULL)
+		fatal("seccomp_init failed");
+	/* Threads that exist already are bound too. */
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_TSYNC, 1);
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	(void)seccomp_attr_set(f, SCMP_FLTATR_CTL_SSB, 1);
+	for (i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+		if (calls[i].set != 0 && (calls[i].set & spec->allow) == 0)
+			continue;
+		for (k = 0; calls[i].call[k] != END; k++)
+			jail_rule(f, calls[i].call[k], 0, NULL);
+	}
+	jail_rule(f, NR(mmap), 1, not_exec);
+	jail_rule(f, NR(mprotect), 1, not_exec);
+	jail_rule(f, NR(tgkill), 1, own_process);
+	if ((spec->allow & (JAIL_FILES | JAIL_READ_FILES)) == 0)
+		jail_rule(f, NR(newfstatat), 1, empty_path);
+	if ((spec->allow & JAIL_READ_FILES) != 0)
+		jail_rule(f, NR(openat), 1, read_only);
+	rc = seccomp_load(f);
+	if (rc != 0)
+		fatal("seccomp_load: %s", strerror(-rc));
+	seccomp_release(f);
+}
+
+static void
+jail_limits(const struct jail_spec *spec)
+{
+	struct rlimit none = { 0, 0 }, files;
+
+#ifndef JAIL_SANITIZER
+	/* A core file would hold mail. */
+	if (setrlimit(RLIMIT_CORE, &none) != 0)
+		fatal("setrlimit: %s", strerror(errno));
+	/* Threads count as processes of the user. */
+	if ((spec->allow & JAIL_THREADS) == 0 &&
+	    setrlimit(RLIMIT_NPROC, &none) != 0)
+		fatal("setrlimit: %s", strerror(errno));
+#else
+	(void)none;
+#endif
+	if (spec->max_files > 0 && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		/* As root both may be raised; else as far as allowed. */
+		files.rlim_cur = spec->max_files;
+		if (geteuid() == 0 && files.rlim_max < spec->max_files)
+			files.rlim_max = spec->max_files;
+		if (files.rlim_cur > files.rlim_max)
+			files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+void
+jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
+    const char *root)
+{
+	struct passwd *pw = NULL;
+	gid_t gid;
+
+	if (user != NULL) {
+		errno = 0;
+		pw = getpwnam(user);
+		if (pw == NULL)
+			fatal("no such account: %s", user);
+		if (pw->pw_uid == 0 || pw->pw_gid == 0)
+			fatal("account %s is privileged", user);
+	}
+	jail_limits(spec);
+	if (root != NULL && (chroot(root) != 0 || chdir("/") != 0))
+		fatal("chroot %s: %s", root, strerror(errno));
+	if (pw != NULL) {
+		gid = pw->pw_gid;
+		if (setgroups(1, &gid) != 0 ||
+		    setresgid(gid, gid, gid) != 0 ||
+		    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) != 0)
+			fatal("cannot become %s: %s", user, strerror(errno));
+		/* The way back must be closed. */
+		if (setuid(0) == 0)
+			fatal("could become root again");
+	}
+#ifndef JAIL_SANITIZER
+	/* Roles of one account must not read each other's memory. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		fatal("PR_SET_DUMPABLE: %s", strerror(errno));
+#endif
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		fatal("no_new_privs: %s", strerror(errno));
+}
+
+void
+jail_enter(const struct jail_spec *spec, const char *user, const char *root)
+{
+	jail_enter_unfiltered(spec, user, root);
+	jail_filter(spec);
+}

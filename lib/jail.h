@@ -1,0 +1,42 @@
+/*
+ * Locking a role in: chroot, user and group, no_new_privs, resource limits,
+ * and a seccomp allow-list, in one call after everything is loaded.  A call
+ * that is not on the list ends the process and is named in the log
+ * ("panic: forbidden system call openat").
+ *
+ * What every role may do: read, write and close what it holds (the log may be
+ * a file, so writing is not limited to sockets), memory without execution,
+ * poll, time, signals to itself, exit.  The sets below add to it.
+ */
+#ifndef LIB_JAIL_H
+#define LIB_JAIL_H
+
+#include <stdint.h>
+
+enum jail_set {
+	JAIL_FILES = 1 << 0,	/* open, rename, unlink, stat, fsync: qmgr */
+	JAIL_ACCEPT = 1 << 1,	/* accept connections: gate */
+	JAIL_CONNECT = 1 << 2,	/* socket and connect: relay, lookup */
+	JAIL_THREADS = 1 << 3,	/* start threads: qmgr's sync pool, lookup */
+	JAIL_MEMFD = 1 << 4,	/* make memfds: qmgr */
+	JAIL_READ_FILES = 1 << 5,	/* open read-only: lookup (/etc/hosts) */
+};
+
+struct jail_spec {
+	uint32_t allow;		/* enum jail_set */
+	uint64_t max_files;	/* RLIMIT_NOFILE; 0: as inherited */
+};
+
+/*
+ * user: the account to become (its primary group too, no others).  root: the
+ * directory to chroot to.  Either NULL: skipped (an ordinary user started
+ * us).  Failure is fatal: a role never runs half locked.  Under ASan the
+ * seccomp list is widened by what the sanitizer needs to report.
+ */
+void jail_enter(const struct jail_spec *spec, const char *user,
+    const char *root);
+/* The same without the system call filter (parameter sandbox = no). */
+void jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
+    const char *root);
+
+#endif

@@ -1,0 +1,49 @@
+/*
+ * Names of roles, phases and messages; see lib/msg.def.
+ */
+#ifndef LIB_MSG_H
+#define LIB_MSG_H
+
+#include <stdint.h>
+
+enum role_kind {
+	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
+	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_KINDS
+};
+
+enum role_phase { PHASE_NONE = 0, PHASE_STARTING, PHASE_RUNNING,
+	PHASE_RETIRING };
+
+enum msg_type {
+	MSG_NONE = 0,
+#define MSG(name, from, to, when, fds)	MSG_##name,
+#include "lib/msg.def"
+#undef MSG
+	MSG_TYPES
+};
+
+struct msg_rule {
+	const char *name;
+	uint32_t from;		/* 1 << role_kind */
+	uint32_t to;
+	uint32_t when;		/* 1 << role_phase */
+	uint8_t fds;
+};
+
+extern const struct msg_rule msg_rules[MSG_TYPES];
+const char *role_kind_name(enum role_kind k);
+
+/* Answers inside messages. */
+enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };
+enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
+	ROUTE_NULL_MX };
+enum rcpt_status { RCPT_SENT = 1, RCPT_DEFERRED, RCPT_BOUNCED };
+/* What a delivery attempt tells about the destination as a whole. */
+enum delivery_trouble {
+	TROUBLE_NONE = 1,	/* the conversation took place */
+	TROUBLE_CONNECT,	/* no connection, no or bad greeting */
+	TROUBLE_LOST,		/* broke off in the middle */
+	TROUBLE_ROUTE		/* no route (DNS) */
+};
+
+#endif
