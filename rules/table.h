@@ -1,0 +1,97 @@
+/*
+ * Lookup tables, "type:name" as in Postfix.  Kinds in memory: static: inline:
+ * texthash: cidr: regexp: pcre:.  They are opened before the jail and never
+ * change in a role instance; when a source file changes, master starts a new
+ * generation (table_sources() says which files to watch).
+ *
+ * regexp: and pcre: files have Postfix's syntax: "/pattern/flags result",
+ * any delimiter, "!" negates, if/endif blocks, $1 ${1} $(1) and $$ in the
+ * result, lines continued by leading white space, # comments; case is
+ * ignored by default (flag i toggles).
+ */
+#ifndef RULES_TABLE_H
+#define RULES_TABLE_H
+
+#include "lib/buf.h"
+#include "lib/mem.h"
+#include "lib/view.h"
+
+struct table;
+
+enum table_answer { TABLE_FOUND = 1, TABLE_NOT_FOUND, TABLE_FAILED };
+
+/* Reads all of it.  On a mistake: each is reported as "file:line: text"
+ * through report, and NULL is returned.  Relative names are resolved against
+ * config_dir. */
+typedef void table_report(bool error, const char *text, void *arg);
+struct table *table_open(struct view spec, const char *config_dir,
+    table_report *report, void *arg);
+void table_free(struct table **t);
+const char *table_name(const struct table *t);
+
+/*
+ * Look up one key.  The value is appended to value (cleared first); *ret_line
+ * is the line of the rule that matched (0: no lines, as static:).  No
+ * allocation happens but in value.
+ */
+enum table_answer table_find(const struct table *t, struct view key,
+    struct buf *value, unsigned *ret_line);
+/* True for regexp: and pcre:, which are asked with whole strings only and
+ * must not be asked with parts of an address. */
+bool table_is_pattern(const struct table *t);
+/* The file behind it, or NULL (static:, inline:). */
+const char *table_file(const struct table *t);
+/* What messages name: the file, or the table's name without one. */
+const char *table_origin(const struct table *t);
+
+/*
+ * The regexp:/pcre: rules one by one, for filters/ (which needs to go on
+ * after a match).  table_rules() is the number of rules incl. if/endif.
+ * table_find_from() starts at rule *pos and sets *pos behind the match, so
+ * that a caller may continue; it returns as table_find().
+ */
+enum table_answer table_find_from(const struct table *t, size_t *pos,
+    struct view key, struct buf *value, unsigned *ret_line);
+
+/*
+ * How many steps one pcre: pattern may take on one key, for tables opened
+ * from now on; call it once, before table_open().  A pattern that reaches it
+ * counts as not matching, which is logged once per rule and counted.
+ */
+void table_pattern_limits(uint32_t match_limit);
+uint64_t table_limit_hits(const struct table *t);
+
+/*
+ * Call fn for every result of the table, for checks at load.  In a result
+ * with $1 and the like these are replaced by a sample that can stand for an
+ * address, a header, or a next hop.  line is 0 where there are no lines.
+ */
+void table_each_result(const struct table *t,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg);
+/*
+ * regexp: and pcre: rules may come with samples, in comments before the rule
+ * (or "if") they belong to:
+ *
+ *	# match: Subject: ILOVEYOU
+ *	# pass: Subject: I love you
+ *	/^Subject:.*ILOVEYOU/	REJECT
+ *
+ * True if each rule's pattern matches its match: samples and none of its
+ * pass: samples; else each breach is reported.  Other tables have none.
+ */
+bool table_check_samples(const struct table *t, table_report *report,
+    void *arg);
+
+/* A list of tables as in "header_checks = a, b": the first answer wins. */
+struct table_list {
+	struct table **list;
+	size_t n;
+};
+bool table_list_open(const char *specs, const char *config_dir,
+    struct table_list *ret, table_report *report, void *arg);
+void table_list_free(struct table_list *l);
+enum table_answer table_list_find(const struct table_list *l,
+    struct view key, struct buf *value, const struct table **ret_table,
+    unsigned *ret_line);
+
+#endif

@@ -1,0 +1,517 @@
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "rules/pattern.h"
+#include "rules/table_impl.h"
+
+enum rule_op { RULE_MATCH = 1, RULE_IF, RULE_ENDIF };
+
+/* A result is literal text and groups, one after the other. */
+struct piece {
+	struct view text;
+	unsigned group;		/* 0: text */
+};
+
+struct rule {
+	enum rule_op op;
+	bool negate, second_negate;
+	bool warned;		/* that a limit was reached */
+	unsigned line;
+	struct pattern *first;
+	struct pattern *second;	/* "/first/!/second/", or NULL */
+	size_t end;		/* RULE_IF: its endif */
+	char *result;		/* as written */
+	struct piece *piece;
+	size_t n_pieces;
+};
+
+#define SAMPLE_NO_RULE	SIZE_MAX
+
+struct sample {
+	size_t rule;
+	bool match;
+	unsigned line;
+	char *text;
+	size_t n;
+};
+
+struct patterns {
+	char *origin;
+	enum pattern_syntax syntax;
+	struct pattern_engine *engine;
+	struct rule *list;
+	size_t n, room;
+	struct sample *samples;
+	size_t n_samples, n_samples_placed;
+	uint64_t limit_hits;
+};
+
+/* -- reading a rule ------------------------------------------------------ */
+
+/* "/text/flags" at the start of a line; views into the line. */
+struct written {
+	bool negate;
+	struct view text, flags;
+};
+
+static bool
+written_parse(struct view *rest, const struct patterns *t, unsigned line,
+    struct written *ret, struct table_loader *l)
+{
+	char delimiter;
+	size_t i = 0;
+
+	ret->negate = table_negation(rest);
+	if (rest->n == 0) {
+		table_complain(l, line, true, "no regexp");
+		return false;
+	}
+	delimiter = rest->p[0];
+	if (isalnum((unsigned char)delimiter)) {
+		table_complain(l, line, true, "\"%c\" cannot be a delimiter",
+		    delimiter);
+		return false;
+	}
+	*rest = view_from(*rest, 1);
+	/* A backslash stays in the pattern, where it escapes as well. */
+	while (i < rest->n && rest->p[i] != delimiter)
+		i += rest->p[i] == '\\' ? 2 : 1;
+	if (i >= rest->n) {
+		table_complain(l, line, true,
+		    "no closing regexp delimiter \"%c\"", delimiter);
+		return false;
+	}
+	ret->text = view_head(*rest, i);
+	*rest = view_from(*rest, i + 1);
+	for (i = 0; i < rest->n && !view_space(rest->p[i]); i++)
+		if (rest->p[i] == '!' && t->syntax == PATTERN_POSIX)
+			break;
+	ret->flags = view_head(*rest, i);
+	*rest = view_from(*rest, i);
+	return true;
+}
+
+static struct pattern *
+written_compile(struct patterns *t, const struct written *w, unsigned groups,
+    unsigned line, struct table_loader *l)
+{
+	struct pattern *p;
+	struct buf why;
+
+	if (t->syntax == PATTERN_PCRE && view_find(w->flags, 'X') < w->flags.n)
+		table_complain(l, line, false,
+		    "the obsolete regexp option \"X\" has no effect");
+	buf_init(&why, 1024);
+	p = pattern_compile(t->engine, w->text, w->flags, groups, &why);
+	if (p == NULL)
+		table_complain(l, line, true, "%s", buf_cstr(&why));
+	buf_free(&why);
+	return p;
+}
+
+static void
+rule_piece(struct rule *r, struct view text, unsigned group)
+{
+	if (group == 0 && text.n == 0)
+		return;
+	r->piece = mem_resize(r->piece, r->n_pieces + 1, sizeof(*r->piece));
+	r->piece[r->n_pieces++] = (struct piece){ text, group };
+}
+
+/*
+ * The name after a '$': "1", "{1}" or "(1)".  *rest moves behind it.  False:
+ * not one of these.
+ */
+static bool
+macro_name(struct view *rest, struct view *ret)
+{
+	size_t i = 0;
+
+	if (rest->n > 0 && (rest->p[0] == '{' || rest->p[0] == '(')) {
+		size_t close = view_find(*rest, rest->p[0] == '{' ? '}' : ')');
+
+		if (close == rest->n)
+			return false;
+		*ret = view_head(view_from(*rest, 1), close - 1);
+		*rest = view_from(*rest, close + 1);
+		return ret->n > 0;
+	}
+	while (i < rest->n && (isalnum((unsigned char)rest->p[i]) ||
+	    rest->p[i] == '_'))
+		i++;
+	*ret = view_head(*rest, i);
+	*rest = view_from(*rest, i);
+	return i > 0;
+}
+
+static bool
+macro_number(struct view name, unsigned *ret)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < name.n; i++) {
+		if (!isdigit((unsigned char)name.p[i]) ||
+		    n > PATTERN_GROUPS_MAX)
+			return false;
+		n = n * 10 + (unsigned)(name.p[i] - '0');
+	}
+	*ret = n;
+	return n >= 1 && n <= PATTERN_GROUPS_MAX;
+}
+
+/* Splits r->result into pieces; *ret_groups is the highest $n in it. */
+static bool
+rule_result(struct rule *r, struct view result, unsigned *ret_groups,
+    struct table_loader *l)
+{
+	struct view rest, name;
+	unsigned groups = 0, group;
+
+	r->result = mem_copy(result);
+	rest = view_make(r->result, result.n);
+	for (;;) {
+		size_t dollar = view_find(rest, '$');
+
+		rule_piece(r, view_head(rest, dollar), 0);
+		if (dollar == rest.n)
+			break;
+		rest = view_from(rest, dollar + 1);
+		if (rest.n > 0 && rest.p[0] == '$') {
+			rule_piece(r, view_head(rest, 1), 0);
+			rest = view_from(rest, 1);
+		} else if (!macro_name(&rest, &name) ||
+		    !macro_number(name, &group)) {
+			table_complain(l, r->line, true, "bad replacement "
+			    "syntax: after $ in the result there must be a "
+			    "number from 1 to %u or another $",
+			    PATTERN_GROUPS_MAX);
+			return false;
+		} else {
+			rule_piece(r, view_head(rest, 0), group);
+			groups = group > groups ? group : groups;
+		}
+	}
+	*ret_groups = groups;
+	return true;
+}
+
+static bool
+match_parse(struct patterns *t, struct view text, struct rule *r,
+    struct table_loader *l)
+{
+	struct written first, second = { .negate = false };
+	bool has_second;
+	unsigned groups;
+
+	r->op = RULE_MATCH;
+	if (!written_parse(&text, t, r->line, &first, l))
+		return false;
+	has_second = text.n > 0 && text.p[0] == '!';
+	if (has_second && !written_parse(&text, t, r->line, &second, l))
+		return false;
+	text = view_trim(text);
+	if (text.n == 0) {
+		table_complain(l, r->line, true, "no result after the pattern");
+		return false;
+	}
+	if (!rule_result(r, text, &groups, l))
+		return false;
+	if (groups > 0 && first.negate) {
+		table_complain(l, r->line, true, "$%u in the result of a "
+		    "negated pattern", groups);
+		return false;
+	}
+	r->negate = first.negate;
+	r->second_negate = second.negate;
+	r->first = written_compile(t, &first, groups, r->line, l);
+	if (has_second)
+		r->second = written_compile(t, &second, 0, r->line, l);
+	return r->first != NULL && (!has_second || r->second != NULL);
+}
+
+static bool
+if_parse(struct patterns *t, struct view text, struct rule *r,
+    struct table_loader *l)
+{
+	struct written w;
+
+	r->op = RULE_IF;
+	if (!written_parse(&text, t, r->line, &w, l))
+		return false;
+	if (view_trim(text).n > 0)
+		table_complain(l, r->line, true, "text after if (lines "
+		    "between if and endif must not start with white space)");
+	r->negate = w.negate;
+	r->first = written_compile(t, &w, 0, r->line, l);
+	return r->first != NULL;
+}
+
+static void
+rule_free(struct rule *r)
+{
+	pattern_free(&r->first);
+	pattern_free(&r->second);
+	free(r->result);
+	free(r->piece);
+}
+
+/* -- samples ------------------------------------------------------------- */
+
+/* "# match: text" and "# pass: text" wait for the rule that comes next. */
+static void
+sample_comment(struct view text, unsigned line, void *arg)
+{
+	struct patterns *t = arg;
+	struct sample s = { .rule = SAMPLE_NO_RULE, .line = line };
+
+	text = view_trim(text);
+	s.match = view_starts_nocase(text, "match:");
+	if (!s.match && !view_starts_nocase(text, "pass:"))
+		return;
+	text = view_trim(view_from(text, view_find(text, ':') + 1));
+	s.text = mem_copy(text);
+	s.n = text.n;
+	t->samples = mem_resize(t->samples, t->n_samples + 1,
+	    sizeof(*t->samples));
+	t->samples[t->n_samples++] = s;
+}
+
+/* A comment behind the rule may have been read already; it stays. */
+static void
+samples_place(struct patterns *t, size_t rule, unsigned line)
+{
+	while (t->n_samples_placed < t->n_samples &&
+	    t->samples[t->n_samples_placed].line < line)
+		t->samples[t->n_samples_placed++].rule = rule;
+}
+
+/* -- loading ------------------------------------------------------------- */
+
+static void
+patterns_add(struct patterns *t, const struct rule *r)
+{
+	if (t->n == t->room) {
+		t->room = t->room > 0 ? 2 * t->room : 16;
+		t->list = mem_resize(t->list, t->room, sizeof(*t->list));
+	}
+	t->list[t->n++] = *r;
+	if (r->op != RULE_ENDIF)
+		samples_place(t, t->n - 1, r->line);
+}
+
+static bool
+line_parse(struct patterns *t, struct table_blocks *blocks, struct view text,
+    struct rule *r, struct table_loader *l)
+{
+	size_t opened;
+
+	if (!isalnum((unsigned char)text.p[0]))
+		return match_parse(t, text, r, l);
+	if (table_keyword(&text, "if"))
+		return if_parse(t, text, r, l) &&
+		    table_block_open(blocks, t->n, r->line, l);
+	if (table_keyword(&text, "endif")) {
+		r->op = RULE_ENDIF;
+		if (!table_block_close(blocks, text, r->line, l, &opened))
+			return false;
+		t->list[opened].end = t->n;
+		return true;
+	}
+	table_complain(l, r->line, true, "not a rule: need /pattern/flags "
+	    "result, if, or endif");
+	return false;
+}
+
+static void *
+patterns_load(const char *type, struct view name, struct table_source *s,
+    struct table_loader *l)
+{
+	struct patterns *t = mem_alloc(sizeof(*t));
+	struct table_blocks blocks = { .depth = 0 };
+	struct view text;
+	unsigned line;
+
+	(void)name;
+	t->origin = mem_strdup(l->origin);
+	t->syntax = strcmp(type, table_pcre.type) == 0 ? PATTERN_PCRE :
+	    PATTERN_POSIX;
+	t->engine = pattern_engine_new(t->syntax, table_match_limit());
+	s->comment = sample_comment;
+	s->comment_arg = t;
+	while (table_source_next(s, l, &text, &line)) {
+		struct rule r = { .line = line };
+
+		if (line_parse(t, &blocks, text, &r, l))
+			patterns_add(t, &r);
+		else
+			rule_free(&r);
+	}
+	table_blocks_end(&blocks, l);
+	return t;
+}
+
+static void
+patterns_release(void *data)
+{
+	struct patterns *t = data;
+
+	for (size_t i = 0; i < t->n; i++)
+		rule_free(&t->list[i]);
+	for (size_t i = 0; i < t->n_samples; i++)
+		free(t->samples[i].text);
+	pattern_engine_free(&t->engine);
+	free(t->samples);
+	free(t->list);
+	free(t->origin);
+	free(t);
+}
+
+/* -- looking up ---------------------------------------------------------- */
+
+/*
+ * A pattern that gives up is no match, negated or not.  A temporary failure
+ * would come back with every attempt until the mail is returned, and innocent
+ * text reaches a limit as easily as a hostile one.  The other rules still
+ * apply, and the warning names the rule that has to be written better.
+ */
+static bool
+pattern_holds(struct patterns *t, struct rule *r, const struct pattern *p,
+    bool negate, struct view key)
+{
+	enum pattern_answer a = pattern_match(t->engine, p, key);
+
+	if (a == PATTERN_LIMIT) {
+		t->limit_hits++;
+		if (!r->warned)
+			log_warn("%s:%u: the pattern reached its match limit "
+			    "and was taken as not matching (this is logged "
+			    "once for each rule)", t->origin, r->line);
+		r->warned = true;
+		return false;
+	}
+	return (a == PATTERN_MATCH) != negate;
+}
+
+/* The second pattern leaves the groups of the first alone: it has none of
+ * its own in POSIX syntax, the only one that knows second patterns. */
+static bool
+rule_holds(struct patterns *t, struct rule *r, struct view key)
+{
+	return pattern_holds(t, r, r->first, r->negate, key) &&
+	    (r->second == NULL ||
+	    pattern_holds(t, r, r->second, r->second_negate, key));
+}
+
+static enum table_answer
+rule_answer(const struct patterns *t, const struct rule *r, struct view key,
+    struct buf *value, unsigned *ret_line)
+{
+	for (size_t i = 0; i < r->n_pieces; i++) {
+		const struct piece *p = &r->piece[i];
+
+		if (!buf_putv(value, p->group == 0 ? p->text :
+		    pattern_group(t->engine, key, p->group))) {
+			buf_clear(value);
+			return TABLE_FAILED;
+		}
+	}
+	*ret_line = r->line;
+	return TABLE_FOUND;
+}
+
+static enum table_answer
+patterns_find(void *data, size_t *pos, struct view key, struct buf *value,
+    unsigned *ret_line)
+{
+	struct patterns *t = data;
+
+	for (size_t i = *pos; i < t->n; i++) {
+		struct rule *r = &t->list[i];
+
+		if (r->op == RULE_ENDIF)
+			continue;
+		if (!rule_holds(t, r, key)) {
+			if (r->op == RULE_IF)
+				i = r->end;
+			continue;
+		}
+		if (r->op == RULE_MATCH) {
+			*pos = i + 1;
+			return rule_answer(t, r, key, value, ret_line);
+		}
+	}
+	*pos = t->n;
+	return TABLE_NOT_FOUND;
+}
+
+/* -- checks at load ------------------------------------------------------ */
+
+static void
+patterns_each(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	/* Passes for an address, a header, and transport:nexthop. */
+	const struct view sample = view_of("x@x:x");
+	const struct patterns *t = data;
+	struct buf b;
+
+	/* "$1" grows from two bytes to five. */
+	buf_init(&b, 3 * TABLE_LINE_MAX);
+	for (size_t i = 0; i < t->n; i++) {
+		const struct rule *r = &t->list[i];
+
+		if (r->op != RULE_MATCH)
+			continue;
+		buf_clear(&b);
+		for (size_t k = 0; k < r->n_pieces; k++)
+			ensure(buf_putv(&b, r->piece[k].group == 0 ?
+			    r->piece[k].text : sample));
+		fn(buf_view(&b), r->line, arg);
+	}
+	buf_free(&b);
+}
+
+static bool
+patterns_samples(void *data, struct table_loader *l)
+{
+	struct patterns *t = data;
+
+	for (size_t i = 0; i < t->n_samples; i++) {
+		const struct sample *s = &t->samples[i];
+		struct rule *r;
+
+		if (s->rule == SAMPLE_NO_RULE) {
+			table_complain(l, s->line, true,
+			    "no rule follows this sample");
+			continue;
+		}
+		r = &t->list[s->rule];
+		if (rule_holds(t, r, view_make(s->text, s->n)) != s->match)
+			table_complain(l, s->line, true, "this sample %s the "
+			    "rule on line %u", s->match ? "does not match" :
+			    "should pass, but matches", r->line);
+	}
+	return l->errors == 0;
+}
+
+static uint64_t
+patterns_limit_hits(void *data)
+{
+	const struct patterns *t = data;
+
+	return t->limit_hits;
+}
+
+const struct table_kind table_regexp = {
+	.type = "regexp", .pattern = true, .source = true,
+	.load = patterns_load, .release = patterns_release,
+	.find = patterns_find, .each = patterns_each,
+	.samples = patterns_samples, .limit_hits = patterns_limit_hits
+};
+
+const struct table_kind table_pcre = {
+	.type = "pcre", .pattern = true, .source = true,
+	.load = patterns_load, .release = patterns_release,
+	.find = patterns_find, .each = patterns_each,
+	.samples = patterns_samples, .limit_hits = patterns_limit_hits
+};

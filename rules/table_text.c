@@ -1,0 +1,510 @@
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/netaddr.h"
+#include "rules/table_impl.h"
+
+static enum table_answer
+answer_found(struct buf *value, struct view text, unsigned line,
+    unsigned *ret_line)
+{
+	if (!buf_putv(value, text)) {
+		buf_clear(value);
+		return TABLE_FAILED;
+	}
+	*ret_line = line;
+	return TABLE_FOUND;
+}
+
+/* -- static: ------------------------------------------------------------- */
+
+struct static_value {
+	char *text;
+	size_t n;
+};
+
+static void *
+static_load(const char *type, struct view name, struct table_source *s,
+    struct table_loader *l)
+{
+	struct static_value *v = mem_alloc(sizeof(*v));
+
+	(void)type;
+	(void)s;
+	if (name.p[0] == '{') {
+		if (table_braces(name) != name.n)
+			table_complain(l, 0, true, "braces do not balance");
+		else
+			name = view_trim(view_head(view_from(name, 1),
+			    name.n - 2));
+	}
+	v->text = mem_copy(name);
+	v->n = name.n;
+	return v;
+}
+
+static void
+static_release(void *data)
+{
+	struct static_value *v = data;
+
+	free(v->text);
+	free(v);
+}
+
+static enum table_answer
+static_find(void *data, size_t *pos, struct view key, struct buf *value,
+    unsigned *ret_line)
+{
+	const struct static_value *v = data;
+
+	(void)key;
+	if ((*pos)++ > 0)
+		return TABLE_NOT_FOUND;
+	return answer_found(value, view_make(v->text, v->n), 0, ret_line);
+}
+
+static void
+static_each(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	const struct static_value *v = data;
+
+	fn(view_make(v->text, v->n), 0, arg);
+}
+
+const struct table_kind table_static = {
+	.type = "static", .load = static_load, .release = static_release,
+	.find = static_find, .each = static_each
+};
+
+/* -- a hash table: texthash: and inline: --------------------------------- */
+
+/* All keys and values lie one after the other in pool. */
+struct hash_entry {
+	size_t key, value;	/* where in pool */
+	uint32_t key_n, value_n;
+	uint32_t hash;
+	uint32_t line;
+};
+
+struct hash {
+	struct buf pool;
+	struct hash_entry *list;
+	size_t n, room;
+	uint32_t *slots;	/* 1 + index into list; 0: empty */
+	size_t mask;
+};
+
+#define HASH_ENTRIES_MAX	(8u << 20)
+
+/* FNV-1a over the key in lower case; keys are the administrator's. */
+static uint32_t
+hash_key(struct view key)
+{
+	uint32_t h = 2166136261u;
+
+	for (size_t i = 0; i < key.n; i++) {
+		unsigned char c = (unsigned char)key.p[i];
+
+		if (c >= 'A' && c <= 'Z')
+			c |= 0x20;
+		h = (h ^ c) * 16777619u;
+	}
+	return h;
+}
+
+static struct view
+hash_at(const struct hash *h, size_t where, uint32_t n)
+{
+	return view_make(h->pool.p + where, n);
+}
+
+static const struct hash_entry *
+hash_find(const struct hash *h, struct view key)
+{
+	uint32_t hash = hash_key(key);
+
+	if (h->slots == NULL)
+		return NULL;
+	for (size_t i = hash & h->mask; h->slots[i] != 0;
+	    i = (i + 1) & h->mask) {
+		const struct hash_entry *e = &h->list[h->slots[i] - 1];
+
+		if (e->hash == hash && view_eq_nocase(key,
+		    hash_at(h, e->key, e->key_n)))
+			return e;
+	}
+	return NULL;
+}
+
+static void
+hash_slot(struct hash *h, uint32_t index)
+{
+	size_t i = h->list[index].hash & h->mask;
+
+	while (h->slots[i] != 0)
+		i = (i + 1) & h->mask;
+	h->slots[i] = index + 1;
+}
+
+/* At most half of the slots are in use. */
+static void
+hash_grow(struct hash *h)
+{
+	size_t slots = h->slots == NULL ? 64 : 2 * (h->mask + 1);
+
+	free(h->slots);
+	h->slots = mem_array(slots, sizeof(*h->slots));
+	h->mask = slots - 1;
+	for (size_t i = 0; i < h->n; i++)
+		hash_slot(h, (uint32_t)i);
+}
+
+static bool
+hash_add(struct hash *h, struct view key, struct view value, unsigned line)
+{
+	struct hash_entry e = {
+		.key = h->pool.n, .key_n = (uint32_t)key.n,
+		.value = h->pool.n + key.n, .value_n = (uint32_t)value.n,
+		.hash = hash_key(key), .line = line
+	};
+
+	if (h->n == HASH_ENTRIES_MAX || !buf_putv(&h->pool, key) ||
+	    !buf_putv(&h->pool, value))
+		return false;
+	if (h->n == h->room) {
+		h->room = h->room > 0 ? 2 * h->room : 32;
+		h->list = mem_resize(h->list, h->room, sizeof(*h->list));
+	}
+	h->list[h->n++] = e;
+	if (h->slots == NULL || 2 * h->n > h->mask)
+		hash_grow(h);
+	else
+		hash_slot(h, (uint32_t)h->n - 1);
+	return true;
+}
+
+static struct hash *
+hash_new(void)
+{
+	struct hash *h = mem_alloc(sizeof(*h));
+
+	buf_init(&h->pool, 2 * (size_t)TABLE_FILE_MAX);
+	return h;
+}
+
+static void
+hash_release(void *data)
+{
+	struct hash *h = data;
+
+	buf_free(&h->pool);
+	free(h->list);
+	free(h->slots);
+	free(h);
+}
+
+static enum table_answer
+hash_answer(void *data, size_t *pos, struct view key, struct buf *value,
+    unsigned *ret_line)
+{
+	const struct hash *h = data;
+	const struct hash_entry *e;
+
+	if ((*pos)++ > 0 || (e = hash_find(h, key)) == NULL)
+		return TABLE_NOT_FOUND;
+	return answer_found(value, hash_at(h, e->value, e->value_n), e->line,
+	    ret_line);
+}
+
+static void
+hash_each(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	const struct hash *h = data;
+
+	for (size_t i = 0; i < h->n; i++)
+		fn(hash_at(h, h->list[i].value, h->list[i].value_n),
+		    h->list[i].line, arg);
+}
+
+static void
+hash_put(struct hash *h, struct view key, struct view value, unsigned line,
+    struct table_loader *l)
+{
+	if (hash_find(h, key) != NULL)
+		table_complain(l, line, true, "duplicate entry: \"%.*s\"",
+		    VIEW_ARGS(view_head(key, 200)));
+	else if (!hash_add(h, key, value, line))
+		table_complain(l, line, true, "the table is too large");
+}
+
+/*
+ * The key ends at white space that is neither escaped nor inside quotes; it
+ * is kept in its quoted form, as postmap(1) does.  False: open quotes.
+ */
+static bool
+entry_split(struct view line, struct view *ret_key, struct view *ret_value)
+{
+	bool quoted = false;
+	size_t i = 0;
+
+	for (; i < line.n; i++) {
+		if (line.p[i] == '\\') {
+			if (i + 1 < line.n)
+				i++;
+		} else if (line.p[i] == '"') {
+			quoted = !quoted;
+		} else if (!quoted && view_space(line.p[i])) {
+			break;
+		}
+	}
+	*ret_key = view_head(line, i);
+	*ret_value = view_trim(view_from(line, i));
+	return !quoted;
+}
+
+static void *
+texthash_load(const char *type, struct view name, struct table_source *s,
+    struct table_loader *l)
+{
+	struct hash *h = hash_new();
+	struct view line, key, value;
+	unsigned number;
+
+	(void)type;
+	(void)name;
+	while (table_source_next(s, l, &line, &number)) {
+		if (!entry_split(line, &key, &value)) {
+			table_complain(l, number, true, "unbalanced '\"'");
+		} else if (key.n == 0 || value.n == 0) {
+			table_complain(l, number, true,
+			    "need \"key whitespace value\"");
+		} else {
+			if (key.p[key.n - 1] == ':')
+				table_complain(l, number, false, "the key "
+				    "ends with ':'; is this an alias file?");
+			hash_put(h, key, value, number, l);
+		}
+	}
+	return h;
+}
+
+const struct table_kind table_texthash = {
+	.type = "texthash", .source = true, .load = texthash_load,
+	.release = hash_release, .find = hash_answer, .each = hash_each
+};
+
+static void *
+inline_load(const char *type, struct view name, struct table_source *s,
+    struct table_loader *l)
+{
+	struct hash *h = hash_new();
+	struct view rest, word;
+	bool group, bad = false;
+
+	(void)type;
+	(void)s;
+	if (name.n < 2 || table_braces(name) != name.n) {
+		table_complain(l, 0, true, "need inline:{key=value, "
+		    "{key = text with spaces}}");
+		return h;
+	}
+	rest = view_head(view_from(name, 1), name.n - 2);
+	while (table_inline_word(&rest, &word, &group, &bad)) {
+		size_t equals = view_find(word, '=');
+		struct view key = view_trim(view_head(word, equals));
+
+		if (equals == word.n)
+			table_complain(l, 0, true, "missing '=' after \"%.*s\"",
+			    VIEW_ARGS(view_head(word, 200)));
+		else if (key.n == 0)
+			table_complain(l, 0, true, "missing key before '='");
+		else
+			hash_put(h, key, view_trim(view_from(word,
+			    equals + 1)), 0, l);
+	}
+	if (bad)
+		table_complain(l, 0, true, "braces do not balance");
+	else if (h->n == 0 && l->errors == 0)
+		table_complain(l, 0, true, "the table is empty");
+	return h;
+}
+
+const struct table_kind table_inline = {
+	.type = "inline", .load = inline_load, .release = hash_release,
+	.find = hash_answer, .each = hash_each
+};
+
+/* -- cidr: --------------------------------------------------------------- */
+
+enum cidr_op { CIDR_BLOCK = 1, CIDR_IF, CIDR_ENDIF };
+
+struct cidr_rule {
+	enum cidr_op op;
+	bool negate;
+	unsigned bits;
+	struct netaddr net;
+	unsigned line;
+	size_t end;		/* CIDR_IF: the rule of its endif */
+	size_t value, value_n;	/* in pool */
+};
+
+struct cidr {
+	struct buf pool;
+	struct cidr_rule *list;
+	size_t n, room;
+};
+
+/* Says what is wrong with text, and what was meant perhaps. */
+static void
+cidr_complain(struct view text, unsigned line, struct table_loader *l)
+{
+	size_t slash = view_find(text, '/');
+	struct netaddr a;
+
+	if (slash < text.n &&
+	    netaddr_parse(view_head(text, slash), &a))
+		table_complain(l, line, true, "bad network \"%.*s\": the "
+		    "length is wrong, or bits behind it are not zero",
+		    VIEW_ARGS(view_head(text, 100)));
+	else
+		table_complain(l, line, true, "bad address pattern \"%.*s\"",
+		    VIEW_ARGS(view_head(text, 100)));
+}
+
+/* The text of one rule; false: nothing to keep (it was reported). */
+static bool
+cidr_parse(struct view text, struct cidr_rule *r, struct view *ret_value,
+    struct table_loader *l)
+{
+	struct view pattern, value = { NULL, 0 };
+	size_t i = 0;
+
+	r->op = table_keyword(&text, "if") ? CIDR_IF : CIDR_BLOCK;
+	r->negate = table_negation(&text);
+	while (i < text.n && !view_space(text.p[i]))
+		i++;
+	pattern = view_head(text, i);
+	value = view_trim(view_from(text, i));
+	if (pattern.n == 0) {
+		table_complain(l, r->line, true, "no address pattern");
+		return false;
+	}
+	if (!netaddr_parse_block(pattern, &r->net, &r->bits)) {
+		cidr_complain(pattern, r->line, l);
+		return false;
+	}
+	if (r->op == CIDR_IF && value.n > 0)
+		table_complain(l, r->line, true, "text after if (lines "
+		    "between if and endif must not start with white space)");
+	else if (r->op == CIDR_BLOCK && value.n == 0)
+		table_complain(l, r->line, true, "no result");
+	*ret_value = value;
+	return true;
+}
+
+static void
+cidr_add(struct cidr *c, struct cidr_rule r, struct view value)
+{
+	if (c->n == c->room) {
+		c->room = c->room > 0 ? 2 * c->room : 32;
+		c->list = mem_resize(c->list, c->room, sizeof(*c->list));
+	}
+	r.value = c->pool.n;
+	r.value_n = value.n;
+	/* The pool has room for all the text of the source. */
+	ensure(buf_putv(&c->pool, value));
+	c->list[c->n++] = r;
+}
+
+static void *
+cidr_load(const char *type, struct view name, struct table_source *s,
+    struct table_loader *l)
+{
+	struct cidr *c = mem_alloc(sizeof(*c));
+	struct table_blocks blocks = { .depth = 0 };
+	struct view text;
+	unsigned line;
+	size_t opened;
+
+	(void)type;
+	(void)name;
+	buf_init(&c->pool, 2 * (size_t)TABLE_FILE_MAX);
+	while (table_source_next(s, l, &text, &line)) {
+		struct cidr_rule r = { .line = line };
+		struct view value = { NULL, 0 };
+
+		if (table_keyword(&text, "endif")) {
+			r.op = CIDR_ENDIF;
+			if (!table_block_close(&blocks, text, line, l,
+			    &opened))
+				continue;
+			c->list[opened].end = c->n;
+		} else if (!cidr_parse(text, &r, &value, l) ||
+		    (r.op == CIDR_IF &&
+		    !table_block_open(&blocks, c->n, line, l))) {
+			continue;
+		}
+		cidr_add(c, r, value);
+	}
+	table_blocks_end(&blocks, l);
+	return c;
+}
+
+static void
+cidr_release(void *data)
+{
+	struct cidr *c = data;
+
+	buf_free(&c->pool);
+	free(c->list);
+	free(c);
+}
+
+static enum table_answer
+cidr_find(void *data, size_t *pos, struct view key, struct buf *value,
+    unsigned *ret_line)
+{
+	const struct cidr *c = data;
+	struct netaddr a;
+
+	/* A key in brackets is an address literal of a mail domain. */
+	if (key.n == 0 || key.p[0] == '[' || !netaddr_parse(key, &a))
+		return TABLE_NOT_FOUND;
+	for (size_t i = *pos; i < c->n; i++) {
+		const struct cidr_rule *r = &c->list[i];
+
+		/* A rule for the other family says nothing, negated or not. */
+		if (r->op != CIDR_ENDIF && r->net.family == a.family &&
+		    netaddr_in_block(&a, &r->net, r->bits) != r->negate) {
+			if (r->op == CIDR_IF)
+				continue;
+			*pos = i + 1;
+			return answer_found(value, view_make(c->pool.p +
+			    r->value, r->value_n), r->line, ret_line);
+		}
+		if (r->op == CIDR_IF)
+			i = r->end;
+	}
+	*pos = c->n;
+	return TABLE_NOT_FOUND;
+}
+
+static void
+cidr_each(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	const struct cidr *c = data;
+
+	for (size_t i = 0; i < c->n; i++)
+		if (c->list[i].op == CIDR_BLOCK)
+			fn(view_make(c->pool.p + c->list[i].value,
+			    c->list[i].value_n), c->list[i].line, arg);
+}
+
+const struct table_kind table_cidr = {
+	.type = "cidr", .source = true, .load = cidr_load,
+	.release = cidr_release, .find = cidr_find, .each = cidr_each
+};
