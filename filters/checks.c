@@ -1,0 +1,535 @@
+#include "filters/checks.h"
+#include "lib/log.h"
+
+/* A message cannot fill the log: further lines are counted only. */
+#define LOGGED_MAX	1000u
+#define VALUE_MAX	(1u << 20)
+#define LOG_CONTENT	200u	/* bytes of a header or line that are shown */
+#define LOG_MIME	100u
+
+/* What a rule is asked about, and may edit. */
+struct unit {
+	bool header;
+	struct view text;
+	uint64_t offset;
+	uint64_t size;		/* what IGNORE takes away */
+	uint64_t replaced;	/* what REPLACE puts its text for */
+};
+
+/* -- the log ---------------------------------------------------------------- */
+
+/* v: NULL when no rule is behind it. */
+static void
+log_match(struct checks *c, const char *action, const char *where,
+    struct view content, const struct verdict *v)
+{
+	const struct envelope *e = c->envelope;
+	struct buf b;
+
+	if (c->logged++ >= LOGGED_MAX) {
+		if (c->logged == LOGGED_MAX + 1)
+			log_warn("%s: more than %u matches, the others are "
+			    "not logged", c->id, LOGGED_MAX);
+		return;
+	}
+	buf_init(&b, 8192);
+	buf_printf(&b, "%s: %s: %s %s from %s[%s];", c->id, action, where,
+	    log_safe(content), log_safe(e->client_name),
+	    log_safe(e->client_addr));
+	/* Postfix names the recipient it read last. */
+	buf_printf(&b, " from=<%s> to=<%s>", log_safe(e->sender),
+	    e->nrcpts == 0 ? "" : log_safe(e->rcpts[e->nrcpts - 1].addr));
+	buf_printf(&b, " proto=%s helo=<%s>", log_safe(e->proto),
+	    log_safe(e->helo));
+	if (v != NULL && v->action == ACTION_REJECT)
+		buf_printf(&b, ": %s %s", log_safe(v->status),
+		    log_safe(v->text));
+	else if (v != NULL && v->text.n > 0)
+		buf_printf(&b, ": %s", log_safe(v->text));
+	if (v != NULL)
+		buf_printf(&b, "; rule=%s", log_safe(v->where));
+	log_info("%s", buf_cstr(&b));
+	buf_free(&b);
+}
+
+static void
+log_action(struct checks *c, const char *action, const struct unit *u,
+    const struct verdict *v)
+{
+	log_match(c, action, u->header ? "header" : "body",
+	    view_head(u->text, LOG_CONTENT), v);
+}
+
+/* -- edits -------------------------------------------------------------------- */
+
+static void
+edit_failed(struct checks *c)
+{
+	log_warn("%s: too many edits by rules -- message not accepted, "
+	    "try again later", c->id);
+	findings_refuse(c->findings, 451, "4.3.0",
+	    "Error: too many changes by content rules");
+}
+
+/*
+ * Text of a rule as it goes into the message.  It may hold what $1 took from
+ * a header: further lines are kept as continuation lines there, and nothing
+ * else may look like a line end.
+ */
+static struct view
+insert_text(struct checks *c, const struct unit *u, struct view v,
+    bool line_end)
+{
+	struct buf *b = &c->insert;
+	size_t i;
+	bool ok = true;
+
+	buf_clear(b);
+	for (i = 0; i < v.n && ok; i++) {
+		unsigned char ch = (unsigned char)v.p[i];
+
+		if (ch == '\n' && u->header && i + 1 < v.n) {
+			ok = buf_puts(b, "\r\n");
+			if (v.p[i + 1] != ' ' && v.p[i + 1] != '\t')
+				ok = ok && buf_putc(b, '\t');
+		} else if ((ch < ' ' && ch != '\t') || ch == 127)
+			ok = buf_putc(b, ' ');
+		else
+			ok = buf_putc(b, (char)ch);
+	}
+	if (line_end)
+		ok = ok && buf_puts(b, "\r\n");
+	return ok ? buf_view(b) : view_make(NULL, 0);
+}
+
+static bool
+is_header_text(const struct checks *c, const struct unit *u,
+    const struct verdict *v)
+{
+	if (!u->header || verdict_text_is_header(v->text))
+		return true;
+	log_warn("%s: bad %s header text \"%s\" in %s -- need \"headername: "
+	    "headervalue\"", c->id, action_name(v->action),
+	    log_safe(view_head(v->text, LOG_CONTENT)), log_safe(v->where));
+	return false;
+}
+
+static void
+prepend(struct checks *c, const struct unit *u, const struct verdict *v)
+{
+	struct view text;
+
+	if (!is_header_text(c, u, v))
+		return;
+	log_action(c, "prepend", u, v);
+	text = insert_text(c, u, v->text, true);
+	if (text.n == 0 || !findings_insert(c->findings, u->offset, text))
+		edit_failed(c);
+}
+
+/* Returns true if it was replaced. */
+static bool
+replace(struct checks *c, const struct unit *u, const struct verdict *v)
+{
+	struct view text;
+
+	if (!is_header_text(c, u, v))
+		return false;
+	log_action(c, "replace", u, v);
+	text = insert_text(c, u, v->text, false);
+	if (text.n == 0 ||
+	    !findings_replace(c->findings, u->offset, u->replaced, text))
+		edit_failed(c);
+	return true;
+}
+
+static void
+drop(struct checks *c, const struct unit *u)
+{
+	if (!findings_replace(c->findings, u->offset, u->size,
+	    view_make("", 0)))
+		edit_failed(c);
+}
+
+/* -- actions ------------------------------------------------------------------ */
+
+static void
+bcc(struct checks *c, const struct unit *u, const struct verdict *v)
+{
+	log_action(c, "bcc", u, v);
+	if (findings_bcc(c->findings, v->text))
+		return;
+	log_warn("%s: more than %u BCC addresses, or one over %u bytes -- "
+	    "message not accepted, try again later", c->id,
+	    JUDGEMENT_BCC_MAX, FINDINGS_ARGUMENT_MAX);
+	findings_refuse(c->findings, 451, "4.3.0",
+	    "Error: too many BCC recipients by content rules");
+}
+
+static void
+too_long(struct checks *c, const struct verdict *v)
+{
+	log_warn("%s: %s argument over %u bytes in %s -- message not "
+	    "accepted, try again later", c->id, action_name(v->action),
+	    FINDINGS_ARGUMENT_MAX, log_safe(v->where));
+	findings_refuse(c->findings, 451, "4.3.0",
+	    "Error: content rule failed");
+}
+
+/* Do what the rule says.  Returns true if the unit is no longer what it
+ * was. */
+static bool
+act(struct checks *c, const struct unit *u, const struct verdict *v)
+{
+	struct findings *f = c->findings;
+
+	switch (v->action) {
+	case ACTION_REJECT:
+		log_action(c, "reject", u, v);
+		findings_decide(f, v);
+		break;
+	case ACTION_DISCARD:
+		log_action(c, "discard", u, v);
+		findings_decide(f, v);
+		break;
+	case ACTION_HOLD:
+		if (f->verdict.action != ACTION_HOLD)
+			log_action(c, "hold", u, v);
+		findings_decide(f, v);
+		break;
+	case ACTION_WARN:
+		log_action(c, "warning", u, v);
+		break;
+	case ACTION_INFO:
+		log_action(c, "info", u, v);
+		break;
+	case ACTION_PASS:
+		log_action(c, "pass", u, v);
+		f->passed = true;
+		break;
+	case ACTION_FILTER:
+		log_action(c, "filter", u, v);
+		if (!findings_filter(f, v->text))
+			too_long(c, v);
+		break;
+	case ACTION_REDIRECT:
+		log_action(c, "redirect", u, v);
+		if (!findings_redirect(f, v->text))
+			too_long(c, v);
+		break;
+	case ACTION_BCC:
+		bcc(c, u, v);
+		break;
+	case ACTION_PREPEND:
+		prepend(c, u, v);
+		break;
+	case ACTION_REPLACE:
+		return replace(c, u, v);
+	case ACTION_STRIP:
+		log_action(c, "strip", u, v);
+		drop(c, u);
+		return true;
+	case ACTION_IGNORE:
+		drop(c, u);
+		return true;
+	case ACTION_NONE:
+	case ACTION_DUNNO:
+	case ACTION_OK:
+	case ACTION_DEFER:
+	case ACTIONS:
+		break;
+	}
+	return false;
+}
+
+/* Ask one list of tables.  Returns as act(). */
+static bool
+ask(struct checks *c, const struct table_list *list, const char *name,
+    const struct unit *u)
+{
+	const struct table *t;
+	struct verdict v;
+	const char *error;
+	unsigned line;
+
+	if (list->n == 0 || u->text.n == 0 || c->internal ||
+	    c->findings->passed || findings_final(c->findings))
+		return false;
+	switch (table_list_find(list, u->text, &c->value, &t, &line)) {
+	case TABLE_FOUND:
+		break;
+	case TABLE_NOT_FOUND:
+		return false;
+	case TABLE_FAILED:
+		log_warn("%s: %s map lookup problem -- message not accepted, "
+		    "try again later", c->id, name);
+		findings_refuse(c->findings, 451, "4.3.0",
+		    "Error: content rule failed");
+		return false;
+	}
+	buf_clear(&c->where);
+	buf_puts(&c->where, table_origin(t));
+	if (line > 0)
+		buf_printf(&c->where, ":%u", line);
+	if (!verdict_parse(buf_view(&c->value), DIALECT_CHECKS, &v, &error)) {
+		/* Checked at load; so $1 made it wrong. */
+		log_warn("%s: %s: %s: %s", c->id,
+		    log_safe(buf_view(&c->where)), error, log_safe(view_head(
+		    buf_view(&c->value), LOG_CONTENT)));
+		return false;
+	}
+	v.where = buf_view(&c->where);
+	return act(c, u, &v);
+}
+
+/* -- what the walk tells -------------------------------------------------------- */
+
+static struct checks *
+checks_of(struct stage *s)
+{
+	return (struct checks *)(void *)s;
+}
+
+/* Postfix's line for what is wrong with the structure of a message. */
+static void
+refuse_structure(struct checks *c, const char *why, struct view text)
+{
+	struct buf b;
+
+	buf_init(&b, 256);
+	buf_printf(&b, "mime-error %s:", why);
+	log_match(c, "reject", buf_cstr(&b), view_head(text, LOG_MIME), NULL);
+	buf_free(&b);
+	findings_refuse(c->findings, 550, "5.6.0", why);
+}
+
+static void
+stop_if_final(struct checks *c)
+{
+	if (findings_final(c->findings))
+		mime_stop(c->walk);
+}
+
+static void
+count_hop(struct checks *c, int64_t *count)
+{
+	if (++*count < c->conf->hopcount_limit || findings_final(c->findings))
+		return;
+	log_warn("%s: message rejected: hopcount exceeded", c->id);
+	findings_refuse(c->findings, 554, "5.4.0", "Error: too many hops");
+}
+
+static void
+primary_header(struct checks *c, const struct mime_header *h)
+{
+	switch (h->field) {
+	case FIELD_RECEIVED:
+		count_hop(c, &c->received);
+		break;
+	case FIELD_DELIVERED_TO:
+		count_hop(c, &c->delivered);
+		break;
+	case FIELD_MESSAGE_ID:
+		log_info("%s: message-id=%s", c->id, log_safe(h->value));
+		c->message_id_seen = true;
+		findings_message_id(c->findings, h->value);
+		break;
+	case FIELD_RESENT_MESSAGE_ID:
+		log_info("%s: resent-message-id=%s", c->id,
+		    log_safe(h->value));
+		break;
+	case FIELD_OTHER:
+	case FIELD_CONTENT_DESCRIPTION:
+	case FIELD_CONTENT_DISPOSITION:
+	case FIELD_CONTENT_ID:
+	case FIELD_CONTENT_TRANSFER_ENCODING:
+	case FIELD_CONTENT_TYPE:
+	case FIELD_MIME_VERSION:
+		break;
+	}
+}
+
+/*
+ * Rules saw only the begin of a header over header_size_limit, so only that
+ * may go on.  If not even its name is in it, nothing does: a line without a
+ * colon would end the header block.
+ */
+static void
+cut_header(struct checks *c, const struct mime_header *h)
+{
+	uint64_t from = h->kept, to = h->size - h->line_end;
+
+	if (from >= to || findings_final(c->findings))
+		return;
+	if (view_find(h->text, ':') == h->text.n) {
+		from = 0;
+		to = h->size;
+	}
+	log_info("%s: header %s: cut, it has %llu bytes", c->id,
+	    log_safe(view_head(h->text, 60)), (unsigned long long)h->size);
+	if (!findings_replace(c->findings, h->offset + from, to - from,
+	    view_make("", 0)))
+		edit_failed(c);
+}
+
+static void
+checks_header(struct stage *s, const struct mime_header *h)
+{
+	struct checks *c = checks_of(s);
+	const struct checks_rules *r = c->rules;
+	struct unit u = { true, h->text, h->offset, h->size,
+		h->size - h->line_end };
+	bool changed = false;
+
+	switch (h->kind) {
+	case MIME_HEADER_PRIMARY:
+		changed = ask(c, &r->header, "header_checks", &u);
+		break;
+	case MIME_HEADER_NESTED:
+		changed = ask(c, &r->nested_header, "nested_header_checks",
+		    &u);
+		break;
+	case MIME_HEADER_MIME:
+		changed = ask(c, &r->mime_header, "mime_header_checks", &u);
+		if (!changed)
+			changed = ask(c, &r->body, "body_checks", &u);
+		break;
+	}
+	if (h->part->block == MIME_BLOCK_PRIMARY)
+		primary_header(c, h);
+	if (!changed)
+		cut_header(c, h);
+	stop_if_final(c);
+}
+
+static void
+checks_headers_end(struct stage *s, const struct mime_part *p,
+    uint64_t offset)
+{
+	struct checks *c = checks_of(s);
+
+	(void)offset;
+	if (p->block == MIME_BLOCK_PRIMARY && !c->message_id_seen)
+		log_info("%s: message-id=<>", c->id);
+}
+
+static void
+checks_line(struct stage *s, const struct mime_line *l)
+{
+	struct checks *c = checks_of(s);
+	uint64_t limit = (uint64_t)c->conf->body_checks_size_limit;
+	struct unit u = { false, l->text, l->offset, l->size, l->text.n };
+
+	if (c->internal || c->findings->passed || c->rules->body.n == 0 ||
+	    (limit > 0 && l->section_offset >= limit)) {
+		s->wants_lines = false;
+		return;
+	}
+	/* A piece of a longer line goes without the line end. */
+	if (!l->first || !l->last)
+		u.size = l->text.n;
+	(void)ask(c, &c->rules->body, "body_checks", &u);
+	stop_if_final(c);
+}
+
+static void
+checks_stray(struct stage *s, uint64_t offset)
+{
+	struct checks *c = checks_of(s);
+
+	if (!findings_stray(c->findings, offset)) {
+		refuse_structure(c, "too many stray <CR> or <LF>",
+		    view_make("", 0));
+		stop_if_final(c);
+	}
+}
+
+static void
+header_not_ended(struct checks *c, uint64_t offset, struct view text)
+{
+	const char *insert = "\r\n";
+
+	if (!c->internal && c->header_end == HEADER_END_REJECT) {
+		refuse_structure(c,
+		    "primary header was terminated with non-empty line", text);
+		return;
+	}
+	if (!c->internal && c->header_end == HEADER_END_ADD)
+		insert = "MIME-Error: message header was not terminated by "
+		    "empty line\r\n\r\n";
+	if (!findings_insert(c->findings, offset, view_of(insert)))
+		edit_failed(c);
+}
+
+static void
+checks_condition(struct stage *s, enum mime_condition what,
+    const struct mime_part *p, uint64_t offset, struct view text)
+{
+	struct checks *c = checks_of(s);
+
+	switch (what) {
+	case MIME_TOO_DEEP:
+		if (!c->internal)
+			refuse_structure(c,
+			    "MIME nesting exceeds safety limit", text);
+		break;
+	case MIME_TOO_MANY_PARTS:
+		if (!c->internal)
+			refuse_structure(c,
+			    "MIME part count exceeds safety limit", text);
+		break;
+	case MIME_HEADER_NOT_ENDED:
+		/* In other blocks an inserted line could break a signature. */
+		if (p->block == MIME_BLOCK_PRIMARY)
+			header_not_ended(c, offset, text);
+		break;
+	case MIME_BOUNDARY_TOO_LONG:
+	case MIME_HEADER_TOO_LONG:
+	case MIME_BOUNDARY_AMBIGUOUS:
+	case MIME_NO_FINAL_BOUNDARY:
+	case MIME_CONDITIONS:
+		break;
+	}
+	stop_if_final(c);
+}
+
+static const struct stage_ops checks_ops = {
+	.name = "checks",
+	.header = checks_header,
+	.headers_end = checks_headers_end,
+	.line = checks_line,
+	.stray = checks_stray,
+	.condition = checks_condition,
+};
+
+void
+checks_init(struct checks *c, const struct conf *cf,
+    const struct checks_rules *rules, enum header_end_action header_end,
+    struct mime *walk, struct findings *findings)
+{
+	*c = (struct checks){ .stage.ops = &checks_ops, .conf = cf,
+		.rules = rules, .header_end = header_end, .walk = walk,
+		.findings = findings };
+	buf_init(&c->value, VALUE_MAX);
+	buf_init(&c->insert, EDITS_BYTES_MAX);
+	buf_init(&c->where, FINDINGS_WHERE_MAX);
+}
+
+void
+checks_free(struct checks *c)
+{
+	buf_free(&c->value);
+	buf_free(&c->insert);
+	buf_free(&c->where);
+}
+
+void
+checks_begin(struct checks *c, const struct envelope *e, struct queue_id id)
+{
+	c->envelope = e;
+	(void)queue_id_text(id, c->id);
+	c->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
+	c->message_id_seen = false;
+	c->received = c->delivered = 0;
+	c->logged = 0;
+}

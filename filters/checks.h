@@ -1,0 +1,55 @@
+/*
+ * The stage of rules: header_checks, mime_header_checks, nested_header_checks
+ * and body_checks (header_checks(5)), and what a gateway does without being
+ * asked: hop count, stray CR and LF, limits of the header block and of MIME.
+ *
+ * body_checks sees the headers of MIME parts too (in whatever header block
+ * they stand), as it did when these were body text; a rule for the names of
+ * attachments works in both.  Each action of a rule is logged in Postfix's
+ * form, with "; rule=file:line" behind it.
+ */
+#ifndef FILTERS_CHECKS_H
+#define FILTERS_CHECKS_H
+
+#include "filters/findings.h"
+#include "filters/mime.h"
+#include "lib/conf.h"
+#include "lib/envelope.h"
+#include "rules/table.h"
+
+enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD, HEADER_END_REJECT };
+
+struct checks_rules {
+	struct table_list header, mime_header, nested_header, body;
+};
+
+struct checks {
+	struct stage stage;	/* first */
+	const struct conf *conf;
+	const struct checks_rules *rules;
+	struct mime *walk;
+	struct findings *findings;
+	enum header_end_action header_end;
+
+	/* of the message */
+	const struct envelope *envelope;
+	char id[QUEUE_ID_TEXT];
+	bool internal;		/* not filtered: rules are not asked */
+	bool message_id_seen;
+	int64_t received, delivered;	/* headers counted */
+	uint32_t logged;
+
+	struct buf value;	/* a rule's right-hand side */
+	struct buf insert;
+	struct buf where;
+};
+
+void checks_init(struct checks *c, const struct conf *cf,
+    const struct checks_rules *rules, enum header_end_action header_end,
+    struct mime *walk, struct findings *findings);
+void checks_free(struct checks *c);
+/* Begin a message; e must live until the end of the walk. */
+void checks_begin(struct checks *c, const struct envelope *e,
+    struct queue_id id);
+
+#endif

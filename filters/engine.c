@@ -1,0 +1,210 @@
+#include <stdlib.h>
+
+#include "filters/checks.h"
+#include "filters/engine.h"
+#include "filters/findings.h"
+#include "filters/mime.h"
+#include "lib/log.h"
+
+struct engine {
+	struct checks_rules rules;
+	struct mime *walk;
+	struct findings findings;
+	struct checks checks;
+};
+
+/* Reports go through here, to know whether there was an error. */
+struct report {
+	table_report *fn;
+	void *arg;
+	bool failed;
+};
+
+static void
+report_one(bool error, const char *text, void *arg)
+{
+	struct report *r = arg;
+
+	r->failed = r->failed || error;
+	r->fn(error, text, r->arg);
+}
+
+static void
+report_parameter(struct report *r, const char *name, const char *value)
+{
+	struct buf b;
+
+	buf_init(&b, 4096);
+	if (!buf_printf(&b, "main.cf: %s: bad value \"%s\"", name, value)) {
+		buf_clear(&b);
+		buf_printf(&b, "main.cf: %s: bad value", name);
+	}
+	report_one(true, buf_cstr(&b), r);
+	buf_free(&b);
+}
+
+static void
+open_rules(const struct conf *cf, const char *specs, struct table_list *ret,
+    struct report *r)
+{
+	size_t i;
+
+	if (!table_list_open(specs, cf->config_directory, ret, report_one,
+	    r)) {
+		r->failed = true;
+		return;
+	}
+	for (i = 0; i < ret->n; i++)
+		if (!verdict_check_table(ret->list[i], DIALECT_CHECKS,
+		    report_one, r))
+			r->failed = true;
+}
+
+/* One list often stands in several parameters: it is opened once. */
+static void
+share_rules(const struct conf *cf, const char *specs,
+    const struct table_list *other, const char *other_specs,
+    struct table_list *ret, struct report *r)
+{
+	if (strcmp(specs, other_specs) == 0)
+		*ret = *other;
+	else
+		open_rules(cf, specs, ret, r);
+}
+
+static void
+unshare(struct table_list *l, const struct table_list *other)
+{
+	if (l->list != other->list)
+		table_list_free(l);
+}
+
+static void
+free_rules(struct checks_rules *r)
+{
+	unshare(&r->mime_header, &r->header);
+	unshare(&r->nested_header, &r->header);
+	unshare(&r->body, &r->header);
+	table_list_free(&r->header);
+}
+
+static bool
+load_rules(const struct conf *cf, struct checks_rules *ret, struct report *r)
+{
+	const char *header = cf->header_checks;
+
+	*ret = (struct checks_rules){ 0 };
+	table_pattern_limits((uint32_t)cf->filter_match_limit);
+	open_rules(cf, header, &ret->header, r);
+	share_rules(cf, cf->mime_header_checks, &ret->header, header,
+	    &ret->mime_header, r);
+	share_rules(cf, cf->nested_header_checks, &ret->header, header,
+	    &ret->nested_header, r);
+	share_rules(cf, cf->body_checks, &ret->header, header, &ret->body, r);
+	if (!r->failed)
+		return true;
+	free_rules(ret);
+	return false;
+}
+
+static enum header_end_action
+header_end_action(const struct conf *cf, struct report *r)
+{
+	const char *s = cf->non_empty_end_of_header_action;
+
+	if (strcmp(s, "fix_quietly") == 0)
+		return HEADER_END_FIX;
+	if (strcmp(s, "add_header") == 0)
+		return HEADER_END_ADD;
+	if (strcmp(s, "reject") == 0)
+		return HEADER_END_REJECT;
+	report_parameter(r, "non_empty_end_of_header_action", s);
+	return HEADER_END_FIX;
+}
+
+struct engine *
+engine_open(const struct conf *cf, table_report *report, void *arg)
+{
+	struct report r = { report, arg, false };
+	enum header_end_action end = header_end_action(cf, &r);
+	struct mime_options o = {
+		.header_size_limit = (size_t)cf->header_size_limit,
+		.line_length_limit = (size_t)cf->line_length_limit,
+		.nesting_limit = (uint32_t)cf->mime_nesting_limit,
+		.part_limit = (uint32_t)cf->mime_part_limit,
+		.boundary_length_limit =
+		    (size_t)cf->mime_boundary_length_limit,
+		.one_part = cf->disable_mime_input_processing,
+		.stray_is_data = cf->cleanup_replace_stray_cr_lf,
+	};
+	struct engine *e = mem_alloc(sizeof *e);
+
+	if (!load_rules(cf, &e->rules, &r)) {
+		free(e);
+		return NULL;
+	}
+	e->walk = mime_new(&o);
+	findings_init(&e->findings);
+	checks_init(&e->checks, cf, &e->rules, end, e->walk, &e->findings);
+	return e;
+}
+
+void
+engine_free(struct engine **e)
+{
+	if (*e == NULL)
+		return;
+	checks_free(&(*e)->checks);
+	findings_free(&(*e)->findings);
+	mime_free(&(*e)->walk);
+	free_rules(&(*e)->rules);
+	free(*e);
+	*e = NULL;
+}
+
+static bool
+check_samples(const struct table_list *l, struct report *r)
+{
+	bool ok = true;
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		ok = table_check_samples(l->list[i], report_one, r) && ok;
+	return ok;
+}
+
+bool
+engine_check(const struct conf *cf, table_report *report, void *arg)
+{
+	struct report r = { report, arg, false };
+	struct engine *e = engine_open(cf, report_one, &r);
+	const struct table_list *header;
+	bool ok;
+
+	if (e == NULL)
+		return false;
+	header = &e->rules.header;
+	ok = check_samples(header, &r);
+	if (e->rules.mime_header.list != header->list)
+		ok = check_samples(&e->rules.mime_header, &r) && ok;
+	if (e->rules.nested_header.list != header->list)
+		ok = check_samples(&e->rules.nested_header, &r) && ok;
+	if (e->rules.body.list != header->list)
+		ok = check_samples(&e->rules.body, &r) && ok;
+	engine_free(&e);
+	return ok;
+}
+
+void
+engine_judge(struct engine *e, struct view text, const struct envelope *env,
+    struct queue_id id, struct judgement *ret, struct arena *a)
+{
+	struct stage *stages[] = { &e->checks.stage };
+
+	findings_begin(&e->findings, text);
+	checks_begin(&e->checks, env, id);
+	mime_begin(e->walk, stages, sizeof stages / sizeof stages[0]);
+	mime_feed(e->walk, text);
+	mime_end(e->walk);
+	findings_judgement(&e->findings, a, ret);
+}

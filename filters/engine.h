@@ -1,0 +1,38 @@
+/*
+ * The engine of the content filter: rules from the configuration, and a
+ * judgement for each message.  Judging does no I/O but log lines, and needs
+ * no memory that grows with the message.  One engine judges one message at a
+ * time.
+ */
+#ifndef FILTERS_ENGINE_H
+#define FILTERS_ENGINE_H
+
+#include "lib/conf.h"
+#include "lib/envelope.h"
+#include "lib/mem.h"
+#include "rules/table.h"
+#include "rules/verdict.h"
+
+struct engine;
+
+/*
+ * Open and compile all that cf names; before the jail.  Each mistake in a
+ * rule file is reported as "file:line: text"; after one NULL is returned, so
+ * that a broken file never takes effect.  cf must outlive the engine.
+ */
+struct engine *engine_open(const struct conf *cf, table_report *report,
+    void *arg);
+void engine_free(struct engine **e);
+/* Only check: as engine_open(), and the samples in rule files. */
+bool engine_check(const struct conf *cf, table_report *report, void *arg);
+
+/*
+ * Judge a message.  env must have been decoded with envelope_get().  *ret
+ * points into the engine and the arena, and is good until the next call.
+ * The arena needs room for EDITS_MAX edits.
+ */
+void engine_judge(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id, struct judgement *ret,
+    struct arena *a);
+
+#endif

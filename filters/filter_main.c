@@ -1,0 +1,300 @@
+/*
+ * The role filter: judges the texts that qmgr sends by descriptor.  It has no
+ * files, no sockets and no state between messages but its rules.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "filters/engine.h"
+#include "lib/log.h"
+#include "lib/role.h"
+
+/*
+ * Up to this size pread() into memory that is there already is cheaper than
+ * mmap() with its page faults and munmap().
+ */
+#define READ_MAX	(256u << 10)
+/* A file that is no memfd could shrink while it is mapped: read, up to here. */
+#define READ_FILE_MAX	(16u << 20)
+#define KEEP_MAX	READ_MAX
+#define ENVELOPE_MEMORY	(1u << 20)
+#define SEALS		(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
+
+/* A process has one role, so this is as static as its text. */
+static struct {
+	struct engine *engine;
+	struct arena *arena;
+	struct buf text, reply;
+	dev_t memfd_dev;	/* where memfds live */
+	size_t peers;
+	uint64_t id;		/* being judged */
+	uint64_t messages, bytes, rejected, discarded, held;
+} filter;
+
+static const char *
+filter_describe(void *arg)
+{
+	static char text[64];
+	struct queue_id id = { filter.id };
+	char number[QUEUE_ID_TEXT];
+	struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text };
+
+	(void)arg;
+	if (filter.id == 0)
+		return "idle";
+	(void)buf_puts(&b, "judging ");
+	(void)buf_puts(&b, queue_id_text(id, number));
+	return buf_cstr(&b);
+}
+
+static void
+filter_report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		log_error("%s", text);
+	else
+		log_warn("%s", text);
+}
+
+/*
+ * Every memfd is on one device of the kernel's own; a spool on a tmpfs is on
+ * another, so the two can be told apart.
+ */
+static dev_t
+filter_memfd_dev(void)
+{
+	int fd = memfd_create("probe", MFD_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		fatal("memfd_create: %s", strerror(errno));
+	(void)close(fd);
+	return st.st_dev;
+}
+
+static void
+filter_load(void)
+{
+	filter.engine = engine_open(role_conf(), filter_report, NULL);
+	if (filter.engine == NULL)
+		fatal("content rules cannot be used");
+	filter.memfd_dev = filter_memfd_dev();
+	filter.arena = arena_new(ENVELOPE_MEMORY +
+	    EDITS_MAX * sizeof(struct edit));
+	buf_init(&filter.text, READ_FILE_MAX);
+	buf_init(&filter.reply, CHAN_MSG_MAX);
+	log_context(filter_describe, NULL);
+}
+
+enum text_kind { TEXT_REFUSED = 0, TEXT_SEALED, TEXT_FILE };
+
+/*
+ * What may be judged: a memfd only when nobody can change it any more, a
+ * file as qmgr opened it.
+ */
+static enum text_kind
+filter_text_kind(int fd, uint64_t offset, uint64_t size)
+{
+	struct stat st;
+	int seals;
+
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < 0 ||
+	    (uint64_t)st.st_size < offset ||
+	    (uint64_t)st.st_size - offset < size)
+		return TEXT_REFUSED;
+	if (st.st_dev != filter.memfd_dev)
+		return TEXT_FILE;
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0 || (seals & SEALS) != SEALS)
+		return TEXT_REFUSED;
+	return TEXT_SEALED;
+}
+
+static bool
+filter_read(int fd, uint64_t offset, size_t size, struct view *ret)
+{
+	size_t n = 0;
+	ssize_t got;
+
+	buf_clear(&filter.text);
+	if (size > 0 && buf_room(&filter.text, size) == NULL)
+		return false;
+	while (n < size) {
+		got = pread(fd, filter.text.p + n, size - n,
+		    (off_t)(offset + n));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return false;
+		n += (size_t)got;
+	}
+	*ret = view_make(filter.text.p, size);
+	return true;
+}
+
+static void
+filter_answer(struct chan *c, const struct judgement *j)
+{
+	struct buf *b;
+
+	buf_clear(&filter.reply);
+	ensure(judgement_put(&filter.reply, j));
+	b = chan_begin(c, MSG_FILTERED);
+	put_u64(b, filter.id);
+	put_view(b, buf_view(&filter.reply));
+	chan_end(c);
+	filter.messages++;
+	if (j->verdict.action == ACTION_REJECT)
+		filter.rejected++;
+	else if (j->verdict.action == ACTION_DISCARD)
+		filter.discarded++;
+	else if (j->verdict.action == ACTION_HOLD)
+		filter.held++;
+}
+
+/* The text cannot be read: not the message's fault, so try again later. */
+static void
+filter_answer_failure(struct chan *c, const char *why)
+{
+	struct judgement j = { .verdict = { .action = ACTION_REJECT,
+		.code = 451, .status = view_of("4.3.0"),
+		.text = view_of("Error: queue file read error") } };
+	struct queue_id id = { filter.id };
+	char number[QUEUE_ID_TEXT];
+
+	log_error("%s: text: %s", queue_id_text(id, number), why);
+	filter_answer(c, &j);
+}
+
+static void
+filter_judge(struct chan *c, struct view text, const struct envelope *env)
+{
+	struct queue_id id = { filter.id };
+	struct judgement j;
+
+	engine_judge(filter.engine, text, env, id, &j, filter.arena);
+	filter.bytes += text.n;
+	filter_answer(c, &j);
+}
+
+/* mmap() wants a whole page to begin with; size is not 0. */
+static void
+filter_judge_mapped(struct chan *c, int fd, uint64_t offset, size_t size,
+    const struct envelope *env)
+{
+	size_t skip = (size_t)(offset % (uint64_t)sysconf(_SC_PAGESIZE));
+	char *map = mmap(NULL, skip + size, PROT_READ, MAP_PRIVATE, fd,
+	    (off_t)(offset - skip));
+
+	if (map == MAP_FAILED) {
+		filter_answer_failure(c, strerror(errno));
+		return;
+	}
+	(void)madvise(map, skip + size, MADV_SEQUENTIAL);
+	filter_judge(c, view_make(map + skip, size), env);
+	(void)munmap(map, skip + size);
+}
+
+static void
+filter_message(struct chan *c, int fd, uint64_t offset, uint64_t size,
+    const struct envelope *env)
+{
+	enum text_kind kind = filter_text_kind(fd, offset, size);
+	struct view text;
+
+	if (kind == TEXT_REFUSED) {
+		chan_blame(c, "text is not sealed, or shorter than said");
+	} else if (size > (kind == TEXT_SEALED ? READ_MAX : READ_FILE_MAX)) {
+		filter_judge_mapped(c, fd, offset, (size_t)size, env);
+	} else {
+		if (!filter_read(fd, offset, (size_t)size, &text))
+			filter_answer_failure(c, "cannot be read");
+		else
+			filter_judge(c, text, env);
+		if (filter.text.cap > KEEP_MAX)
+			buf_free(&filter.text);
+	}
+}
+
+static void
+filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	struct envelope env;
+	struct view encoded;
+	uint64_t id, offset, size;
+
+	(void)arg;
+	id = cursor_u64(&m->body);
+	offset = cursor_u64(&m->body);
+	size = cursor_u64(&m->body);
+	encoded = cursor_view(&m->body);
+	if (!chan_check(c, m))
+		return;
+	arena_reset(filter.arena);
+	if (m->type != MSG_FILTER || id == 0 ||
+	    !envelope_get(encoded, filter.arena, &env)) {
+		chan_blame(c, "bad envelope");
+		return;
+	}
+	filter.id = id;
+	filter_message(c, m->fd[0], offset, size, &env);
+	filter.id = 0;
+}
+
+static void
+filter_leave(void)
+{
+	if (role_phase() == PHASE_RETIRING && filter.peers == 0)
+		role_exit();
+}
+
+static void
+filter_on_close(struct chan *c, void *arg)
+{
+	(void)arg;
+	chan_free(&c);
+	filter.peers--;
+	filter_leave();
+}
+
+static void
+filter_peer(const struct role_peer *peer, int fd)
+{
+	(void)chan_new(fd, ROLE_FILTER, peer->kind, peer->pid, filter_on_msg,
+	    filter_on_close, NULL);
+	filter.peers++;
+}
+
+static void
+filter_status(struct buf *b)
+{
+	buf_printf(b, "messages %llu\nbytes %llu\nrejected %llu\n"
+	    "discarded %llu\nheld %llu\n",
+	    (unsigned long long)filter.messages,
+	    (unsigned long long)filter.bytes,
+	    (unsigned long long)filter.rejected,
+	    (unsigned long long)filter.discarded,
+	    (unsigned long long)filter.held);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct role_def def = {
+		.kind = ROLE_FILTER,
+		.jail = { .allow = 0 },
+		.load = filter_load,
+		.peer = filter_peer,
+		/* Messages are judged as they come; qmgr ends the channel. */
+		.retire = filter_leave,
+		.status = filter_status,
+	};
+
+	return role_main(&def, argc, argv);
+}

@@ -1,0 +1,78 @@
+/*
+ * What the stages of a filter find in one message: the verdict, what else
+ * rules asked for, and edits.  Edits are given in the order of the walk; the
+ * list stays sorted and without overlaps, because an edit of a whole header
+ * or line takes the place of what was noted inside it before.
+ *
+ * Everything is bounded; a judgement made from it points into it.
+ */
+#ifndef FILTERS_FINDINGS_H
+#define FILTERS_FINDINGS_H
+
+#include "lib/buf.h"
+#include "lib/edit.h"
+#include "rules/verdict.h"
+
+#define FINDINGS_ARGUMENT_MAX	1000u	/* of an address or a next hop */
+#define FINDINGS_WHERE_MAX	1000u
+
+struct note {
+	uint64_t offset, remove;
+	size_t at, n;		/* inserted: in bytes */
+	bool stray;		/* n == remove, and may grow */
+};
+
+struct findings {
+	struct view text;	/* the whole message */
+	struct verdict verdict;	/* OK, HOLD, DISCARD, REJECT */
+	bool passed;		/* a rule said PASS: no more rules */
+	struct buf reply, where, redirect, filter, message_id;
+	struct buf bcc[JUDGEMENT_BCC_MAX];
+	uint32_t n_bcc;
+	struct note *notes;
+	size_t n_notes;
+	struct buf bytes;
+};
+
+void findings_init(struct findings *f);
+void findings_free(struct findings *f);
+/* Begin a message. */
+void findings_begin(struct findings *f, struct view text);
+
+/* REJECT and DISCARD are final; HOLD is kept until one of them comes.  The
+ * first of each counts. */
+void findings_decide(struct findings *f, const struct verdict *v);
+static inline bool
+findings_final(const struct findings *f)
+{
+	return f->verdict.action == ACTION_REJECT ||
+	    f->verdict.action == ACTION_DISCARD;
+}
+/* Our own refusal: no rule behind it. */
+void findings_refuse(struct findings *f, uint16_t code, const char *status,
+    const char *text);
+
+/* The last one counts.  False: longer than FINDINGS_ARGUMENT_MAX. */
+bool findings_redirect(struct findings *f, struct view address);
+bool findings_filter(struct findings *f, struct view nexthop);
+/* False: too long, or more than JUDGEMENT_BCC_MAX different ones. */
+bool findings_bcc(struct findings *f, struct view address);
+/* The first one counts; one too long is cut. */
+void findings_message_id(struct findings *f, struct view id);
+
+/*
+ * Edits.  False: there would be more than EDITS_MAX, or EDITS_BYTES_MAX in
+ * all; nothing changed.  insert: bytes in front of offset.  replace: n bytes
+ * at offset, and all edits noted in there.  stray: the byte at offset becomes
+ * a space; neighbours share an edit.
+ */
+bool findings_insert(struct findings *f, uint64_t offset, struct view bytes);
+bool findings_replace(struct findings *f, uint64_t offset, uint64_t n,
+    struct view bytes);
+bool findings_stray(struct findings *f, uint64_t offset);
+
+/* All together, as the answer.  Valid until findings_begin(); list in a. */
+void findings_judgement(const struct findings *f, struct arena *a,
+    struct judgement *ret);
+
+#endif

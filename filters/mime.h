@@ -1,0 +1,44 @@
+/*
+ * The MIME walk (RFC 2045, 2046): goes once through a text, however it is
+ * cut into feeds, and tells the stages of a chain what it meets.  Lines end
+ * with CRLF; a CR or LF that is no line end is data, shown as a space, or,
+ * without that option, an LF alone ends a line too.
+ *
+ * Memory is bounded by the options: one header, one line, the boundaries.
+ * Time is linear: a line that begins with "--" is compared with each of the
+ * at most nesting_limit + 1 boundaries in force.  Where receivers disagree
+ * on what a boundary is, the walk takes the reading that shows more headers.
+ */
+#ifndef FILTERS_MIME_H
+#define FILTERS_MIME_H
+
+#include "filters/stage.h"
+#include "lib/view.h"
+
+struct mime_options {
+	size_t header_size_limit;
+	size_t line_length_limit;	/* longer body lines come in pieces */
+	uint32_t nesting_limit;
+	uint32_t part_limit;
+	size_t boundary_length_limit;
+	bool one_part;		/* the body is one part, no MIME */
+	bool stray_is_data;	/* see above */
+};
+
+struct mime;
+
+struct mime *mime_new(const struct mime_options *o);
+void mime_free(struct mime **m);
+
+/* Begin a text; the walk is used again for many.  The stages stay the
+ * caller's and must outlive mime_end(). */
+#define MIME_STAGES_MAX	8
+void mime_begin(struct mime *m, struct stage *const *stages, size_t n);
+/* The next bytes.  Nothing of them is needed after the call. */
+void mime_feed(struct mime *m, struct view bytes);
+/* The text is complete.  The walk is ready for mime_begin(). */
+void mime_end(struct mime *m);
+/* From a stage: no more events, for any stage. */
+void mime_stop(struct mime *m);
+
+#endif
