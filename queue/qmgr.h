@@ -1,0 +1,239 @@
+/*
+ * The queue manager: sole owner of the spool.  What its files share.
+ *
+ * A message has one struct for its whole time in memory: from the slot a
+ * writer fills, through filter and disk, to its last delivery.  It is in one
+ * state (below), entered by message_enter() only, and has at most one thing
+ * outstanding: a verdict, a pool job, a bounce - or, when active, its
+ * deliveries.  queue/STATES.md says what is on disk in each state.
+ */
+#ifndef QUEUE_QMGR_H
+#define QUEUE_QMGR_H
+
+#include "lib/chan.h"
+#include "lib/conf.h"
+#include "lib/loop.h"
+#include "lib/role.h"
+#include "queue/spool.h"
+#include "queue/spool_pool.h"
+#include "rules/route.h"
+#include "rules/verdict.h"
+
+enum message_state {
+	M_NONE = 0,
+	M_WRITING,	/* W: a slot, the writer has it */
+	M_COPYING,	/* C: pool copies a large text */
+	M_JUDGING,	/* J: with a filter, or waiting for one */
+	M_SYNCING,	/* S: pool makes it durable */
+	M_INCOMING,	/* I: sealed, waits for room in the active queue */
+	M_LOADING,	/* pool reads it from disk */
+	M_ACTIVE,	/* A: has jobs and deliveries */
+	M_BOUNCING,	/* A: a notification is being written */
+	M_DEFERRING,	/* A to D: pool stores it */
+	M_DEFERRED,	/* D: only id and time are kept (struct deferred) */
+	M_BUSY,		/* another qmgr works on it */
+	M_STATES
+};
+extern const char *const message_state_names[M_STATES];
+
+struct writer;
+struct dest;
+
+/* Anything known by its queue id. */
+struct known {
+	struct known *hash_next;
+	struct queue_id id;
+	enum message_state state;
+};
+
+/* A deferred message costs this much memory. */
+struct deferred {
+	struct known known;
+	struct wall next;
+	size_t heap_at;
+};
+
+/* One recipient that failed, for the notification. */
+struct failure {
+	uint32_t index;
+	char *status, *reason, *mta;
+};
+
+/* Recipients of one message for one destination: one delivery. */
+struct entry {
+	struct entry *next;		/* in the destination's queue */
+	struct entry *sibling;		/* of the same message */
+	struct message *message;
+	struct dest *dest;
+	struct relay *relay;		/* in delivery there; else NULL */
+	uint64_t delivery;
+	bool queued;
+	uint32_t n;
+	uint32_t rcpt[];
+};
+
+struct message {
+	struct known known;		/* first */
+	struct pool_job job;
+	struct message *next;		/* in one of several lists */
+	struct writer *writer;		/* to answer; NULL: gone or answered */
+	struct filter *filter;
+	enum spool_place place;
+	struct wall arrival;
+	struct wall active;
+	struct mono since;		/* state entered */
+	int fd;				/* text: memfd or queue file; -1 */
+	int spill;			/* writer's unnamed file; -1 */
+	uint64_t text_offset, text_size;
+	char *bytes;			/* envelope, edits, route */
+	size_t n_bytes;
+	struct spool_tail tail;		/* views into bytes */
+	char *status;			/* one byte for each recipient */
+	uint64_t status_offset;
+	struct entry *entries;
+	struct failure *failures;
+	uint32_t n_failures, n_deferred;
+	uint32_t n_entries;		/* not finished */
+	int error;			/* of the pool job */
+	struct wall retry;		/* time of the next attempt */
+	uint8_t bounce_tries;
+	bool copied;			/* text is in incoming/ID */
+	bool status_changed;
+	bool hold;
+	bool internal;
+	bool seal_asked;
+	bool expired;
+	struct spool_file file;		/* M_LOADING */
+};
+
+struct qmgr {
+	const struct conf *cf;
+	struct spool spool;
+	struct router *router;
+	struct loop_work schedule;	/* try to start deliveries */
+	unsigned active, active_limit;
+	unsigned messages;		/* structs in memory */
+	bool started;			/* the spool is ours */
+	bool stopping;			/* start nothing new */
+	bool handed_over;		/* another qmgr took the spool */
+	uint64_t sealed, delivered, deferred_total, bounced, removed;
+};
+extern struct qmgr qmgr;
+
+/* qmgr_known.c */
+struct known *known_find(struct queue_id id);
+void known_add(struct known *k);
+void known_remove(struct known *k);
+void known_each(void (*fn)(struct known *k, void *arg), void *arg);
+struct message *message_find(struct queue_id id);
+size_t known_count(void);
+
+/* qmgr_message.c */
+struct message *message_new(struct queue_id id, enum message_state state);
+void message_enter(struct message *m, enum message_state state);
+/* Free all of it; descriptors are closed. */
+void message_free(struct message **m);
+const char *message_id(const struct message *m);
+/* Decode the envelope; views into m->bytes; rcpts in a.  Panics if it is not
+ * what was accepted before. */
+void message_envelope(const struct message *m, struct arena *a,
+    struct envelope *ret);
+/* Copy what a message is made of into one piece of memory. */
+void message_set_tail(struct message *m, const struct spool_tail *t);
+/* Sealed and on disk: make it active, now or later. */
+void message_activate(struct message *m);
+/* A recipient's fate.  RCPT_SENT and RCPT_BOUNCED need no more attempts. */
+void message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
+    struct view dsn, struct view reason, struct view mta);
+/* All its entries are finished: bounce, defer or remove. */
+void message_finish(struct message *m);
+void message_bounced(struct message *m, bool ok);
+/* A text descriptor for reading; -1 after logging why not. */
+int message_text(struct message *m);
+
+/* qmgr_writer.c: smtpd and bounce */
+void writer_peer(const struct role_peer *peer, int fd);
+void writer_retire(void);
+bool writer_busy(void);
+struct chan;
+/* The reply to the client. */
+void writer_reply(struct message *m, unsigned code, const char *status,
+    const char *text);
+void writer_judged(struct message *m, const struct judgement *j);
+void writer_failed(struct message *m, unsigned code, const char *status,
+    const char *text);
+void writer_space_check(void);
+void writer_status(struct buf *b);
+
+/* qmgr_filter.c */
+void filter_peer(const struct role_peer *peer, int fd);
+void filter_submit(struct message *m);
+void filter_forget(struct message *m);
+void filter_status(struct buf *b);
+
+/* qmgr_dest.c */
+struct dest *dest_get(const char *transport, const char *nexthop);
+/* Queue recipients of m for a destination. */
+void dest_add(struct dest *d, struct message *m, const uint32_t *rcpt,
+    uint32_t n);
+/* The next entry to deliver, taken off its queue; NULL: none may start. */
+struct entry *dest_next(void);
+/* An attempt ended; trouble as the relay saw it. */
+void dest_ended(struct dest *d, enum delivery_trouble trouble,
+    struct view reason);
+/* Attempts that never began (the relay went away) do not count. */
+void dest_returned(struct dest *d);
+const char *dest_transport(const struct dest *d);
+const char *dest_nexthop(const struct dest *d);
+/* Why nothing is tried now, or NULL when it is alive. */
+const char *dest_dead(const struct dest *d);
+void dest_revive_all(void);
+/* Take all queued entries of m off. */
+void dest_forget(struct message *m);
+void dest_status(struct buf *b);
+void dest_init(void);
+
+/* qmgr_deliver.c */
+void relay_peer(const struct role_peer *peer, int fd);
+bool relay_busy(void);
+void deliver_schedule(void *arg);
+/* Resolve the open recipients of m and queue them. */
+void deliver_resolve(struct message *m);
+/* e was taken off its queue: its destination is dead. */
+void deliver_suspended(struct entry *e, const char *why);
+void relay_status(struct buf *b);
+/* Before the jail: which transports there are. */
+void deliver_load(void);
+
+/* qmgr_intake.c: what is on disk */
+void intake_start(void);
+void intake_stop(void);
+/* Room in the active queue: take more. */
+void intake_more(void);
+/* id is on disk and nobody works on it: find it. */
+void intake_found(struct queue_id id);
+void intake_deferred(struct queue_id id, struct wall next);
+void intake_flush(void);
+void intake_status(struct buf *b);
+void intake_waiting(struct message *m);
+
+/* qmgr_bounce.c: the bounce role is a writer that also takes orders */
+void bounce_ready(struct chan *c);
+void bounce_gone(struct chan *c);
+void bounce_submit(struct message *m);
+void bounce_done(struct chan *c, struct chan_in *in);
+bool bounce_busy(void);
+
+/* qmgr_handover.c */
+void handover_begin(bool taking, int fd);
+bool handover_waiting(void);
+/* The same without a successor: master stops. */
+void handover_stop(void);
+/* m is settled on disk and leaves memory: tell the new qmgr. */
+void handover_done(struct queue_id id);
+
+/* qmgr_main.c */
+/* End the process if nothing is left to do. */
+void qmgr_check_end(void);
+
+#endif

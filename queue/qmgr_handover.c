@@ -1,0 +1,186 @@
+/*
+ * Two queue managers during a reload: the old one tells the new one which
+ * messages to leave alone, and then, one by one, that it is done with them.
+ * See the end of queue/STATES.md.
+ */
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "queue/qmgr.h"
+
+static struct chan *other;
+static bool waiting;		/* new: the list is not complete yet */
+
+static void
+handover_free_busy(struct known *k, void *arg)
+{
+	struct queue_id id = k->id;
+
+	(void)arg;
+	if (k->state != M_BUSY)
+		return;
+	known_remove(k);
+	free(k);
+	intake_found(id);
+}
+
+static void
+handover_end_wait(void)
+{
+	if (!waiting)
+		return;
+	waiting = false;
+	if (qmgr.started)
+		intake_start();
+}
+
+static void
+handover_busy(struct queue_id id)
+{
+	struct known *k;
+
+	if (known_find(id) != NULL)
+		return;
+	k = mem_alloc(sizeof *k);
+	k->id = id;
+	k->state = M_BUSY;
+	known_add(k);
+}
+
+static void
+handover_on_msg(struct chan *c, struct chan_in *in, void *arg)
+{
+	struct queue_id id = { 0 };
+	struct known *k;
+
+	(void)arg;
+	if (qmgr.handed_over) {
+		chan_blame(c, "the new queue manager has nothing to say");
+		return;
+	}
+	if (in->type != MSG_BUSY_END)
+		id.n = cursor_u64(&in->body);
+	if (!chan_check(c, in))
+		return;
+	switch ((int)in->type) {
+	case MSG_BUSY:
+		handover_busy(id);
+		break;
+	case MSG_BUSY_END:
+		handover_end_wait();
+		break;
+	case MSG_TAKE:
+		k = known_find(id);
+		if (k != NULL && k->state == M_BUSY)
+			handover_free_busy(k, NULL);
+		else if (k == NULL)
+			intake_found(id);
+		break;
+	default:
+		chan_blame(c, "unexpected message");
+		break;
+	}
+}
+
+static void
+handover_on_close(struct chan *c, void *arg)
+{
+	(void)c;
+	(void)arg;
+	chan_free(&other);
+	if (qmgr.handed_over)
+		return;
+	/* The old one is gone: nothing is busy any more. */
+	known_each(handover_free_busy, NULL);
+	handover_end_wait();
+}
+
+static void
+handover_announce(struct known *k, void *arg)
+{
+	struct message *m = (struct message *)k;
+	struct buf *b;
+
+	(void)arg;
+	if (k->state == M_DEFERRED || k->state == M_BUSY)
+		return;
+	if (k->state == M_ACTIVE && m->n_entries == 0 && !m->status_changed &&
+	    m->n_failures == 0) {
+		/* Nothing has happened to it: it is all in its file. */
+		message_free(&m);
+		return;
+	}
+	if (other != NULL) {
+		b = chan_begin(other, MSG_BUSY);
+		put_u64(b, k->id.n);
+		chan_end(other);
+	}
+}
+
+static void
+handover_forget(struct known *k, void *arg)
+{
+	(void)arg;
+	if (k->state == M_ACTIVE)
+		dest_forget((struct message *)k);
+}
+
+static void
+handover_finish(struct known *k, void *arg)
+{
+	struct message *m = (struct message *)k;
+
+	(void)arg;
+	if (k->state == M_ACTIVE && m->n_entries == 0)
+		message_finish(m);
+}
+
+/* Stop all that has not begun; what is under way goes on to its end. */
+static void
+handover_give(void)
+{
+	intake_stop();
+	known_each(handover_forget, NULL);
+	known_each(handover_announce, NULL);
+	if (other != NULL)
+		chan_send(other, MSG_BUSY_END);
+	known_each(handover_finish, NULL);
+}
+
+void
+handover_begin(bool taking, int fd)
+{
+	other = chan_new(fd, ROLE_QMGR, ROLE_QMGR, 0, handover_on_msg,
+	    handover_on_close, NULL);
+	if (taking) {
+		waiting = true;
+		return;
+	}
+	qmgr.handed_over = true;
+	handover_give();
+	qmgr_check_end();
+}
+
+void
+handover_stop(void)
+{
+	handover_give();
+}
+
+bool
+handover_waiting(void)
+{
+	return waiting;
+}
+
+void
+handover_done(struct queue_id id)
+{
+	struct buf *b;
+
+	if (other == NULL)
+		return;
+	b = chan_begin(other, MSG_TAKE);
+	put_u64(b, id.n);
+	chan_end(other);
+}

@@ -1,0 +1,456 @@
+/*
+ * What waits on disk or in line: the walk over the directories at start (and
+ * now and then), the deferred messages by time, and whose turn it is when the
+ * active queue has room - one new message, one deferred, and so on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "queue/qmgr.h"
+
+#define WALK_STEP	500u	/* names in one turn of the loop */
+#define LOADS_MAX	32u	/* files read at once */
+
+/* Files found that nobody has read yet. */
+struct found {
+	struct queue_id id;
+	enum spool_place place;
+};
+
+static struct {
+	struct found *list;
+	size_t first, n, cap;
+} backlog;
+
+static struct message *sealed, **sealed_end = &sealed;
+
+static struct {
+	struct deferred **at;
+	size_t n, cap;
+} heap;
+
+static struct spool_walk *walk;
+static enum spool_place walk_place;
+static unsigned loading;
+static bool deferred_turn;
+static struct event walk_timer, due_timer, rescan_timer;
+static struct loop_work more_work;
+
+static void intake_walk(evutil_socket_t fd, short what, void *arg);
+
+/* --- the deferred, earliest first ------------------------------------------ */
+
+static void
+heap_set(size_t i, struct deferred *d)
+{
+	heap.at[i] = d;
+	d->heap_at = i;
+}
+
+static void
+heap_up(size_t i)
+{
+	struct deferred *d = heap.at[i];
+
+	while (i > 0 && heap.at[(i - 1) / 2]->next.us > d->next.us) {
+		heap_set(i, heap.at[(i - 1) / 2]);
+		i = (i - 1) / 2;
+	}
+	heap_set(i, d);
+}
+
+static void
+heap_down(size_t i)
+{
+	struct deferred *d = heap.at[i];
+	size_t k;
+
+	while ((k = 2 * i + 1) < heap.n) {
+		if (k + 1 < heap.n &&
+		    heap.at[k + 1]->next.us < heap.at[k]->next.us)
+			k++;
+		if (heap.at[k]->next.us >= d->next.us)
+			break;
+		heap_set(i, heap.at[k]);
+		i = k;
+	}
+	heap_set(i, d);
+}
+
+static struct deferred *
+heap_pop(void)
+{
+	struct deferred *d = heap.at[0];
+
+	heap.n--;
+	if (heap.n > 0) {
+		heap_set(0, heap.at[heap.n]);
+		heap_down(0);
+	}
+	return d;
+}
+
+static void
+intake_set_due(void)
+{
+	struct timeval tv = { 0, 0 };
+	int64_t us;
+
+	if (heap.n == 0)
+		return;
+	us = heap.at[0]->next.us - clock_wall().us;
+	/* The clock may be set: look again within a minute at most. */
+	if (us > 60000000)
+		us = 60000000;
+	if (us > 0) {
+		tv.tv_sec = us / 1000000;
+		tv.tv_usec = us % 1000000;
+	}
+	event_add(&due_timer, &tv);
+}
+
+void
+intake_deferred(struct queue_id id, struct wall next)
+{
+	struct deferred *d;
+
+	if (qmgr.handed_over || known_find(id) != NULL)
+		return;
+	d = mem_alloc(sizeof *d);
+	d->known.id = id;
+	d->known.state = M_DEFERRED;
+	d->next = next;
+	known_add(&d->known);
+	if (heap.n == heap.cap) {
+		heap.cap = heap.cap > 0 ? heap.cap * 2 : 256;
+		heap.at = mem_resize(heap.at, heap.cap, sizeof *heap.at);
+	}
+	heap.n++;
+	heap_set(heap.n - 1, d);
+	heap_up(heap.n - 1);
+	if (heap.at[0] == d)
+		intake_set_due();
+}
+
+void
+intake_flush(void)
+{
+	size_t i;
+
+	/* Equal times are a heap in any order. */
+	for (i = 0; i < heap.n; i++)
+		heap.at[i]->next.us = 0;
+	intake_set_due();
+	intake_more();
+}
+
+/* --- reading --------------------------------------------------------------- */
+
+static struct message *
+job_message(struct pool_job *j)
+{
+	return (struct message *)((char *)j - offsetof(struct message, job));
+}
+
+static void
+intake_load_work(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+
+	m->error = spool_read(&qmgr.spool, m->known.id, m->place, &m->file);
+}
+
+/* What is there is not a complete queue file. */
+static void
+intake_incomplete(struct message *m)
+{
+	int rc;
+
+	if (m->place == PLACE_INCOMING) {
+		/* Never promised: file and directory are synced before 250. */
+		rc = spool_unlink(&qmgr.spool, m->known.id, m->place);
+		log_info("%s: incomplete file in incoming removed%s%s",
+		    message_id(m), rc != 0 ? ": " : "",
+		    rc != 0 ? strerror(rc) : "");
+		return;
+	}
+	rc = spool_rename(&qmgr.spool, m->known.id, m->place, PLACE_CORRUPT);
+	log_error("%s: damaged queue file moved from %s to corrupt%s%s",
+	    message_id(m), spool_place_names[m->place],
+	    rc != 0 ? ": " : "", rc != 0 ? strerror(rc) : "");
+}
+
+static void
+intake_load_done(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+	struct spool_file *f = &m->file;
+	struct envelope e;
+	struct arena *a;
+	bool ok;
+
+	loading--;
+	if (m->error == 0) {
+		a = arena_new(f->tail.envelope.n * 16 + 65536);
+		ok = envelope_get(f->tail.envelope, a, &e) &&
+		    e.nrcpts == f->tail.nrcpts;
+		arena_free(&a);
+		if (!ok) {
+			m->error = EBADMSG;
+			free(f->bytes);
+			m->fd = f->fd;	/* closed with the message */
+		}
+	}
+	if (m->error == EBADMSG)
+		intake_incomplete(m);
+	else if (m->error != 0 && m->error != ENOENT)
+		log_error("%s: cannot read %s/%s: %s", message_id(m),
+		    spool_place_names[m->place], message_id(m),
+		    strerror(m->error));
+	if (m->error != 0) {
+		struct queue_id id = m->known.id;
+
+		message_free(&m);
+		if (qmgr.handed_over)
+			handover_done(id);
+		intake_more();
+		qmgr_check_end();
+		return;
+	}
+	message_set_tail(m, &f->tail);
+	memcpy(m->status, f->status.p, f->status.n);
+	m->status_offset = f->status_offset;
+	m->arrival = f->arrival;
+	m->text_size = f->text_size;
+	m->text_offset = SPOOL_TEXT_OFFSET;
+	m->fd = f->fd;
+	free(f->bytes);
+	message_enter(m, M_INCOMING);
+	message_activate(m);
+	intake_more();
+}
+
+static void
+intake_load(struct queue_id id, enum spool_place place)
+{
+	struct message *m = message_new(id, M_LOADING);
+
+	m->place = place;
+	m->job.work = intake_load_work;
+	m->job.done = intake_load_done;
+	loading++;
+	pool_submit(&m->job);
+}
+
+/* --- whose turn ------------------------------------------------------------- */
+
+static bool
+intake_new(void)
+{
+	struct message *m;
+	struct found f;
+
+	if (sealed != NULL) {
+		m = sealed;
+		sealed = m->next;
+		if (sealed == NULL)
+			sealed_end = &sealed;
+		m->next = NULL;
+		message_activate(m);
+		return true;
+	}
+	while (backlog.n > 0) {
+		f = backlog.list[backlog.first++];
+		backlog.n--;
+		if (known_find(f.id) != NULL)
+			continue;
+		intake_load(f.id, f.place);
+		return true;
+	}
+	backlog.first = 0;
+	return false;
+}
+
+static bool
+intake_old(void)
+{
+	struct deferred *d;
+	struct queue_id id;
+
+	if (heap.n == 0 || heap.at[0]->next.us > clock_wall().us)
+		return false;
+	d = heap_pop();
+	id = d->known.id;
+	known_remove(&d->known);
+	free(d);
+	intake_load(id, PLACE_DEFERRED);
+	return true;
+}
+
+static void
+intake_take(void *arg)
+{
+	bool took;
+
+	(void)arg;
+	if (!qmgr.started || qmgr.stopping || qmgr.handed_over)
+		return;
+	while (loading < LOADS_MAX &&
+	    qmgr.active + loading < qmgr.active_limit) {
+		took = deferred_turn ? intake_old() || intake_new() :
+		    intake_new() || intake_old();
+		deferred_turn = !deferred_turn;
+		if (!took)
+			break;
+	}
+	intake_set_due();
+}
+
+void
+intake_more(void)
+{
+	loop_soon(&more_work);
+}
+
+/* Sealed, but the active queue is full. */
+void
+intake_waiting(struct message *m)
+{
+	m->next = NULL;
+	*sealed_end = m;
+	sealed_end = &m->next;
+}
+
+static void
+intake_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	intake_more();
+}
+
+/* --- the walk ---------------------------------------------------------------- */
+
+static void
+intake_add(struct queue_id id, enum spool_place place)
+{
+	if (backlog.first + backlog.n == backlog.cap) {
+		if (backlog.first > 0) {
+			memmove(backlog.list, backlog.list + backlog.first,
+			    backlog.n * sizeof *backlog.list);
+			backlog.first = 0;
+		} else {
+			backlog.cap = backlog.cap > 0 ? backlog.cap * 2 : 256;
+			backlog.list = mem_resize(backlog.list, backlog.cap,
+			    sizeof *backlog.list);
+		}
+	}
+	backlog.list[backlog.first + backlog.n++] =
+	    (struct found){ id, place };
+}
+
+static void
+intake_name(struct queue_id id, enum spool_place place, void *arg)
+{
+	struct wall next;
+
+	(void)arg;
+	if (known_find(id) != NULL)
+		return;
+	if (place != PLACE_DEFERRED)
+		intake_add(id, place);
+	else if (spool_next_time(&qmgr.spool, id, place, &next) == 0)
+		intake_deferred(id, next);
+}
+
+void
+intake_found(struct queue_id id)
+{
+	enum spool_place p;
+
+	for (p = PLACE_INCOMING; p <= PLACE_DEFERRED; p++)
+		if (spool_exists(&qmgr.spool, id, p)) {
+			intake_name(id, p, NULL);
+			break;
+		}
+	intake_more();
+}
+
+static void
+intake_walk(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval now;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (qmgr.stopping || qmgr.handed_over) {
+		spool_walk_free(&walk);
+		return;
+	}
+	if (walk == NULL)
+		walk = spool_walk_new(&qmgr.spool, walk_place);
+	if (!spool_walk_next(walk, WALK_STEP, intake_name, NULL)) {
+		spool_walk_free(&walk);
+		walk_place++;
+	}
+	intake_more();
+	if (walk_place <= PLACE_DEFERRED)
+		event_add(&walk_timer, &now);
+	else
+		event_add(&rescan_timer,
+		    loop_timeout(qmgr.cf->queue_run_delay));
+}
+
+static void
+intake_rescan(evutil_socket_t fd, short what, void *arg)
+{
+	/* What an administrator put there by hand is found. */
+	walk_place = PLACE_INCOMING;
+	intake_walk(fd, what, arg);
+}
+
+void
+intake_start(void)
+{
+	more_work.fn = intake_take;
+	evtimer_assign(&walk_timer, loop_base(), intake_walk, NULL);
+	evtimer_assign(&due_timer, loop_base(), intake_due, NULL);
+	evtimer_assign(&rescan_timer, loop_base(), intake_rescan, NULL);
+	walk_place = PLACE_INCOMING;
+	intake_walk(-1, 0, NULL);
+}
+
+void
+intake_stop(void)
+{
+	struct message *m;
+
+	while ((m = sealed) != NULL) {
+		sealed = m->next;
+		message_free(&m);
+	}
+	sealed_end = &sealed;
+	backlog.n = backlog.first = 0;
+	while (heap.n > 0) {
+		struct deferred *d = heap_pop();
+
+		known_remove(&d->known);
+		free(d);
+	}
+	spool_walk_free(&walk);
+}
+
+void
+intake_status(struct buf *b)
+{
+	const struct message *m;
+	size_t n = backlog.n;
+
+	for (m = sealed; m != NULL; m = m->next)
+		n++;
+	(void)buf_printf(b, "incoming %zu\nactive %u\ndeferred %zu\n", n,
+	    qmgr.active, heap.n);
+}

@@ -1,0 +1,165 @@
+/* The role: hooks, and when it may end. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/log.h"
+#include "queue/qmgr.h"
+
+struct qmgr qmgr;
+
+static struct event space_timer;
+
+static void
+qmgr_report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		log_error("%s", text);
+	else
+		log_warn("%s", text);
+}
+
+static void
+qmgr_load(void)
+{
+	int rc;
+
+	qmgr.cf = role_conf();
+	qmgr.active_limit = (unsigned)qmgr.cf->qmgr_message_active_limit;
+	rc = spool_open(&qmgr.spool, qmgr.cf->queue_directory,
+	    qmgr.cf->hash_queue_names);
+	if (rc != 0)
+		fatal("cannot open the spool %s: %s",
+		    qmgr.cf->queue_directory, strerror(rc));
+	qmgr.router = router_open(qmgr.cf, qmgr_report, NULL);
+	if (qmgr.router == NULL)
+		fatal("cannot open the routing tables");
+	deliver_load();
+}
+
+static void
+qmgr_space(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	writer_space_check();
+	event_add(&space_timer, loop_timeout(1000));
+}
+
+static void
+qmgr_start(void)
+{
+	int rc = spool_prepare(&qmgr.spool);
+
+	if (rc != 0)
+		fatal("cannot make queue subdirectories: %s", strerror(rc));
+	qmgr.schedule.fn = deliver_schedule;
+	pool_start((unsigned)qmgr.cf->queue_sync_threads);
+	dest_init();
+	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
+	qmgr_space(-1, 0, NULL);
+}
+
+static void
+qmgr_peer(const struct role_peer *peer, int fd)
+{
+	switch ((int)peer->kind) {
+	case ROLE_SMTPD:
+	case ROLE_BOUNCE:
+		writer_peer(peer, fd);
+		break;
+	case ROLE_FILTER:
+		filter_peer(peer, fd);
+		break;
+	case ROLE_RELAY:
+		relay_peer(peer, fd);
+		break;
+	default:
+		panic("channel to a %s", role_kind_name(peer->kind));
+	}
+}
+
+static void
+qmgr_control(struct chan_in *m)
+{
+	bool taking;
+
+	switch ((int)m->type) {
+	case MSG_START:
+		if (qmgr.started)
+			break;
+		qmgr.started = true;
+		if (!handover_waiting())
+			intake_start();
+		break;
+	case MSG_HANDOVER:
+		taking = cursor_u8(&m->body) != 0;
+		if (!chan_check(role_control(), m))
+			break;
+		handover_begin(taking, m->fd[0]);
+		m->fd[0] = -1;
+		break;
+	case MSG_FLUSH:
+		dest_revive_all();
+		intake_flush();
+		break;
+	default:
+		panic("message %s", msg_rules[m->type].name);
+	}
+}
+
+void
+qmgr_check_end(void)
+{
+	if (role_phase() != PHASE_RETIRING || relay_busy() || bounce_busy() ||
+	    writer_busy() || pool_pending() > 0)
+		return;
+	/* What is left in memory are slots that nobody will fill. */
+	role_exit();
+}
+
+static void
+qmgr_retire(void)
+{
+	qmgr.stopping = true;
+	if (!qmgr.handed_over)
+		handover_stop();
+	qmgr_check_end();
+}
+
+static void
+qmgr_status(struct buf *b)
+{
+	intake_status(b);
+	writer_status(b);
+	filter_status(b);
+	relay_status(b);
+	(void)buf_printf(b, "delivered %llu\ndeferred_total %llu\n"
+	    "bounced %llu\nremoved %llu\nmessages_in_memory %u\n",
+	    (unsigned long long)qmgr.delivered,
+	    (unsigned long long)qmgr.deferred_total,
+	    (unsigned long long)qmgr.bounced,
+	    (unsigned long long)qmgr.removed, qmgr.messages);
+	dest_status(b);
+}
+
+static const struct role_def qmgr_def = {
+	.kind = ROLE_QMGR,
+	.jail = {
+		.allow = JAIL_FILES | JAIL_THREADS | JAIL_MEMFD,
+		.max_files = 131072,
+	},
+	.load = qmgr_load,
+	.start = qmgr_start,
+	.peer = qmgr_peer,
+	.retire = qmgr_retire,
+	.control = qmgr_control,
+	.status = qmgr_status,
+};
+
+int
+main(int argc, char **argv)
+{
+	return role_main(&qmgr_def, argc, argv);
+}

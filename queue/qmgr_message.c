@@ -1,0 +1,447 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/address.h"
+#include "lib/log.h"
+#include "queue/qmgr.h"
+
+const char *const message_state_names[M_STATES] = {
+	[M_NONE] = "none",
+	[M_WRITING] = "writing",
+	[M_COPYING] = "copying",
+	[M_JUDGING] = "judging",
+	[M_SYNCING] = "syncing",
+	[M_INCOMING] = "incoming",
+	[M_LOADING] = "loading",
+	[M_ACTIVE] = "active",
+	[M_BOUNCING] = "bouncing",
+	[M_DEFERRING] = "deferring",
+	[M_DEFERRED] = "deferred",
+	[M_BUSY] = "busy",
+};
+
+/* What may follow what; 0 is refused. */
+static const bool follows[M_STATES][M_STATES] = {
+	[M_WRITING] = { [M_COPYING] = true, [M_JUDGING] = true,
+		[M_SYNCING] = true },
+	[M_COPYING] = { [M_JUDGING] = true, [M_SYNCING] = true },
+	[M_JUDGING] = { [M_SYNCING] = true },
+	[M_SYNCING] = { [M_INCOMING] = true },
+	[M_INCOMING] = { [M_ACTIVE] = true },
+	[M_LOADING] = { [M_INCOMING] = true },
+	[M_ACTIVE] = { [M_BOUNCING] = true, [M_DEFERRING] = true },
+	[M_BOUNCING] = { [M_ACTIVE] = true },
+	[M_DEFERRING] = { [M_NONE] = true },
+};
+
+static const char *
+message_describe(void *arg)
+{
+	const struct message *m = arg;
+
+	return message_state_names[m->known.state];
+}
+
+const char *
+message_id(const struct message *m)
+{
+	static char ring[4][QUEUE_ID_TEXT];
+	static unsigned next;
+
+	return queue_id_text(m->known.id, ring[next++ % 4]);
+}
+
+struct message *
+message_new(struct queue_id id, enum message_state state)
+{
+	struct message *m = mem_alloc(sizeof *m);
+
+	m->known.id = id;
+	m->known.state = state;
+	m->fd = m->spill = -1;
+	m->since = loop_now();
+	known_add(&m->known);
+	qmgr.messages++;
+	return m;
+}
+
+void
+message_enter(struct message *m, enum message_state state)
+{
+	if (!follows[m->known.state][state]) {
+		log_context(message_describe, m);
+		panic("%s: from %s to %s", message_id(m),
+		    message_state_names[m->known.state],
+		    message_state_names[state]);
+	}
+	log_debug("%s: %s -> %s", message_id(m),
+	    message_state_names[m->known.state], message_state_names[state]);
+	if (m->known.state == M_ACTIVE && state == M_DEFERRING)
+		qmgr.active--;
+	if (state == M_ACTIVE && m->known.state == M_INCOMING)
+		qmgr.active++;
+	m->known.state = state;
+	m->since = loop_now();
+}
+
+static void
+message_drop_failures(struct message *m)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->n_failures; i++) {
+		free(m->failures[i].status);
+		free(m->failures[i].reason);
+		free(m->failures[i].mta);
+	}
+	free(m->failures);
+	m->failures = NULL;
+	m->n_failures = 0;
+}
+
+void
+message_free(struct message **mp)
+{
+	struct message *m = *mp;
+	struct entry *e, *next;
+
+	if (m == NULL)
+		return;
+	*mp = NULL;
+	if (m->known.state == M_ACTIVE || m->known.state == M_BOUNCING)
+		qmgr.active--;
+	known_remove(&m->known);
+	for (e = m->entries; e != NULL; e = next) {
+		next = e->sibling;
+		ensure(!e->queued && e->relay == NULL);
+		free(e);
+	}
+	message_drop_failures(m);
+	if (m->fd >= 0)
+		close(m->fd);
+	if (m->spill >= 0)
+		close(m->spill);
+	free(m->bytes);
+	free(m->status);
+	free(m);
+	qmgr.messages--;
+}
+
+void
+message_set_tail(struct message *m, const struct spool_tail *t)
+{
+	size_t n = t->envelope.n + t->edits.n + t->route.n;
+	char *p;
+
+	free(m->bytes);
+	free(m->status);
+	m->bytes = p = mem_alloc(n + 1);
+	m->n_bytes = n;
+	m->tail.nrcpts = t->nrcpts;
+	m->tail.envelope = view_make(p, t->envelope.n);
+	memcpy(p, t->envelope.p, t->envelope.n);
+	p += t->envelope.n;
+	m->tail.edits = view_make(p, t->edits.n);
+	if (t->edits.n > 0)
+		memcpy(p, t->edits.p, t->edits.n);
+	p += t->edits.n;
+	m->tail.route = view_make(p, t->route.n);
+	if (t->route.n > 0)
+		memcpy(p, t->route.p, t->route.n);
+	m->status = mem_alloc(t->nrcpts + 1u);
+	memset(m->status, '.', t->nrcpts);
+}
+
+void
+message_envelope(const struct message *m, struct arena *a,
+    struct envelope *ret)
+{
+	if (!envelope_get(m->tail.envelope, a, ret) ||
+	    ret->nrcpts != m->tail.nrcpts)
+		panic("%s: envelope changed in memory", message_id(m));
+}
+
+int
+message_text(struct message *m)
+{
+	char id[QUEUE_ID_TEXT];
+	struct spool_file f;
+	int rc;
+
+	if (m->fd >= 0)
+		return m->fd;
+	rc = spool_read(&qmgr.spool, m->known.id, m->place, &f);
+	if (rc != 0) {
+		log_error("%s: cannot read %s/%s: %s", message_id(m),
+		    spool_place_names[m->place], queue_id_text(m->known.id,
+		    id), strerror(rc));
+		return -1;
+	}
+	free(f.bytes);
+	m->fd = f.fd;
+	m->text_offset = SPOOL_TEXT_OFFSET;
+	return m->fd;
+}
+
+void
+message_activate(struct message *m)
+{
+	struct arena *a;
+	struct envelope e;
+	int rc;
+
+	ensure(m->known.state == M_INCOMING);
+	if (qmgr.handed_over) {
+		struct queue_id id = m->known.id;
+
+		message_free(&m);
+		handover_done(id);
+		return;
+	}
+	if (qmgr.stopping) {
+		message_free(&m);
+		return;
+	}
+	if (qmgr.active >= qmgr.active_limit) {
+		intake_waiting(m);
+		return;
+	}
+	if (m->place != PLACE_ACTIVE) {
+		rc = spool_rename(&qmgr.spool, m->known.id, m->place,
+		    PLACE_ACTIVE);
+		if (rc != 0) {
+			/* It stays safe where it is; the next walk finds it. */
+			log_error("%s: cannot move from %s to active: %s",
+			    message_id(m), spool_place_names[m->place],
+			    strerror(rc));
+			message_free(&m);
+			return;
+		}
+		m->place = PLACE_ACTIVE;
+	}
+	message_enter(m, M_ACTIVE);
+	m->active = clock_wall();
+	a = arena_new(m->tail.envelope.n * 16 + 65536);
+	message_envelope(m, a, &e);
+	log_info("%s: from=<%s>, size=%llu, nrcpt=%u (queue active)",
+	    message_id(m), log_safe(e.sender),
+	    (unsigned long long)m->text_size, e.nrcpts);
+	arena_free(&a);
+	deliver_resolve(m);
+}
+
+static bool
+message_failed_already(const struct message *m, uint32_t index)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->n_failures; i++)
+		if (m->failures[i].index == index)
+			return true;
+	return false;
+}
+
+void
+message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
+    struct view dsn, struct view reason, struct view mta)
+{
+	struct failure *f;
+
+	ensure(index < m->tail.nrcpts && m->status[index] == '.');
+	switch (status) {
+	case RCPT_SENT:
+		m->status[index] = 'D';
+		m->status_changed = true;
+		qmgr.delivered++;
+		break;
+	case RCPT_BOUNCED:
+	case RCPT_DEFERRED:
+		ensure(!message_failed_already(m, index));
+		m->failures = mem_resize(m->failures, m->n_failures + 1u,
+		    sizeof *m->failures);
+		f = &m->failures[m->n_failures++];
+		f->index = index;
+		f->status = mem_copy(dsn);
+		f->reason = mem_copy(reason);
+		f->mta = mem_copy(mta);
+		if (status == RCPT_DEFERRED) {
+			/* First character of the status tells them apart. */
+			f->status[0] = '4';
+			m->n_deferred++;
+		} else
+			f->status[0] = '5';
+		break;
+	default:
+		panic("%s: recipient status %d", message_id(m), (int)status);
+	}
+}
+
+static void
+message_defer_work(struct pool_job *j)
+{
+	struct message *m =
+	    (struct message *)((char *)j - offsetof(struct message, job));
+
+	m->error = spool_defer(&qmgr.spool, m->known.id, m->place,
+	    PLACE_DEFERRED, view_make(m->status, m->tail.nrcpts),
+	    m->status_offset, m->status_changed, m->retry);
+}
+
+static void
+message_defer_done(struct pool_job *j)
+{
+	struct message *m =
+	    (struct message *)((char *)j - offsetof(struct message, job));
+	struct queue_id id = m->known.id;
+	struct wall retry = m->retry;
+
+	if (m->error != 0)
+		log_error("%s: cannot move to deferred: %s", message_id(m),
+		    strerror(m->error));
+	message_enter(m, M_NONE);
+	message_free(&m);
+	qmgr.deferred_total++;
+	if (qmgr.handed_over)
+		handover_done(id);
+	else
+		intake_deferred(id, retry);
+	intake_more();
+	qmgr_check_end();
+}
+
+/* features.md's doubling: the delay is the age, within bounds, with jitter. */
+static struct wall
+message_retry_time(const struct message *m)
+{
+	struct wall now = clock_wall();
+	int64_t delay = (now.us - m->arrival.us) / 1000;
+	uint64_t r;
+
+	if (delay < qmgr.cf->minimal_backoff_time)
+		delay = qmgr.cf->minimal_backoff_time;
+	if (delay > qmgr.cf->maximal_backoff_time)
+		delay = qmgr.cf->maximal_backoff_time;
+	/* Up to an eighth more or less, so that what failed together does not
+	 * come back together. */
+	r = (uint64_t)now.us * UINT64_C(6364136223846793005) +
+	    m->known.id.n * UINT64_C(1442695040888963407);
+	delay += delay / 8 - (int64_t)((r >> 33) % (uint64_t)(delay / 4 + 1));
+	return (struct wall){ now.us + delay * 1000 };
+}
+
+static void
+message_remove(struct message *m)
+{
+	struct queue_id id = m->known.id;
+	int rc;
+
+	rc = spool_unlink(&qmgr.spool, id, m->place);
+	if (rc != 0)
+		log_error("%s: cannot remove %s/%s: %s", message_id(m),
+		    spool_place_names[m->place], message_id(m), strerror(rc));
+	else
+		log_info("%s: removed", message_id(m));
+	qmgr.removed++;
+	message_free(&m);
+	if (qmgr.handed_over)
+		handover_done(id);
+	intake_more();
+	qmgr_check_end();
+}
+
+/* Old age: what is deferred has failed for good. */
+static bool
+message_too_old(const struct message *m, const struct envelope *e)
+{
+	int64_t age = (clock_wall().us - m->arrival.us) / 1000;
+	int64_t limit = e->sender.n > 0 ? qmgr.cf->maximal_queue_lifetime :
+	    qmgr.cf->bounce_queue_lifetime;
+
+	return age >= limit;
+}
+
+static void
+message_expire(struct message *m, const struct envelope *e)
+{
+	uint32_t i;
+
+	if (m->n_deferred == 0 || !message_too_old(m, e))
+		return;
+	log_info("%s: from=<%s>, status=expired, returned to sender",
+	    message_id(m), log_safe(e->sender));
+	for (i = 0; i < m->n_failures; i++)
+		if (m->failures[i].status[0] == '4')
+			m->failures[i].status[0] = '5';
+	m->n_deferred = 0;
+	m->expired = true;
+}
+
+/* Mark what needs no more attempts; keep the deferred ones. */
+static void
+message_settle_failures(struct message *m)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->n_failures; i++)
+		if (m->failures[i].status[0] == '5') {
+			m->status[m->failures[i].index] = 'D';
+			m->status_changed = true;
+			qmgr.bounced++;
+		}
+	message_drop_failures(m);
+}
+
+void
+message_bounced(struct message *m, bool ok)
+{
+	message_enter(m, M_ACTIVE);
+	if (ok)
+		message_settle_failures(m);
+	else {
+		/* No notification, so the recipient is not done. */
+		m->n_deferred += m->n_failures;
+		message_drop_failures(m);
+	}
+	message_finish(m);
+}
+
+void
+message_finish(struct message *m)
+{
+	struct arena *a;
+	struct envelope e;
+	bool failed, untried;
+
+	ensure(m->known.state == M_ACTIVE && m->n_entries == 0);
+	a = arena_new(m->tail.envelope.n * 16 + 65536);
+	message_envelope(m, a, &e);
+	message_expire(m, &e);
+	failed = m->n_failures > m->n_deferred;
+	if (failed && e.sender.n > 0) {
+		arena_free(&a);
+		message_enter(m, M_BOUNCING);
+		bounce_submit(m);
+		return;
+	}
+	if (failed)
+		/* A null sender is never answered (RFC 5321 4.5.5). */
+		log_info("%s: undeliverable, and the sender is <>: dropped "
+		    "for %u recipients", message_id(m),
+		    m->n_failures - m->n_deferred);
+	arena_free(&a);
+	message_settle_failures(m);
+	untried = m->n_deferred == 0;
+	if (untried &&
+	    memchr(m->status, '.', m->tail.nrcpts) == NULL) {
+		message_remove(m);
+		return;
+	}
+	/* What was not even tried, because somebody else shall, is due now. */
+	m->retry = untried ? clock_wall() : message_retry_time(m);
+	message_enter(m, M_DEFERRING);
+	m->job.work = message_defer_work;
+	m->job.done = message_defer_done;
+	pool_submit(&m->job);
+}

@@ -1,0 +1,534 @@
+/* smtpd and bounce: slots out, sealed messages in, replies back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/address.h"
+#include "lib/log.h"
+#include "queue/qmgr.h"
+
+#define SLOTS_MAX	20000u	/* outstanding, of one writer */
+#define SLOTS_AT_ONCE	256u
+#define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
+
+struct writer {
+	struct writer *next;
+	struct chan *chan;
+	enum role_kind kind;
+	unsigned slots;		/* messages with ->writer == this */
+	bool told_accepting;
+	bool closed;
+};
+
+static struct writer *writers;
+static uint64_t last_id;
+static struct {
+	bool accepting;
+	uint64_t free;
+	bool known;
+} space = { .accepting = true };
+
+static struct message *
+job_message(struct pool_job *j)
+{
+	return (struct message *)((char *)j - offsetof(struct message, job));
+}
+
+/*
+ * Microseconds, modulo 2^44 (half a year): unique in this process, and not
+ * used by a file that is older only if it is held that long, which
+ * spool_seal() would notice.
+ */
+static struct queue_id
+writer_new_id(void)
+{
+	uint64_t n = (uint64_t)clock_wall().us & ((UINT64_C(1) << 44) - 1);
+
+	if (n <= last_id && last_id - n < 1000000)
+		n = last_id + 1;
+	while (known_find((struct queue_id){ n }) != NULL)
+		n++;
+	last_id = n;
+	return (struct queue_id){ n };
+}
+
+static void
+writer_slot(struct writer *w)
+{
+	struct message *m;
+	struct buf *b;
+	int fd;
+
+	fd = memfd_create("text", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0) {
+		log_warn("cannot make a memory file: %s", strerror(errno));
+		return;
+	}
+	m = message_new(writer_new_id(), M_WRITING);
+	m->fd = fd;
+	m->writer = w;
+	w->slots++;
+	b = chan_begin(w->chan, MSG_SLOT);
+	put_u64(b, m->known.id.n);
+	chan_put_fd(w->chan, fd, true);
+	chan_end(w->chan);
+}
+
+static void
+writer_release(struct message *m)
+{
+	if (m->writer == NULL)
+		return;
+	m->writer->slots--;
+	m->writer = NULL;
+}
+
+void
+writer_reply(struct message *m, unsigned code, const char *status,
+    const char *text)
+{
+	struct writer *w = m->writer;
+	struct buf *b;
+
+	if (w != NULL && !w->closed) {
+		b = chan_begin(w->chan, MSG_SEALED);
+		put_u64(b, m->known.id.n);
+		put_u16(b, (uint16_t)code);
+		put_view(b, view_of(status));
+		put_view(b, view_of(text));
+		chan_end(w->chan);
+	}
+	writer_release(m);
+}
+
+/* The message did not get in; nothing of it stays. */
+void
+writer_failed(struct message *m, unsigned code, const char *status,
+    const char *text)
+{
+	struct queue_id id = m->known.id;
+
+	writer_reply(m, code, status, text);
+	if (m->copied)
+		(void)spool_unlink(&qmgr.spool, id, PLACE_INCOMING);
+	message_free(&m);
+	if (qmgr.handed_over)
+		handover_done(id);
+	qmgr_check_end();
+}
+
+static struct message *
+writer_find(struct writer *w, struct chan_in *in, enum message_state state)
+{
+	struct queue_id id = { cursor_u64(&in->body) };
+	struct message *m = message_find(id);
+
+	if (in->body.bad || m == NULL || m->writer != w ||
+	    m->known.state != state) {
+		chan_blame(w->chan, "message for a slot it does not have");
+		return NULL;
+	}
+	return m;
+}
+
+static void
+writer_spill(struct writer *w, struct message *m)
+{
+	struct buf *b;
+	int fd, rc;
+
+	rc = m->spill >= 0 ? EEXIST : spool_unnamed(&qmgr.spool, &fd);
+	if (rc != 0 || !space.accepting) {
+		if (rc == 0)
+			close(fd);
+		else
+			log_warn("%s: no file for a large text: %s",
+			    message_id(m), strerror(rc));
+		b = chan_begin(w->chan, MSG_SPILL_REFUSED);
+		put_u64(b, m->known.id.n);
+		chan_end(w->chan);
+		return;
+	}
+	m->spill = fd;
+	b = chan_begin(w->chan, MSG_SPILL_IS);
+	put_u64(b, m->known.id.n);
+	chan_put_fd(w->chan, fd, true);
+	chan_end(w->chan);
+}
+
+static void
+writer_copy_work(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+
+	m->error = spool_copy(&qmgr.spool, m->known.id, m->spill,
+	    m->text_size, &m->fd);
+}
+
+static void
+writer_copy_done(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+
+	close(m->spill);
+	m->spill = -1;
+	if (m->error != 0) {
+		log_error("%s: cannot write queue file: %s", message_id(m),
+		    strerror(m->error));
+		m->fd = -1;
+		if (m->error == ENOSPC || m->error == EDQUOT)
+			writer_failed(m, 452, "4.3.1",
+			    "Insufficient system storage");
+		else
+			writer_failed(m, 451, "4.3.0",
+			    "Error: queue file write error");
+		return;
+	}
+	m->copied = true;
+	m->text_offset = SPOOL_TEXT_OFFSET;
+	filter_submit(m);
+}
+
+static void
+writer_seal_work(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+
+	m->error = spool_seal(&qmgr.spool, m->known.id,
+	    m->hold ? PLACE_HOLD : PLACE_INCOMING, m->copied ? m->fd : -1,
+	    m->fd, m->text_size, m->arrival, &m->tail, NULL);
+}
+
+static void
+writer_seal_done(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+	struct queue_id id = m->known.id;
+	char text[64] = "Ok: queued as ";
+
+	if (m->copied)
+		m->fd = -1;	/* spool_seal() closed it */
+	if (m->error != 0) {
+		log_error("%s: cannot make the message durable: %s",
+		    message_id(m), strerror(m->error));
+		m->copied = false;
+		if (m->error == ENOSPC || m->error == EDQUOT)
+			writer_failed(m, 452, "4.3.1",
+			    "Insufficient system storage");
+		else
+			writer_failed(m, 451, "4.3.0",
+			    "Error: queue file write error");
+		return;
+	}
+	m->copied = false;
+	qmgr.sealed++;
+	strncat(text, message_id(m), QUEUE_ID_TEXT);
+	writer_reply(m, 250, "2.0.0", text);
+	message_enter(m, M_INCOMING);
+	if (m->hold) {
+		message_free(&m);
+		if (qmgr.handed_over)
+			handover_done(id);
+		qmgr_check_end();
+		return;
+	}
+	m->place = PLACE_INCOMING;
+	m->status_offset = spool_status_offset(m->text_size, &m->tail);
+	message_activate(m);
+}
+
+/* REDIRECT and BCC change who gets it; "FILTER" how. */
+static void
+writer_apply(struct message *m, const struct judgement *j)
+{
+	struct spool_tail t = m->tail;
+	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
+	struct recipient *all;
+	struct envelope e;
+	struct buf env, edits;
+	uint32_t i;
+
+	message_envelope(m, a, &e);
+	buf_init(&env, SPOOL_TAIL_MAX);
+	buf_init(&edits, EDITS_BYTES_MAX);
+	if (j->redirect.n > 0 || j->n_bcc > 0) {
+		all = mem_array(e.nrcpts + j->n_bcc + 1u, sizeof *all);
+		memcpy(all, e.rcpts, e.nrcpts * sizeof *all);
+		e.rcpts = all;
+		if (j->redirect.n > 0) {
+			e.nrcpts = 1;
+			e.rcpts[0] = (struct recipient){ .addr = j->redirect };
+		}
+		for (i = 0; i < j->n_bcc && e.nrcpts < ENVELOPE_RCPTS_MAX; i++)
+			e.rcpts[e.nrcpts++] = (struct recipient){
+				.addr = j->bcc[i], .notify = NOTIFY_NEVER };
+		if (!envelope_put(&env, &e))
+			panic("%s: envelope over its maximum", message_id(m));
+		free(all);
+		t.envelope = buf_view(&env);
+		t.nrcpts = e.nrcpts;
+	}
+	if (j->edits.n > 0 && !edits_put(&edits, &j->edits))
+		panic("%s: edits over their maximum", message_id(m));
+	t.edits = buf_view(&edits);
+	t.route = j->filter;
+	if (t.edits.n > 0 || t.route.n > 0 || env.n > 0) {
+		/* The old bytes are freed by the call, so not used in it. */
+		char *old = m->bytes;
+
+		m->bytes = NULL;
+		message_set_tail(m, &t);
+		free(old);
+	}
+	buf_free(&env);
+	buf_free(&edits);
+	arena_free(&a);
+}
+
+void
+writer_judged(struct message *m, const struct judgement *j)
+{
+	char status[16], text[512], ok[64] = "Ok: queued as ";
+
+	if (j->verdict.action == ACTION_REJECT ||
+	    j->verdict.action == ACTION_DEFER) {
+		struct buf s = { .max = 15 }, t = { .max = 500 };
+
+		(void)buf_putv(&s, view_head(j->verdict.status, 15));
+		(void)buf_putv(&t, view_head(j->verdict.text, 500));
+		memcpy(status, buf_cstr(&s), s.n + 1);
+		memcpy(text, buf_cstr(&t), t.n + 1);
+		buf_free(&s);
+		buf_free(&t);
+		writer_failed(m, j->verdict.code, status, text);
+		return;
+	}
+	if (j->verdict.action == ACTION_DISCARD) {
+		strncat(ok, message_id(m), QUEUE_ID_TEXT);
+		writer_failed(m, 250, "2.0.0", ok);
+		return;
+	}
+	m->hold = j->verdict.action == ACTION_HOLD;
+	writer_apply(m, j);
+	message_enter(m, M_SYNCING);
+	m->job.work = writer_seal_work;
+	m->job.done = writer_seal_done;
+	pool_submit(&m->job);
+}
+
+/* The text must be what the writer says, and must not change any more. */
+static bool
+writer_text_ok(const struct message *m)
+{
+	struct stat st;
+	int fd = m->spill >= 0 ? m->spill : m->fd;
+
+	if (fstat(fd, &st) != 0 || (uint64_t)st.st_size < m->text_size)
+		return false;
+	if (m->spill >= 0)
+		return true;	/* it is copied */
+	return (uint64_t)st.st_size == m->text_size &&
+	    (fcntl(fd, F_GET_SEALS) & SEALS) == SEALS;
+}
+
+static void
+writer_seal(struct writer *w, struct message *m, struct chan_in *in)
+{
+	struct spool_tail t = { 0 };
+	struct arena *a;
+	struct envelope e;
+
+	m->text_size = cursor_u64(&in->body);
+	m->internal = cursor_u8(&in->body) != 0;
+	t.envelope = cursor_view(&in->body);
+	if (!chan_check(w->chan, in))
+		return;
+	a = arena_new(t.envelope.n * 16 + 65536);
+	if (!envelope_get(t.envelope, a, &e) ||
+	    (m->internal && w->kind != ROLE_BOUNCE)) {
+		arena_free(&a);
+		chan_blame(w->chan, "bad envelope");
+		return;
+	}
+	t.nrcpts = e.nrcpts;
+	arena_free(&a);
+	if (!writer_text_ok(m)) {
+		chan_blame(w->chan, "text is not sealed");
+		return;
+	}
+	message_set_tail(m, &t);
+	m->arrival = clock_wall();
+	if (m->spill >= 0) {
+		close(m->fd);
+		m->fd = -1;
+		message_enter(m, M_COPYING);
+		m->job.work = writer_copy_work;
+		m->job.done = writer_copy_done;
+		pool_submit(&m->job);
+		return;
+	}
+	filter_submit(m);
+}
+
+static void
+writer_drop(struct writer *w, struct message *m)
+{
+	struct queue_id id = m->known.id;
+
+	(void)w;
+	writer_release(m);
+	message_free(&m);
+	if (qmgr.handed_over)
+		handover_done(id);
+	qmgr_check_end();
+}
+
+static void
+writer_tell_space(struct writer *w)
+{
+	struct buf *b = chan_begin(w->chan, MSG_SPACE);
+
+	put_u8(b, space.accepting);
+	put_u64(b, space.free);
+	chan_end(w->chan);
+	w->told_accepting = space.accepting;
+}
+
+static void
+writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
+{
+	struct writer *w = arg;
+	struct message *m;
+	uint32_t n;
+
+	switch ((int)in->type) {
+	case MSG_SLOTS:
+		n = cursor_u32(&in->body);
+		if (!chan_check(c, in))
+			return;
+		if (n > SLOTS_AT_ONCE)
+			n = SLOTS_AT_ONCE;
+		/* After a hand-over the writer asks the other qmgr. */
+		while (!qmgr.handed_over && n-- > 0 && w->slots < SLOTS_MAX)
+			writer_slot(w);
+		break;
+	case MSG_SLOT_DROP:
+		m = writer_find(w, in, M_WRITING);
+		if (m != NULL && chan_check(c, in))
+			writer_drop(w, m);
+		break;
+	case MSG_SPILL:
+		m = writer_find(w, in, M_WRITING);
+		if (m != NULL && chan_check(c, in))
+			writer_spill(w, m);
+		break;
+	case MSG_SEAL:
+		m = writer_find(w, in, M_WRITING);
+		if (m != NULL)
+			writer_seal(w, m, in);
+		break;
+	case MSG_BOUNCED:
+		bounce_done(c, in);
+		break;
+	default:
+		chan_blame(c, "unexpected message");
+		break;
+	}
+}
+
+static void
+writer_drop_slot(struct known *k, void *arg)
+{
+	struct message *m = (struct message *)k;
+
+	if (k->state == M_DEFERRED || k->state == M_BUSY || m->writer != arg)
+		return;
+	if (k->state == M_WRITING) {
+		writer_drop(arg, m);
+		return;
+	}
+	/* Sealed already: it goes on, and nobody hears the answer.  The client
+	 * will send it again (RFC 1047), but what is complete is kept. */
+	writer_release(m);
+}
+
+static void
+writer_on_close(struct chan *c, void *arg)
+{
+	struct writer *w = arg, **p;
+
+	w->closed = true;
+	bounce_gone(c);
+	known_each(writer_drop_slot, w);
+	for (p = &writers; *p != w; p = &(*p)->next)
+		;
+	*p = w->next;
+	chan_free(&w->chan);
+	free(w);
+	qmgr_check_end();
+}
+
+void
+writer_peer(const struct role_peer *peer, int fd)
+{
+	struct writer *w = mem_alloc(sizeof *w);
+
+	w->kind = peer->kind;
+	w->chan = chan_new(fd, ROLE_QMGR, peer->kind, peer->pid,
+	    writer_on_msg, writer_on_close, w);
+	w->next = writers;
+	writers = w;
+	if (!space.known)
+		writer_space_check();
+	writer_tell_space(w);
+	if (peer->kind == ROLE_BOUNCE)
+		bounce_ready(w->chan);
+}
+
+/* queue_minfree, and room for one more message of the largest size. */
+void
+writer_space_check(void)
+{
+	int64_t want = qmgr.cf->message_size_limit / 2 * 3;
+	uint64_t bytes;
+	struct writer *w;
+	bool was = space.accepting;
+
+	if (spool_space(&qmgr.spool, &bytes) != 0)
+		return;
+	if (want < qmgr.cf->queue_minfree)
+		want = qmgr.cf->queue_minfree;
+	space.known = true;
+	space.free = bytes;
+	space.accepting = bytes >= (uint64_t)want;
+	if (was != space.accepting)
+		log_warn("%s: %llu bytes free in the spool, %lld needed",
+		    space.accepting ? "accepting mail again" :
+		    "refusing mail", (unsigned long long)bytes,
+		    (long long)want);
+	for (w = writers; w != NULL; w = w->next)
+		if (w->told_accepting != space.accepting)
+			writer_tell_space(w);
+}
+
+bool
+writer_busy(void)
+{
+	const struct writer *w;
+
+	for (w = writers; w != NULL; w = w->next)
+		if (w->kind == ROLE_SMTPD)
+			return true;
+	return false;
+}
+
+void
+writer_status(struct buf *b)
+{
+	(void)buf_printf(b, "accepting %s\nfree_bytes %llu\nsealed %llu\n",
+	    space.accepting ? "yes" : "no", (unsigned long long)space.free,
+	    (unsigned long long)qmgr.sealed);
+}

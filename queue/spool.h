@@ -1,0 +1,125 @@
+/*
+ * The spool: queue files and the directories they are in.  queue/STATES.md
+ * says what they mean and which sync precedes which promise; this file is
+ * the only code that makes, reads, renames or removes them.
+ *
+ * All functions that can wait for the disk say "waits" and are called from
+ * the pool (queue/spool_pool.h); they use no state but their arguments and
+ * the directory descriptors.  They return 0 or an errno value.
+ */
+#ifndef QUEUE_SPOOL_H
+#define QUEUE_SPOOL_H
+
+#include "lib/clock.h"
+#include "lib/edit.h"
+#include "lib/envelope.h"
+
+enum spool_place {
+	PLACE_NONE = 0, PLACE_INCOMING, PLACE_ACTIVE, PLACE_DEFERRED,
+	PLACE_HOLD, PLACE_CORRUPT, PLACES
+};
+extern const char *const spool_place_names[PLACES];
+
+#define SPOOL_TEXT_OFFSET	64u	/* where the text starts in the file */
+#define SPOOL_TAIL_MAX		(8u << 20)
+
+#define SPOOL_PATH	40		/* longest "D/0123456789A" and more */
+
+struct spool {
+	int dir[PLACES];
+	uint32_t hashed;		/* 1 << place: one level below it */
+};
+
+/* What is stored with a text.  All views. */
+struct spool_tail {
+	struct view envelope;		/* encoded */
+	struct view edits;		/* encoded */
+	struct view route;		/* "transport:nexthop"; empty: resolve */
+	uint32_t nrcpts;
+};
+
+/* Where the status bytes of such a file are. */
+uint64_t spool_status_offset(uint64_t text_size, const struct spool_tail *t);
+
+/* Open the directories under queue_directory (a descriptor for each; before
+ * the jail).  hash: the parameter hash_queue_names. */
+int spool_open(struct spool *s, const char *directory, const char *hash);
+
+/* Make the subdirectories that are missing, as the owner of the spool. */
+int spool_prepare(const struct spool *s);
+
+/* waits: an unnamed file for a text that outgrows memory */
+int spool_unnamed(const struct spool *s, int *ret_fd);
+
+/*
+ * waits: make incoming/ID from the text in from (text_size bytes at its
+ * start), without tail and header: not mail yet.  The descriptor is open for
+ * reading and writing.  *ret_hash is the running checksum of the text.
+ */
+int spool_copy(const struct spool *s, struct queue_id id, int from,
+    uint64_t text_size, int *ret_fd);
+
+/*
+ * waits: make the message complete and durable in place (incoming or hold).
+ * copied is the descriptor from spool_copy(), or -1: then the text is taken
+ * from `from` and the file is created.  On failure nothing is left.  On
+ * success *ret_fd, if asked, is the file.
+ */
+int spool_seal(const struct spool *s, struct queue_id id,
+    enum spool_place place, int copied, int from, uint64_t text_size,
+    struct wall arrival, const struct spool_tail *tail, int *ret_fd);
+
+/* A complete file as it was read. */
+struct spool_file {
+	int fd;
+	struct queue_id id;
+	struct wall arrival;
+	uint64_t text_size;
+	struct spool_tail tail;		/* views into bytes */
+	struct view status;		/* one byte for each recipient */
+	uint64_t status_offset;		/* in the file */
+	char *bytes;			/* owned: free() */
+	size_t n_bytes;
+};
+
+/* waits: open and check all of it.  EBADMSG: not complete. */
+int spool_read(const struct spool *s, struct queue_id id,
+    enum spool_place place, struct spool_file *ret);
+/* The checks alone, on an open file (for tests and postcat). */
+int spool_check(int fd, struct queue_id id, struct spool_file *ret);
+
+int spool_rename(const struct spool *s, struct queue_id id,
+    enum spool_place from, enum spool_place to);
+int spool_unlink(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/*
+ * waits: store the changed status bytes, set the time of the next attempt,
+ * move from active to deferred (or to place).
+ */
+int spool_defer(const struct spool *s, struct queue_id id,
+    enum spool_place from, enum spool_place to, struct view status,
+    uint64_t status_offset, bool status_changed, struct wall next);
+/* waits: fsync the directory a file of this id is in */
+int spool_sync_dir(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+int spool_next_time(const struct spool *s, struct queue_id id,
+    enum spool_place place, struct wall *ret);
+bool spool_exists(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/* Free bytes for us; blocks of the file system in *ret_block. */
+int spool_space(const struct spool *s, uint64_t *ret_free);
+
+/*
+ * Walk a place without reading any file: each call handles up to max names
+ * and returns false when there are no more.  Names that are no queue ids are
+ * reported once and left alone.
+ */
+struct spool_walk;
+struct spool_walk *spool_walk_new(const struct spool *s,
+    enum spool_place place);
+bool spool_walk_next(struct spool_walk *w, unsigned max,
+    void (*each)(struct queue_id id, enum spool_place place, void *arg),
+    void *arg);
+void spool_walk_free(struct spool_walk **w);
+
+#endif
