@@ -1,0 +1,77 @@
+# Postern.  `make` builds into build/; see README.md.
+#   make [CC=clang] [SAN=1] [V=1]    build; SAN=1: address and undefined
+#   make check check-long demo install tidy fuzz cover clean
+
+CC = gcc
+PREFIX = /usr
+SAN =
+BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
+PACKAGES = libevent libpcre2-8 libseccomp libcap libxxhash libunbound
+WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wcast-qual -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wpointer-arith \
+	-Wwrite-strings -Wformat=2 -Werror
+comma = ,
+SANFLAGS = $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=all)
+OPT = $(if $(SAN),-O1 -fno-omit-frame-pointer,-O2 -D_FORTIFY_SOURCE=2)
+CFLAGS = $(OPT) -g
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -I$(BUILD) $(WARN) $(CFLAGS) \
+	$(SANFLAGS) -fstack-protector-strong -fPIE -pthread \
+	$(shell pkg-config --cflags $(PACKAGES))
+ALL_LDFLAGS = $(LDFLAGS) $(SANFLAGS) -pie -Wl,-z,relro,-z,now -pthread
+Q = $(if $(V),,@)
+
+# A program: its sources, its layers' archives (its privileges follow), its
+# libraries.
+ROLES = master gate smtpd lookup filter qmgr relay bounce
+COMMANDS = postern postconf
+master_SRC = $(wildcard proxy/master*.c)
+gate_SRC = $(wildcard proxy/gate*.c)
+smtpd_SRC = $(wildcard proxy/smtpd*.c)
+lookup_SRC = $(wildcard proxy/lookup*.c)
+relay_SRC = $(wildcard proxy/relay*.c)
+filter_SRC = $(wildcard filters/*.c)
+qmgr_SRC = $(wildcard queue/qmgr*.c queue/spool*.c)
+bounce_SRC = $(wildcard queue/bounce*.c)
+# master and postern read the configuration with the same code.
+CHECKED = config listen plan report setup
+postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c)
+postconf_SRC = $(wildcard proxy/postconf*.c)
+LIBS = -levent_core -lseccomp -lcap
+lookup_LIBS = -lunbound
+qmgr_LIBS = -lxxhash
+RULES_LIBS = -lpcre2-8
+
+OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
+LIB_A = $(BUILD)/lib.a
+RULES_A = $(BUILD)/rules.a
+PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(COMMANDS:%=$(BUILD)/bin/%)
+
+all: $(PROGRAMS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC  $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(LIB_A): $(call OBJ,$(wildcard lib/*.c))
+$(RULES_A): $(call OBJ,$(wildcard rules/*.c))
+$(LIB_A) $(RULES_A):
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+define program
+$(2): $(call OBJ,$($(1)_SRC)) $(RULES_A) $(LIB_A)
+	@mkdir -p $$(@D)
+	$(if $(V),,@echo "  LD  $$@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(RULES_A) $(LIB_A) \
+		$($(1)_LIBS) $(RULES_LIBS) $(LIBS)
+endef
+$(foreach p,$(ROLES),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
+$(foreach p,$(COMMANDS),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
+
+-include t/tests.mk
+
+clean:
+	rm -rf build
+
+.PHONY: all clean check check-long demo install tidy fuzz cover lint
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,104 @@
+/*
+ * The lookup role: the one process that talks to name servers, for all the
+ * others.
+ */
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/role.h"
+#include "proxy/lookup_request.h"
+
+static size_t n_peers;
+static uint64_t n_names, n_routes;
+
+static void
+lookup_look_for_end(void)
+{
+	if (role_phase() == PHASE_RETIRING && n_peers == 0)
+		role_exit();
+}
+
+static void
+lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	uint32_t tag = cursor_u32(&m->body);
+	struct view what;
+	uint8_t with_mx = 0;
+
+	(void)arg;
+	if (m->type == MSG_ROUTE)
+		with_mx = cursor_u8(&m->body);
+	what = cursor_view(&m->body);
+	if (!chan_check(c, m))
+		return;
+	if (m->type == MSG_NAME) {
+		n_names++;
+		lookup_name(c, tag, what);
+	} else if (m->type == MSG_ROUTE) {
+		n_routes++;
+		lookup_route(c, tag, with_mx != 0, what);
+	} else {
+		chan_blame(c, "unexpected message");
+	}
+}
+
+static void
+lookup_on_close(struct chan *c, void *arg)
+{
+	(void)arg;
+	request_forget_all(c);
+	chan_free(&c);
+	n_peers--;
+	lookup_look_for_end();
+}
+
+static void
+lookup_peer(const struct role_peer *peer, int fd)
+{
+	if (peer->kind != ROLE_SMTPD && peer->kind != ROLE_RELAY) {
+		close(fd);
+		return;
+	}
+	(void)chan_new(fd, ROLE_LOOKUP, peer->kind, peer->pid, lookup_on_msg,
+	    lookup_on_close, NULL);
+	n_peers++;
+}
+
+static void
+lookup_load(void)
+{
+	struct view rest = view_of(role_conf()->inet_protocols), word;
+	bool ipv4 = false, ipv6 = false;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		ipv4 |= !view_is_nocase(word, "ipv6");
+		ipv6 |= !view_is_nocase(word, "ipv4");
+	}
+	lookup_route_families(ipv4 || !ipv6, ipv6 || !ipv4);
+	dns_load(role_conf());
+}
+
+static void
+lookup_status(struct buf *b)
+{
+	(void)buf_printf(b, "names %llu\nroutes %llu\nopen %zu\n",
+	    (unsigned long long)n_names, (unsigned long long)n_routes,
+	    request_count());
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct role_def def = {
+		.kind = ROLE_LOOKUP,
+		.jail = { .allow = JAIL_CONNECT | JAIL_THREADS,
+			.max_files = 4096 },
+		.load = lookup_load,
+		.start = dns_start,
+		.peer = lookup_peer,
+		.retire = lookup_look_for_end,
+		.status = lookup_status,
+	};
+
+	return role_main(&def, argc, argv);
+}

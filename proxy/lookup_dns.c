@@ -1,0 +1,287 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unbound.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "proxy/lookup_answer.h"
+#include "proxy/lookup_dns.h"
+
+#define CLASS_IN	1
+#define HOSTS		"/etc/hosts"
+#define RESOLV_CONF	"/etc/resolv.conf"
+#define HOSTS_MAX	(1u << 20)
+
+/* libunbound's own; one resolver serves the process. */
+static struct ub_ctx *resolver;
+static struct event resolver_event;
+
+/* A question on its way through the resolver. */
+struct dns_question {
+	dns_done *done;
+	void *arg;
+	int id;
+	struct dns_question *next;	/* in the bucket of its id */
+};
+
+#define BUCKETS	4096u
+static struct dns_question *questions[BUCKETS];
+
+static const char *const options[][2] = {
+	/* Many inside resolvers live here, and on 127.0.0.53. */
+	{ "do-not-query-localhost:", "no" },
+	/* Addresses of the inside network have names, too. */
+	{ "unblock-lan-zones:", "yes" },
+	{ "insecure-lan-zones:", "yes" },
+	/* Without a trust anchor there is nothing to validate. */
+	{ "module-config:", "iterator" },
+	/* The first line of /etc/hosts counts. */
+	{ "rrset-roundrobin:", "no" },
+	/* A library's defaults are for a few questions at a time. */
+	{ "outgoing-range:", "512" },
+	{ "num-queries-per-thread:", "4096" },
+	{ "msg-cache-size:", "4m" },
+	{ "rrset-cache-size:", "8m" },
+	/* A name that failed is worth asking again soon. */
+	{ "infra-host-ttl:", "60" },
+};
+
+static void
+dns_must(int rc, const char *what)
+{
+	if (rc != 0)
+		fatal("name resolver: %s: %s", what, ub_strerror(rc));
+}
+
+/* A line of /etc/hosts. */
+struct dns_host {
+	struct netaddr addr;
+	struct view name;
+};
+
+static int
+dns_compare(const void *a, const void *b)
+{
+	const struct dns_host *x = a, *y = b;
+	int order = memcmp(x->addr.b, y->addr.b, sizeof x->addr.b);
+
+	if (order == 0)
+		order = (x->addr.family > y->addr.family) -
+		    (x->addr.family < y->addr.family);
+	/* Equal addresses stay in the order of the file. */
+	return order != 0 ? order : (x->name.p > y->name.p) -
+	    (x->name.p < y->name.p);
+}
+
+/* The first name of each address leads back from it. */
+static void
+dns_reverse(struct dns_host *list, size_t n)
+{
+	char reverse[ANSWER_REVERSE_MAX], *record;
+	size_t i;
+
+	qsort(list, n, sizeof *list, dns_compare);
+	for (i = 0; i < n; i++) {
+		if (i > 0 && netaddr_equal(&list[i].addr, &list[i - 1].addr))
+			continue;
+		answer_reverse(&list[i].addr, reverse);
+		record = mem_printf("%s. 3600 IN PTR %.*s.", reverse,
+		    VIEW_ARGS(list[i].name));
+		if (ub_ctx_data_add(resolver, record) != 0)
+			log_warn("%s: not used: %.*s", HOSTS,
+			    VIEW_ARGS(list[i].name));
+		free(record);
+	}
+}
+
+/*
+ * libunbound takes names to addresses from /etc/hosts, but not the reverse.
+ * Adding to its data closes its settings, so this comes last.
+ */
+static void
+dns_hosts(void)
+{
+	struct dns_host *list;
+	struct view rest;
+	size_t count = 0, n;
+	char *text;
+	ssize_t got;
+	int fd = open(HOSTS, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno != ENOENT)
+			log_warn("%s: %s", HOSTS, strerror(errno));
+		return;
+	}
+	text = mem_alloc(HOSTS_MAX);
+	got = read(fd, text, HOSTS_MAX);
+	close(fd);
+	rest = view_make(text, got > 0 ? (size_t)got : 0);
+	/* An address and a name take four bytes and a line end. */
+	list = mem_array(rest.n / 5 + 1, sizeof *list);
+	while (rest.n > 0) {
+		n = view_find(rest, '\n');
+		if (answer_hosts_line(view_head(rest, n), &list[count].addr,
+		    &list[count].name))
+			count++;
+		rest = view_from(rest, n + 1);
+	}
+	dns_reverse(list, count);
+	free(list);
+	free(text);
+}
+
+void
+dns_load(const struct conf *cf)
+{
+	struct view rest = view_of(cf->dns_resolvers), word;
+	char *address;
+	size_t i;
+	int rc;
+
+	resolver = ub_ctx_create();
+	if (resolver == NULL)
+		fatal("name resolver: cannot be made");
+	(void)ub_ctx_debugout(resolver, NULL);
+	for (i = 0; i < sizeof options / sizeof options[0]; i++)
+		dns_must(ub_ctx_set_option(resolver, options[i][0],
+		    options[i][1]), options[i][0]);
+	if (rest.n == 0) {
+		rc = ub_ctx_resolvconf(resolver, RESOLV_CONF);
+		if (rc != 0)
+			log_warn("%s: %s", RESOLV_CONF, ub_strerror(rc));
+	}
+	while ((word = conf_word(&rest)).n > 0) {
+		address = mem_copy(word);
+		rc = ub_ctx_set_fwd(resolver, address);
+		if (rc != 0)
+			fatal("dns_resolvers: %s: %s", address,
+			    ub_strerror(rc));
+		free(address);
+	}
+	dns_must(ub_ctx_async(resolver, 1), "threads");
+	rc = ub_ctx_hosts(resolver, HOSTS);
+	if (rc != 0)
+		log_warn("%s: %s", HOSTS, ub_strerror(rc));
+	dns_hosts();
+}
+
+static void
+dns_on_answer(evutil_socket_t fd, short what, void *arg)
+{
+	int rc = ub_process(resolver);
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (rc != 0)
+		fatal("name resolver: %s", ub_strerror(rc));
+}
+
+void
+dns_start(void)
+{
+	event_assign(&resolver_event, loop_base(), ub_fd(resolver),
+	    EV_READ | EV_PERSIST, dns_on_answer, NULL);
+	event_add(&resolver_event, NULL);
+}
+
+static struct dns_question **
+dns_bucket(int id)
+{
+	return &questions[(unsigned)id % BUCKETS];
+}
+
+/* Take the question with this id out of the table. */
+static struct dns_question *
+dns_take(int id)
+{
+	struct dns_question **p, *q;
+
+	for (p = dns_bucket(id); (q = *p) != NULL; p = &q->next)
+		if (q->id == id) {
+			*p = q->next;
+			break;
+		}
+	return q;
+}
+
+/*
+ * Only a clear answer may say that something does not exist: all else is a
+ * failure, after which mail waits instead of being returned.
+ */
+static void
+dns_read(const struct ub_result *r, struct dns_answer *a)
+{
+	const int name_error = 3;
+	size_t i;
+
+	if (r->bogus)
+		return;
+	if (r->havedata) {
+		for (i = 0; a->n < DNS_RECORDS_MAX && r->data[i] != NULL; i++)
+			if (r->len[i] >= 0)
+				a->data[a->n++] = view_make(r->data[i],
+				    (size_t)r->len[i]);
+		a->status = a->n > 0 ? DNS_FOUND : DNS_FAILED;
+	} else if (r->nxdomain || r->rcode == name_error) {
+		a->status = DNS_NO_NAME;
+	} else if (r->rcode == 0) {
+		a->status = DNS_NO_DATA;
+	}
+}
+
+static void
+dns_callback(void *arg, int error, struct ub_result *r)
+{
+	struct dns_answer a;
+	struct dns_question *q = arg, *same = dns_take(q->id);
+
+	ensure(same == q);
+	a.status = DNS_FAILED;
+	a.n = 0;
+	if (error == 0 && r != NULL)
+		dns_read(r, &a);
+	q->done(&a, q->arg);
+	free(q);
+	ub_resolve_free(r);
+}
+
+bool
+dns_ask(const char *name, enum dns_type type, dns_done *done, void *arg,
+    int *ret_id)
+{
+	struct dns_question *q = mem_alloc(sizeof *q), **bucket;
+	int rc;
+
+	q->done = done;
+	q->arg = arg;
+	/* With a thread, no answer can come before the next ub_process(). */
+	rc = ub_resolve_async(resolver, name, (int)type, CLASS_IN, q,
+	    dns_callback, &q->id);
+	if (rc != 0) {
+		log_warn("name resolver: %s: %s", log_safe(view_of(name)),
+		    ub_strerror(rc));
+		free(q);
+		return false;
+	}
+	bucket = dns_bucket(q->id);
+	q->next = *bucket;
+	*bucket = q;
+	*ret_id = q->id;
+	return true;
+}
+
+void
+dns_cancel(int id)
+{
+	struct dns_question *q = dns_take(id);
+
+	ensure(q != NULL);
+	(void)ub_cancel(resolver, id);
+	free(q);
+}

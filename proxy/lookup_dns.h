@@ -1,0 +1,43 @@
+/*
+ * Questions to the DNS, by libunbound: its thread talks to the resolvers,
+ * answers come back through the event loop.  The resolvers are those of
+ * dns_resolvers or of /etc/resolv.conf; /etc/hosts is known too, in both
+ * directions.  Everything is read before the jail.
+ */
+#ifndef PROXY_LOOKUP_DNS_H
+#define PROXY_LOOKUP_DNS_H
+
+#include "lib/conf.h"
+#include "lib/view.h"
+
+#define DNS_RECORDS_MAX	100u	/* of one answer; the rest is dropped */
+
+/* RFC 1035 section 3.2.2, RFC 3596 section 2.1 */
+enum dns_type { DNS_A = 1, DNS_PTR = 12, DNS_MX = 15, DNS_AAAA = 28 };
+
+enum dns_status {
+	DNS_FOUND = 1,
+	DNS_NO_DATA,		/* the name is there, not this type */
+	DNS_NO_NAME,
+	DNS_FAILED		/* no answer, or one that says nothing */
+};
+
+struct dns_answer {
+	enum dns_status status;
+	size_t n;
+	struct view data[DNS_RECORDS_MAX];
+};
+
+/* The answer is void after the call.  Not called once dns_cancel() was. */
+typedef void dns_done(const struct dns_answer *a, void *arg);
+
+void dns_load(const struct conf *cf);
+/* Inside the jail: begin to serve. */
+void dns_start(void);
+/* False: cannot be asked now; done is not called.  done is never called
+ * before this returns. */
+bool dns_ask(const char *name, enum dns_type type, dns_done *done, void *arg,
+    int *ret_id) __attribute__((warn_unused_result));
+void dns_cancel(int id);
+
+#endif

@@ -1,0 +1,191 @@
+#define SYSLOG_NAMES
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "lib/mem.h"
+#include "proxy/master.h"
+
+#define LOG_RETRY_MS	2000
+
+/* For a container: its log is where the first process writes. */
+static int
+master_log_standard(const char *file)
+{
+	if (strcmp(file, "/dev/stdout") == 0)
+		return STDOUT_FILENO;
+	if (strcmp(file, "/dev/stderr") == 0)
+		return STDERR_FILENO;
+	return -1;
+}
+
+static int
+master_log_file(const char *file)
+{
+	int fd = master_log_standard(file);
+	mode_t mask;
+
+	if (fd >= 0)
+		return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	mask = umask(0);
+	fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY,
+	    0640);
+	(void)umask(mask);
+	return fd;
+}
+
+static int
+master_log_syslog(void)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX,
+		.sun_path = "/dev/log" };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	if (connect(fd, (struct sockaddr *)&un, sizeof un) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+int
+master_log_fd(struct master *m, enum log_sink *ret_sink)
+{
+	int fd;
+
+	if (m->log_file[0] != '\0') {
+		*ret_sink = LOG_SINK_FILE;
+		fd = master_log_file(m->log_file);
+	} else {
+		*ret_sink = LOG_SINK_SYSLOG;
+		fd = master_log_syslog();
+	}
+	if (fd >= 0)
+		return fd;
+	/* No log is no reason not to move mail. */
+	*ret_sink = LOG_SINK_STDERR;
+	fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		fatal("cannot duplicate a descriptor: %s", strerror(errno));
+	return fd;
+}
+
+static int
+master_log_facility(const char *name)
+{
+	const CODE *c;
+
+	for (c = facilitynames; c->c_name != NULL; c++)
+		if (strcmp(c->c_name, name) == 0)
+			return c->c_val;
+	return LOG_MAIL;
+}
+
+static void
+master_log_report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		log_error("%s", text);
+	else
+		log_warn("%s", text);
+}
+
+const struct reporter master_log_reporter = { master_log_report, NULL };
+
+bool
+master_log_open(struct master *m, const struct conf *cf,
+    const struct reporter *r)
+{
+	char host[256] = "localhost", *name;
+	enum log_sink sink;
+	int fd;
+
+	free(m->log_file);
+	m->log_file = mem_strdup(cf->maillog_file);
+	m->log_facility = master_log_facility(cf->syslog_facility);
+	fd = master_log_fd(m, &sink);
+	if (sink == LOG_SINK_STDERR && m->log_file[0] != '\0') {
+		report_error(r, "cannot open the log %s: %s", m->log_file,
+		    strerror(errno));
+		close(fd);
+		return false;
+	}
+	if (sink == LOG_SINK_STDERR)
+		report_warn(r, "no syslog at /dev/log: logging to standard "
+		    "error; maillog_file = /file/name gives a log file");
+	(void)gethostname(host, sizeof host - 1);
+	name = mem_printf("%s/master", cf->syslog_name);
+	log_open(name, host);
+	free(name);
+	log_to(sink, fd, m->log_facility);
+	return true;
+}
+
+static void
+master_log_send(struct instance *i)
+{
+	enum log_sink sink;
+	struct buf *b;
+	int fd;
+
+	if (i->control == NULL)
+		return;
+	fd = master_log_fd(i->m, &sink);
+	i->log_lost = sink == LOG_SINK_STDERR && i->log_lost;
+	b = chan_begin(i->control, MSG_LOG);
+	put_u8(b, (uint8_t)sink);
+	chan_put_fd(i->control, fd, false);
+	chan_end(i->control);
+}
+
+void
+master_log_again(struct master *m)
+{
+	enum log_sink sink;
+	struct instance *i;
+	int fd = master_log_fd(m, &sink);
+
+	log_to(sink, fd, m->log_facility);
+	for (i = m->instances; i != NULL; i = i->next)
+		master_log_send(i);
+}
+
+static void
+master_log_on_time(evutil_socket_t fd, short what, void *arg)
+{
+	struct master *m = arg;
+	struct instance *i;
+
+	(void)fd;
+	(void)what;
+	for (i = m->instances; i != NULL; i = i->next) {
+		if (i->log_lost)
+			master_log_send(i);
+		if (i->log_lost)
+			event_add(&m->log_timer, loop_timeout(LOG_RETRY_MS));
+	}
+}
+
+/*
+ * syslogd was restarted, or the disk is full.  Not at once: a role whose new
+ * descriptor does not work either would ask without end.
+ */
+void
+master_log_lost(struct instance *i)
+{
+	struct master *m = i->m;
+
+	i->log_lost = true;
+	if (!event_initialized(&m->log_timer))
+		event_assign(&m->log_timer, loop_base(), -1, 0,
+		    master_log_on_time, m);
+	if (!event_pending(&m->log_timer, EV_TIMEOUT, NULL))
+		event_add(&m->log_timer, loop_timeout(LOG_RETRY_MS));
+}

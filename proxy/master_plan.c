@@ -1,0 +1,356 @@
+#include <sched.h>
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/master_plan.h"
+
+#define PROCESSES_PER_CORE	4u	/* a larger maxproc gains nothing */
+#define IGNORED_MAX		4096u
+
+/* How many processes a command gets. */
+enum plan_amount { AMOUNT_ONE = 1, AMOUNT_CORES, AMOUNT_DEMAND };
+
+static const struct {
+	const char *command;
+	enum role_kind kind;
+	enum plan_amount amount;
+} commands[] = {
+	{ "smtpd", ROLE_SMTPD, AMOUNT_CORES },
+	{ "postscreen", ROLE_SMTPD, AMOUNT_CORES },
+	{ "gate", ROLE_GATE, AMOUNT_ONE },
+	{ "lookup", ROLE_LOOKUP, AMOUNT_ONE },
+	{ "filter", ROLE_FILTER, AMOUNT_CORES },
+	{ "cleanup", ROLE_FILTER, AMOUNT_CORES },
+	{ "qmgr", ROLE_QMGR, AMOUNT_ONE },
+	{ "oqmgr", ROLE_QMGR, AMOUNT_ONE },
+	{ "nqmgr", ROLE_QMGR, AMOUNT_ONE },
+	{ "relay", ROLE_RELAY, AMOUNT_CORES },
+	{ "smtp", ROLE_RELAY, AMOUNT_CORES },
+	{ "bounce", ROLE_BOUNCE, AMOUNT_DEMAND },
+};
+
+/* Postfix's other programs: their work is done elsewhere, or not yet. */
+static const char *const foreign[] = {
+	"anvil", "defer", "discard", "dnsblog", "error", "flush", "lmtp",
+	"local", "master", "pickup", "pipe", "postlogd", "proxymap", "qmqpd",
+	"retry", "rewrite", "scache", "showq", "spawn", "tlsmgr", "tlsproxy",
+	"trace", "trivial-rewrite", "verify", "virtual",
+};
+
+const char *
+plan_log_name(enum role_kind kind)
+{
+	/* Log analysers know Postfix's names. */
+	switch ((int)kind) {
+	case ROLE_FILTER:
+		return "cleanup";
+	case ROLE_RELAY:
+		return "smtp";
+	default:
+		return role_kind_name(kind);
+	}
+}
+
+unsigned
+plan_cores(void)
+{
+	cpu_set_t set;
+
+	/* What a container was given, not what the machine has. */
+	if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+		return (unsigned)CPU_COUNT(&set);
+	return 1;
+}
+
+static unsigned
+plan_count(const struct service *s, enum plan_amount amount, unsigned cores,
+    int64_t role_processes)
+{
+	uint64_t most = (uint64_t)cores * PROCESSES_PER_CORE;
+
+	if (amount == AMOUNT_ONE)
+		return 1;
+	if (amount == AMOUNT_DEMAND)
+		return 0;
+	/*
+	 * Postfix's maxproc counts sessions, ours are processes with thousands
+	 * of them: "200" in an existing master.cf must not start 200.
+	 */
+	if (s != NULL && s->maxproc > 0)
+		return (unsigned)((uint64_t)s->maxproc < most ?
+		    (uint64_t)s->maxproc : most);
+	return role_processes > 0 ? (unsigned)role_processes : cores;
+}
+
+static struct plan_entry *
+plan_add(struct plan *p, enum role_kind kind, const struct service *s)
+{
+	struct plan_entry *e;
+
+	p->list = mem_resize(p->list, p->n + 1, sizeof *p->list);
+	e = &p->list[p->n++];
+	*e = (struct plan_entry){ .kind = kind, .chroot = true,
+		.name = role_kind_name(kind) };
+	if (s == NULL)
+		return e;
+	e->name = s->name;
+	e->chroot = s->chroot;
+	e->overrides = s->overrides;
+	e->n_overrides = s->n_overrides;
+	e->line = s->line;
+	return e;
+}
+
+static void
+plan_ignore(struct plan *p, const struct service *s)
+{
+	if (p->ignored.n > 0)
+		(void)buf_puts(&p->ignored, ", ");
+	(void)buf_puts(&p->ignored, s->name);
+}
+
+static bool
+plan_is_foreign(const char *command)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof foreign / sizeof foreign[0]; i++)
+		if (strcmp(foreign[i], command) == 0)
+			return true;
+	return false;
+}
+
+const struct plan_entry *
+plan_find(const struct plan *p, enum role_kind kind, uint32_t service)
+{
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->list[i].kind == kind && p->list[i].service == service)
+			return &p->list[i];
+	return NULL;
+}
+
+static void
+plan_inet(struct plan *p, const struct service *s, unsigned cores,
+    int64_t role_processes, uint32_t *services, const struct reporter *r)
+{
+	struct plan_entry *e;
+
+	if (strcmp(s->command, "postscreen") == 0)
+		report_warn(r, "master.cf:%u: postscreen is a part of gate; "
+		    "running smtpd for %s", s->line, s->name);
+	e = plan_add(p, ROLE_SMTPD, s);
+	e->service = ++*services;
+	e->count = plan_count(s, AMOUNT_CORES, cores, role_processes);
+}
+
+/* One line of master.cf. */
+static void
+plan_service(struct plan *p, const struct service *s, unsigned cores,
+    int64_t role_processes, uint32_t *services, const struct reporter *r)
+{
+	const struct plan_entry *have;
+	struct plan_entry *e;
+	size_t i;
+
+	for (i = 0; i < sizeof commands / sizeof commands[0]; i++)
+		if (strcmp(commands[i].command, s->command) == 0)
+			break;
+	if (i == sizeof commands / sizeof commands[0]) {
+		if (!plan_is_foreign(s->command))
+			report_warn(r, "master.cf:%u: unknown command %s",
+			    s->line, s->command);
+		plan_ignore(p, s);
+		return;
+	}
+	if (commands[i].kind == ROLE_SMTPD) {
+		if (strcmp(s->type, "inet") == 0)
+			plan_inet(p, s, cores, role_processes, services, r);
+		else	/* "pass": what Postfix's postscreen hands over to */
+			plan_ignore(p, s);
+		return;
+	}
+	if (strcmp(s->type, "inet") == 0) {
+		report_warn(r, "master.cf:%u: %s does not listen on the "
+		    "network", s->line, s->command);
+		plan_ignore(p, s);
+		return;
+	}
+	have = plan_find(p, commands[i].kind, 0);
+	if (have == NULL) {
+		e = plan_add(p, commands[i].kind, s);
+		e->on_demand = commands[i].amount == AMOUNT_DEMAND;
+		e->count = plan_count(s, commands[i].amount, cores,
+		    role_processes);
+	} else if (s->n_overrides > have->n_overrides) {
+		/* Postfix has a process for each transport, we have not. */
+		report_warn(r, "master.cf:%u: the settings of %s have no "
+		    "effect: %s in line %u serves it too", s->line, s->name,
+		    have->name, have->line);
+	}
+}
+
+static void
+plan_complete(struct plan *p, bool inet, const struct reporter *r)
+{
+	static const enum role_kind needed[] = { ROLE_QMGR, ROLE_FILTER,
+		ROLE_RELAY, ROLE_LOOKUP, ROLE_BOUNCE };
+	size_t i;
+
+	for (i = 0; i < sizeof needed / sizeof needed[0]; i++)
+		if (plan_find(p, needed[i], 0) == NULL)
+			report_warn(r, "master.cf: no %s service: none will "
+			    "run", role_kind_name(needed[i]));
+	if (!inet || plan_find(p, ROLE_GATE, 0) != NULL)
+		return;
+	/*
+	 * Only the gate accepts connections.  Postfix has no such line, and
+	 * without it an inet service would be a port that never answers.
+	 */
+	report_warn(r, "master.cf: no gate service: one is run for the inet "
+	    "services");
+	plan_add(p, ROLE_GATE, NULL)->count = 1;
+}
+
+struct plan *
+plan_make(const struct service_table *t, unsigned cores,
+    int64_t role_processes, const struct reporter *r)
+{
+	struct plan *p = mem_alloc(sizeof *p);
+	uint32_t services = 0;
+	size_t i;
+
+	buf_init(&p->ignored, IGNORED_MAX);
+	for (i = 0; i < t->n; i++)
+		plan_service(p, &t->list[i], cores, role_processes, &services,
+		    r);
+	plan_complete(p, services > 0, r);
+	return p;
+}
+
+void
+plan_free(struct plan **pp)
+{
+	struct plan *p = *pp;
+
+	*pp = NULL;
+	if (p == NULL)
+		return;
+	free(p->list);
+	buf_free(&p->ignored);
+	free(p);
+}
+
+int64_t
+throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms)
+{
+	int64_t delay = 0;
+
+	/* at[next] is the oldest of the last THROTTLE_BURST restarts. */
+	if (t->used == THROTTLE_BURST && mono_since(t->at[t->next], now) <
+	    (int64_t)THROTTLE_WINDOW_MS * 1000)
+		delay = pause_ms;
+	t->at[t->next].us = now.us + delay * 1000;
+	t->next = (t->next + 1) % THROTTLE_BURST;
+	if (t->used < THROTTLE_BURST)
+		t->used++;
+	return delay;
+}
+
+/* -- files ----------------------------------------------------------------- */
+
+#define ROLE_BIT(kind)	(1u << (kind))
+
+static const struct {
+	const char *name;
+	uint32_t roles;
+} file_params[] = {
+	{ "header_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "mime_header_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "nested_header_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "body_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "relay_recipient_maps", ROLE_BIT(ROLE_SMTPD) },
+	{ "mynetworks", ROLE_BIT(ROLE_SMTPD) },
+	{ "relay_domains", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) },
+	{ "mydestination", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) },
+	{ "smtpd_relay_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) },
+	{ "transport_maps", ROLE_BIT(ROLE_QMGR) },
+};
+
+static const char *const file_tables[] = {
+	"cidr", "pcre", "regexp", "texthash", "hash", "btree", "dbm", "lmdb",
+};
+
+static bool
+plan_is_file_table(struct view type)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof file_tables / sizeof file_tables[0]; i++)
+		if (view_is(type, file_tables[i]))
+			return true;
+	return false;
+}
+
+/* The file that one word of a list names; empty: none. */
+static struct view
+plan_word_file(struct view word)
+{
+	struct view type;
+
+	while (word.n > 0 && word.p[0] == '!')
+		word = view_from(word, 1);
+	if (word.n > 0 && word.p[0] == '/')
+		return word;
+	type = view_head(word, view_find(word, ':'));
+	if (view_is(type, "proxy")) {
+		word = view_from(word, type.n + 1);
+		type = view_head(word, view_find(word, ':'));
+	}
+	if (type.n == word.n || !plan_is_file_table(type))
+		return view_make(NULL, 0);
+	return view_from(word, type.n + 1);
+}
+
+static void
+plan_files_of(const char *value, const char *config_dir, enum role_kind kind,
+    plan_each_file *each, void *arg)
+{
+	struct view rest = view_of(value), word, file;
+	char *path;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		file = plan_word_file(word);
+		if (file.n == 0)
+			continue;
+		path = file.p[0] == '/' ? mem_copy(file) :
+		    mem_printf("%s/%.*s", config_dir, VIEW_ARGS(file));
+		each(path, kind, arg);
+		free(path);
+	}
+}
+
+void
+plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
+    plan_each_file *each, void *arg)
+{
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < sizeof file_params / sizeof file_params[0]; i++) {
+		if ((file_params[i].roles & ROLE_BIT(kind)) == 0)
+			continue;
+		value = conf_text(cf, view_of(file_params[i].name));
+		if (value != NULL)
+			plan_files_of(value, config_dir, kind, each, arg);
+	}
+	if (kind == ROLE_LOOKUP) {
+		each("/etc/resolv.conf", kind, arg);
+		each("/etc/hosts", kind, arg);
+	}
+}

@@ -1,0 +1,78 @@
+/*
+ * What master shall run, worked out from the service table without touching
+ * anything: which roles, how many of each, with which overrides; when a role
+ * that died is started again; which files a configuration depends on.
+ *
+ * master.cf of an existing Postfix is accepted: commands that Postern does
+ * not need (rewrite, proxymap, anvil, ...) are listed and ignored.
+ */
+#ifndef PROXY_MASTER_PLAN_H
+#define PROXY_MASTER_PLAN_H
+
+#include "lib/clock.h"
+#include "lib/master_cf.h"
+#include "lib/msg.h"
+#include "proxy/master_report.h"
+
+struct plan_entry {
+	enum role_kind kind;
+	/* smtpd: number of its inet service, from 1.  0 for all others. */
+	uint32_t service;
+	const char *name;	/* first column of master.cf */
+	unsigned count;		/* instances that always run */
+	bool on_demand;		/* bounce: one, when qmgr wants it */
+	bool chroot;
+	/* These belong to the service table. */
+	char *const *overrides;
+	size_t n_overrides;
+	unsigned line;		/* 0: not in master.cf */
+};
+
+struct plan {
+	struct plan_entry *list;
+	size_t n;
+	struct buf ignored;	/* "pickup, rewrite, ..." */
+};
+
+/* Processors this process may use. */
+unsigned plan_cores(void);
+
+/*
+ * t must outlive the plan.  role_processes is the parameter of that name.
+ * What is missing or cannot be honoured is a warning.
+ */
+struct plan *plan_make(const struct service_table *t, unsigned cores,
+    int64_t role_processes, const struct reporter *r);
+void plan_free(struct plan **p);
+const struct plan_entry *plan_find(const struct plan *p, enum role_kind kind,
+    uint32_t service);
+
+/* The name a role has in log lines: cleanup for the filter, smtp for relay. */
+const char *plan_log_name(enum role_kind kind);
+
+/*
+ * Restarts: up to THROTTLE_BURST in THROTTLE_WINDOW at once, further ones
+ * after the pause.
+ */
+#define THROTTLE_BURST		5u
+#define THROTTLE_WINDOW_MS	10000
+
+struct throttle {
+	struct mono at[THROTTLE_BURST];
+	unsigned next;
+	unsigned used;
+};
+
+/* A restart is due; returns in how many milliseconds it may happen. */
+int64_t throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms);
+
+/*
+ * Call each(file, role, arg) for every file that a role of this kind reads
+ * because cf says so.  cf is the role's own configuration (overrides
+ * applied).  A file may be named more than once.
+ */
+typedef void plan_each_file(const char *file, enum role_kind kind, void *arg);
+void plan_files(const struct conf *cf, const char *config_dir,
+    enum role_kind kind, plan_each_file *each, void *arg);
+
+#endif

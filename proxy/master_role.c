@@ -1,0 +1,410 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/mem.h"
+#include "proxy/master.h"
+
+#define READY_LIMIT_MS	60000
+#define CLOSED_LIMIT_MS	3000	/* between end of file and end of process */
+#define CONTROL_FD	3
+#define LOCK_FD		4
+#define STATUS_MAX	65536u
+
+const char *
+instance_state_name(enum instance_state s)
+{
+	static const char *const names[] = {
+		[INSTANCE_NONE] = "none",
+		[INSTANCE_STARTING] = "starting",
+		[INSTANCE_READY] = "ready",
+		[INSTANCE_SERVING] = "serving",
+		[INSTANCE_RETIRING] = "retiring",
+	};
+
+	return names[s];
+}
+
+/* -- the child's side ------------------------------------------------------ */
+
+/* Of our environment a role gets only this. */
+static char **
+child_environment(void)
+{
+	static const char *const kept[] = { "TZ", "ASAN_OPTIONS",
+		"UBSAN_OPTIONS", "LSAN_OPTIONS" };
+	static char *env[2 + sizeof kept / sizeof kept[0] + 1];
+	const char *value;
+	size_t n = 0, i;
+
+	env[n++] = mem_strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+	env[n++] = mem_strdup("LANG=C");
+	for (i = 0; i < sizeof kept / sizeof kept[0]; i++)
+		if ((value = getenv(kept[i])) != NULL)
+			env[n++] = mem_printf("%s=%s", kept[i], value);
+	env[n] = NULL;
+	return env;
+}
+
+/*
+ * Descriptors: 0 and 1 nothing, 2 where the log goes (what the C library or
+ * a sanitizer has to say), 3 the control channel; 4, in a qmgr only, the lock
+ * that shows the next master that it still runs.  Nothing else.
+ */
+__attribute__((noreturn))
+static void
+child_exec(const char *path, const char *name, char **env, int control,
+    int errors, int lock)
+{
+	struct sigaction sa = { .sa_handler = SIG_DFL };
+	char *argv[2] = { mem_strdup(name), NULL };
+	int null, top = CONTROL_FD;
+	sigset_t none;
+
+	/* Out of the way of the numbers they get. */
+	control = fcntl(control, F_DUPFD, 16);
+	errors = fcntl(errors, F_DUPFD, 16);
+	if (lock >= 0)
+		lock = fcntl(lock, F_DUPFD, 16);
+	null = open("/dev/null", O_RDWR);
+	if (control < 0 || errors < 0 || null < 0 || dup2(null, 0) < 0 ||
+	    dup2(null, 1) < 0 || dup2(errors, 2) < 0 ||
+	    dup2(control, CONTROL_FD) < 0)
+		_exit(126);
+	if (lock >= 0 && dup2(lock, top = LOCK_FD) < 0)
+		_exit(126);
+	(void)close_range((unsigned)top + 1, ~0u, 0);
+	(void)sigaction(SIGPIPE, &sa, NULL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	execve(path, argv, env);
+	_exit(127);
+}
+
+/* -- master's side --------------------------------------------------------- */
+
+static int
+instance_snapshot(const struct team *t)
+{
+	struct view text = buf_view(&t->snapshot);
+	int fd = memfd_create("main.cf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK |
+	    F_SEAL_SEAL) == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+/* What the jail of this role looks like from here. */
+static void
+instance_jail(const struct instance *i, const struct team *t,
+    const char **ret_user, char **ret_root)
+{
+	const struct conf *cf = t->cf;
+
+	*ret_user = "";
+	*ret_root = NULL;
+	if (!i->m->root)
+		return;
+	switch ((int)i->kind) {
+	case ROLE_QMGR:
+	case ROLE_BOUNCE:
+		*ret_user = cf->mail_owner;
+		break;
+	case ROLE_FILTER:
+		*ret_user = cf->scan_user;
+		break;
+	case ROLE_RELAY:
+		*ret_user = cf->relay_user;
+		break;
+	default:
+		*ret_user = cf->net_user;
+		break;
+	}
+	if (!t->entry->chroot)
+		return;
+	if (i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE)
+		*ret_root = mem_strdup(cf->queue_directory);
+	else
+		*ret_root = mem_printf("%s/empty", cf->data_directory);
+}
+
+static void
+instance_send_init(struct instance *i, const struct team *t, int snapshot)
+{
+	enum log_sink sink = LOG_SINK_STDERR;
+	const char *user;
+	char *root, *name;
+	struct buf *b;
+	int log;
+
+	log = master_log_fd(i->m, &sink);
+	instance_jail(i, t, &user, &root);
+	name = mem_printf("%s/%s", t->cf->syslog_name, plan_log_name(i->kind));
+	b = chan_begin(i->control, MSG_INIT);
+	put_u32(b, i->generation);
+	put_u32(b, i->index);
+	put_u32(b, i->service);
+	put_u8(b, i->m->root);
+	put_view(b, view_of(user));
+	put_view(b, root != NULL ? view_of(root) : view_make("", 0));
+	put_view(b, view_of(i->m->config_dir));
+	put_view(b, view_of(t->entry->name));
+	put_view(b, view_of(name));
+	put_u8(b, (uint8_t)sink);
+	chan_put_fd(i->control, snapshot, false);
+	chan_put_fd(i->control, log, false);
+	chan_end(i->control);
+	free(root);
+	free(name);
+}
+
+static void
+instance_blame(struct instance *i, pid_t pid, struct view why)
+{
+	struct instance *bad;
+
+	/* The word of a role counts only against another role of ours. */
+	for (bad = i->m->instances; bad != NULL; bad = bad->next)
+		if (bad->pid == pid && bad != i)
+			break;
+	if (bad == NULL) {
+		log_warn("%s[%d] blames process %d, which is none of ours",
+		    role_kind_name(i->kind), (int)i->pid, (int)pid);
+		return;
+	}
+	log_warn("%s[%d] says that %s[%d] broke the rules: %s",
+	    role_kind_name(i->kind), (int)i->pid, role_kind_name(bad->kind),
+	    (int)bad->pid, log_safe(why));
+	(void)kill(bad->pid, SIGKILL);
+}
+
+static void
+instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	struct instance *i = arg;
+	struct view text;
+	uint32_t n;
+
+	switch ((int)m->type) {
+	case MSG_READY:
+		turn_ready(i);
+		break;
+	case MSG_LOG_LOST:
+		master_log_lost(i);
+		break;
+	case MSG_BLAME:
+		n = cursor_u32(&m->body);
+		text = cursor_view(&m->body);
+		if (chan_check(c, m))
+			instance_blame(i, (pid_t)n, text);
+		break;
+	case MSG_WANT:
+		n = cursor_u8(&m->body);
+		if (chan_check(c, m))
+			turn_want(i->m, (enum role_kind)n);
+		break;
+	case MSG_STATUS_IS:
+		n = cursor_u32(&m->body);
+		text = cursor_view(&m->body);
+		if (chan_check(c, m))
+			control_status_is(i, n, view_head(text, STATUS_MAX));
+		break;
+	default:
+		chan_blame(c, "unexpected message");
+		break;
+	}
+}
+
+static void
+instance_on_time(evutil_socket_t fd, short what, void *arg)
+{
+	struct instance *i = arg;
+
+	(void)fd;
+	(void)what;
+	if (i->control == NULL)
+		instance_kill(i, "it closed its control channel");
+	else if (i->state == INSTANCE_STARTING)
+		instance_kill(i, "it did not get ready in time");
+}
+
+static void
+instance_on_close(struct chan *c, void *arg)
+{
+	struct instance *i = arg;
+
+	(void)c;
+	chan_free(&i->control);
+	/* Usually it is ending; if not, it has lost its senses or its way. */
+	event_add(&i->timer, loop_timeout(CLOSED_LIMIT_MS));
+}
+
+void
+instance_kill(struct instance *i, const char *why)
+{
+	if (why != NULL)
+		log_warn("killing %s pid %d: %s", role_kind_name(i->kind),
+		    (int)i->pid, why);
+	else
+		i->unwanted = true;
+	(void)kill(i->pid, SIGKILL);
+}
+
+struct instance *
+instance_start(struct slot *s, uint32_t generation)
+{
+	struct team *t = s->team;
+	struct master *m = t->m;
+	enum role_kind kind = t->entry->kind;
+	struct instance *i = NULL;
+	enum log_sink sink;
+	char *path, **env;
+	int pair[2] = { -1, -1 }, snapshot = -1, errors;
+	pid_t pid;
+
+	path = mem_printf("%s/%s", t->cf->daemon_directory,
+	    role_kind_name(kind));
+	if (access(path, X_OK) != 0) {
+		log_error("cannot start %s: %s", path, strerror(errno));
+		goto out;
+	}
+	snapshot = instance_snapshot(t);
+	if (snapshot < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
+	    pair) != 0) {
+		log_error("cannot start %s: %s", path, strerror(errno));
+		goto out;
+	}
+	env = child_environment();
+	errors = master_log_fd(m, &sink);
+	log_flush();
+	pid = fork();
+	if (pid == 0)
+		child_exec(path, role_kind_name(kind), env, pair[1],
+		    sink == LOG_SINK_SYSLOG ? STDERR_FILENO : errors,
+		    kind == ROLE_QMGR ? m->qmgr_lock : -1);
+	close(errors);
+	for (char **e = env; *e != NULL; e++)
+		free(*e);
+	if (pid < 0) {
+		log_error("cannot start %s: fork: %s", path, strerror(errno));
+		goto out;
+	}
+	i = mem_alloc(sizeof *i);
+	*i = (struct instance){ .m = m, .kind = kind, .index = s->index,
+		.service = t->entry->service, .generation = generation,
+		.pid = pid, .state = INSTANCE_STARTING, .since = clock_mono(),
+		.next = m->instances };
+	m->instances = i;
+	i->control = chan_new(pair[0], ROLE_MASTER, kind, pid,
+	    instance_on_msg, instance_on_close, i);
+	pair[0] = -1;
+	instance_send_init(i, t, snapshot);
+	snapshot = -1;
+	event_assign(&i->timer, loop_base(), -1, 0, instance_on_time, i);
+	event_add(&i->timer, loop_timeout(READY_LIMIT_MS));
+out:
+	if (snapshot >= 0)
+		close(snapshot);
+	if (pair[0] >= 0)
+		close(pair[0]);
+	if (pair[1] >= 0)
+		close(pair[1]);
+	free(path);
+	return i;
+}
+
+void
+instance_retire(struct instance *i)
+{
+	if (i->control != NULL)
+		chan_send(i->control, MSG_RETIRE);
+	i->state = INSTANCE_RETIRING;
+	i->retired = true;
+	i->since = loop_now();
+}
+
+static void
+instance_send_peer(struct instance *to, const struct instance *peer, int fd)
+{
+	struct buf *b = chan_begin(to->control, MSG_PEER);
+
+	put_u8(b, (uint8_t)peer->kind);
+	put_u32(b, (uint32_t)peer->pid);
+	put_u32(b, peer->generation);
+	put_u32(b, peer->service);
+	chan_put_fd(to->control, fd, false);
+	chan_end(to->control);
+}
+
+void
+instance_join(struct instance *a, struct instance *b)
+{
+	int pair[2];
+
+	if (a->control == NULL || b->control == NULL)
+		return;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+	    pair) != 0) {
+		log_error("cannot join %s and %s: %s", role_kind_name(a->kind),
+		    role_kind_name(b->kind), strerror(errno));
+		return;
+	}
+	instance_send_peer(a, b, pair[0]);
+	instance_send_peer(b, a, pair[1]);
+}
+
+/* In the words of Postfix's master. */
+static void
+instance_log_end(const struct instance *i, int status)
+{
+	const struct team *t = config_team(i->m->now, i->kind, i->service);
+	const char *dir = t != NULL ? t->cf->daemon_directory : "";
+	const char *name = role_kind_name(i->kind);
+
+	if (i->unwanted)
+		return;
+	if (WIFSIGNALED(status))
+		log_warn("process %s/%s pid %d killed by signal %d", dir, name,
+		    (int)i->pid, WTERMSIG(status));
+	else if (WEXITSTATUS(status) != 0)
+		log_warn("process %s/%s pid %d exit status %d", dir, name,
+		    (int)i->pid, WEXITSTATUS(status));
+	else if (i->state != INSTANCE_RETIRING && i->kind != ROLE_BOUNCE)
+		log_warn("process %s/%s pid %d ended without being told", dir,
+		    name, (int)i->pid);
+}
+
+void
+instance_reap(struct master *m)
+{
+	struct instance **p, *i;
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (p = &m->instances; *p != NULL; p = &(*p)->next)
+			if ((*p)->pid == pid)
+				break;
+		/* As process 1 of a container we inherit strangers. */
+		if (*p == NULL)
+			continue;
+		i = *p;
+		*p = i->next;
+		event_del(&i->timer);
+		chan_free(&i->control);
+		instance_log_end(i, status);
+		turn_ended(i, status);
+		free(i);
+	}
+}

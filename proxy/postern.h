@@ -1,0 +1,50 @@
+/*
+ * The control command.  Each verb is a function that gets its words and
+ * returns the exit status; mistakes of the caller and of the system end it
+ * with fatal(), which prints "postern: fatal: ..." and exits with 1.
+ */
+#ifndef PROXY_POSTERN_H
+#define PROXY_POSTERN_H
+
+#include "lib/log.h"
+#include "proxy/master.h"
+#include "proxy/master_setup.h"
+
+#define POSTERN_VERSION		"0.1.0"
+#define POSTERN_NOT_RUNNING	3	/* exit status of status */
+
+struct postern {
+	char *config_dir;		/* absolute; NULL for init */
+};
+
+typedef int postern_verb(struct postern *p, int argc, char **argv);
+
+postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
+    postern_reload, postern_status, postern_check, postern_flush, postern_log;
+
+/*
+ * All that can be known before a start: both files, services, accounts,
+ * programs, permissions, tables and their samples.  Errors and warnings go
+ * to standard error.  NULL after an error.  Not full: before a start, where
+ * master makes missing directories and reports the warnings itself.
+ */
+struct config *postern_check_all(struct postern *p, bool full);
+/* The tables alone; false after an error. */
+bool postern_check_tables(const struct config *c, const char *config_dir,
+    const struct reporter *r);
+/* Counts errors, prints both. */
+extern const struct reporter postern_reporter;
+
+/* The process that holds the lock of this instance; 0: none. */
+pid_t postern_running(const struct conf *cf);
+/*
+ * Send one command to master and print the lines of its answer.  True: OK.
+ * False: *ret_error says why (static, until the next call); NULL if the
+ * connection ended without a last line.
+ */
+bool postern_ask(const struct conf *cf, const char *command,
+    const char **ret_error);
+/* Wait until each port greets with 220; NULL or what went wrong. */
+const char *postern_wait_ports(const struct listen_set *set, int64_t limit_ms);
+
+#endif

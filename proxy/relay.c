@@ -1,0 +1,238 @@
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/role.h"
+#include "proxy/relay.h"
+#include "proxy/relay_delivery.h"
+#include "proxy/relay_ehlo.h"
+#include "proxy/relay_session.h"
+
+/* A channel to a qmgr or a lookup; there are two of them during a reload. */
+struct relay_link {
+	struct chan *chan;
+	enum role_kind kind;
+	uint32_t generation;
+	TAILQ_ENTRY(relay_link) link;
+};
+
+/* The role's own state; everything else is passed a pointer to it. */
+static struct relay relay;
+static TAILQ_HEAD(, relay_link) links = TAILQ_HEAD_INITIALIZER(links);
+static uint32_t last_tag;
+
+bool
+relay_retiring(void)
+{
+	return role_phase() == PHASE_RETIRING;
+}
+
+void
+relay_look_for_end(struct relay *r)
+{
+	const struct relay_link *l;
+
+	if (!relay_retiring() || r->n_deliveries > 0)
+		return;
+	TAILQ_FOREACH(l, &links, link)
+		if (l->kind == ROLE_QMGR)
+			return;
+	role_exit();
+}
+
+bool
+relay_ask_route(struct relay *r, struct delivery *d)
+{
+	const struct relay_link *l, *best = NULL;
+	struct buf *b;
+
+	(void)r;
+	TAILQ_FOREACH(l, &links, link)
+		if (l->kind == ROLE_LOOKUP &&
+		    (best == NULL || l->generation >= best->generation))
+			best = l;
+	if (best == NULL)
+		return false;
+	if (++last_tag == 0)
+		last_tag = 1;
+	d->tag = last_tag;
+	d->asked = best->chan;
+	b = chan_begin(best->chan, MSG_ROUTE);
+	put_u32(b, d->tag);
+	put_u8(b, d->hop.mx);
+	put_view(b, d->hop.host);
+	chan_end(best->chan);
+	return true;
+}
+
+static void
+relay_route_is(struct chan *c, struct chan_in *m)
+{
+	struct relay_address list[RELAY_ADDRESSES_MAX], a;
+	struct delivery *d;
+	struct view text, bytes;
+	uint32_t tag, n, i;
+	size_t kept = 0;
+	uint8_t status;
+
+	tag = cursor_u32(&m->body);
+	status = cursor_u8(&m->body);
+	text = cursor_view(&m->body);
+	n = cursor_u32(&m->body);
+	for (i = 0; i < n && !m->body.bad; i++) {
+		a.preference = cursor_u16(&m->body);
+		a.host = cursor_view(&m->body);
+		bytes = cursor_view(&m->body);
+		if (netaddr_from_bytes(bytes, &a.addr) &&
+		    kept < RELAY_ADDRESSES_MAX)
+			list[kept++] = a;
+	}
+	if (!chan_check(c, m))
+		return;
+	TAILQ_FOREACH(d, &relay.deliveries, link)
+		if (d->tag == tag && d->asked == c)
+			break;
+	/* It may have been given up meanwhile. */
+	if (d != NULL && tag != 0)
+		delivery_routed(d, status, text, list, kept);
+}
+
+static void
+relay_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	(void)arg;
+	if (m->type == MSG_DELIVER)
+		delivery_begin(&relay, c, m);
+	else if (m->type == MSG_ROUTE_IS)
+		relay_route_is(c, m);
+	else
+		chan_blame(c, "unexpected message");
+}
+
+static void
+relay_on_close(struct chan *c, void *arg)
+{
+	struct relay_link *l = arg;
+	struct delivery *d, *next;
+
+	TAILQ_REMOVE(&links, l, link);
+	for (d = TAILQ_FIRST(&relay.deliveries); d != NULL; d = next) {
+		next = TAILQ_NEXT(d, link);
+		if (d->qmgr == c)
+			delivery_orphan(d);
+		else if (d->tag != 0 && d->asked == c)
+			delivery_lookup_gone(d);
+	}
+	free(l);
+	chan_free(&c);
+	relay_look_for_end(&relay);
+}
+
+static void
+relay_peer(const struct role_peer *peer, int fd)
+{
+	struct relay_link *l;
+
+	if (peer->kind != ROLE_QMGR && peer->kind != ROLE_LOOKUP) {
+		close(fd);
+		return;
+	}
+	l = mem_alloc(sizeof *l);
+	l->kind = peer->kind;
+	l->generation = peer->generation;
+	l->chan = chan_new(fd, ROLE_RELAY, peer->kind, peer->pid,
+	    relay_on_msg, relay_on_close, l);
+	TAILQ_INSERT_TAIL(&links, l, link);
+}
+
+static enum relay_family
+relay_family(const char *parameter, const char *value, const char *any)
+{
+	struct view rest = view_of(value), word;
+	unsigned f = 0;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		if (view_is_nocase(word, "ipv4"))
+			f |= FAMILY_IPV4;
+		else if (view_is_nocase(word, "ipv6"))
+			f |= FAMILY_IPV6;
+		else if (view_is_nocase(word, any))
+			return FAMILY_ANY;
+		else
+			log_warn("%s: unknown value: %.*s", parameter,
+			    VIEW_ARGS(word));
+	}
+	return f == 0 ? FAMILY_ANY : (enum relay_family)f;
+}
+
+static void
+relay_bind_address(const char *parameter, const char *value, uint8_t family,
+    struct netaddr *ret)
+{
+	struct netaddr a;
+
+	if (*value == '\0')
+		return;
+	if (netaddr_parse(view_of(value), &a) && a.family == family)
+		*ret = a;
+	else
+		log_warn("%s: bad address: %s", parameter, value);
+}
+
+static void
+relay_load(void)
+{
+	const struct conf *cf = role_conf();
+	struct relay *r = &relay;
+
+	r->conf = cf;
+	TAILQ_INIT(&r->deliveries);
+	TAILQ_INIT(&r->idle);
+	r->discard = relay_ehlo_keywords(cf->smtp_discard_ehlo_keywords);
+	r->family = relay_family("inet_protocols", cf->inet_protocols, "all");
+	r->preferred = relay_family("smtp_address_preference",
+	    cf->smtp_address_preference, "any");
+	relay_bind_address("smtp_bind_address", cf->smtp_bind_address,
+	    AF_INET, &r->bind4);
+	relay_bind_address("smtp_bind_address6", cf->smtp_bind_address6,
+	    AF_INET6, &r->bind6);
+	buf_init(&r->commands, 2 * RELAY_COMMANDS);
+	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
+	    RELAY_TEXT_END_ROOM);
+	relay_load_own(r);
+}
+
+static void
+relay_retire(void)
+{
+	session_quit_idle(&relay);
+	relay_look_for_end(&relay);
+}
+
+static void
+relay_status(struct buf *b)
+{
+	const struct relay *r = &relay;
+
+	(void)buf_printf(b, "deliveries %zu\nsessions %zu\nidle %zu\n"
+	    "reused %llu\nsent %llu\ndeferred %llu\nbounced %llu\n",
+	    r->n_deliveries, r->n_sessions, r->n_idle,
+	    (unsigned long long)r->reused, (unsigned long long)r->sent,
+	    (unsigned long long)r->deferred, (unsigned long long)r->bounced);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct role_def def = {
+		.kind = ROLE_RELAY,
+		.jail = { .allow = JAIL_CONNECT, .max_files = 8192 },
+		.load = relay_load,
+		.peer = relay_peer,
+		.retire = relay_retire,
+		.status = relay_status,
+	};
+
+	return role_main(&def, argc, argv);
+}

@@ -1,0 +1,61 @@
+/*
+ * The relay role: an SMTP client for many deliveries at once.  qmgr hands it
+ * deliveries (a message, recipients, a next hop), which open or reuse
+ * sessions; lookup tells it the addresses of a next hop.
+ *
+ * Who owns what: the role owns all deliveries and sessions; a delivery and
+ * the session that works for it know one another until the session is done
+ * with it.
+ */
+#ifndef PROXY_RELAY_H
+#define PROXY_RELAY_H
+
+#include <sys/queue.h>
+
+#include "lib/chan.h"
+#include "lib/conf.h"
+#include "proxy/relay_route.h"
+
+#define RELAY_IDLE_MAX		512u	/* connections kept unused */
+#define RELAY_OWN_MAX		256u	/* own addresses known */
+#define RELAY_PIECE		65536u	/* bytes of text read at once */
+#define RELAY_COMMANDS		32768u	/* bytes of commands made at once */
+#define RELAY_ROUTE_TIMEOUT	60000	/* ms to wait for lookup */
+
+struct delivery;
+struct session;
+TAILQ_HEAD(session_list, session);
+TAILQ_HEAD(delivery_list, delivery);
+
+struct relay {
+	const struct conf *conf;
+	uint32_t discard;		/* EHLO keywords not used */
+	enum relay_family family;	/* inet_protocols */
+	enum relay_family preferred;	/* smtp_address_preference */
+	struct netaddr bind4, bind6;	/* family 0: none */
+	struct netaddr own[RELAY_OWN_MAX];
+	size_t n_own;
+
+	struct delivery_list deliveries;
+	struct session_list idle;	/* latest first */
+	size_t n_deliveries, n_sessions, n_idle;
+	uint64_t sent, deferred, bounced, reused;
+
+	/* Shared by all sessions; void when a handler returns. */
+	struct buf commands;
+	char input[8192];
+	char piece[RELAY_PIECE];
+	char *encoded;
+};
+
+/* Ask lookup for the addresses of d's next hop.  False: nobody to ask. */
+bool relay_ask_route(struct relay *r, struct delivery *d);
+/* A delivery ended: if the role is retiring, it may be over. */
+void relay_look_for_end(struct relay *r);
+/* No new work is wanted. */
+bool relay_retiring(void);
+
+/* Own addresses by inet_interfaces, for the detection of mail loops. */
+void relay_load_own(struct relay *r);
+
+#endif

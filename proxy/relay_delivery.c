@@ -1,0 +1,474 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/relay_delivery.h"
+#include "proxy/relay_session.h"
+
+#define DELIVERY_MAGIC	0x44454c49u
+#define REASON_MAX	1200u
+/* The message from qmgr (4 MB), a reason and a host for each recipient (15
+ * MB at most), what each session needs; passing this would be our mistake. */
+#define ARENA_MAX	(64u << 20)
+#define REPORT_MAX	(3u << 20)	/* bytes of all reasons in a report */
+
+static void
+delivery_free(struct delivery *d)
+{
+	struct relay *r = d->relay;
+
+	ensure(d->session == NULL);
+	TAILQ_REMOVE(&r->deliveries, d, link);
+	r->n_deliveries--;
+	event_del(&d->timer);
+	close(d->fd);
+	arena_free(&d->arena);
+	free(d->why);
+	d->magic = 0;
+	free(d);
+}
+
+/* What became of a recipient is settled and goes to the log. */
+static void
+delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
+    enum rcpt_status status, const char *dsn, struct view reason)
+{
+	const struct session *s = d->session;
+	struct relay *r = d->relay;
+	struct relay_line line = { .id = d->id, .recipient = rcpt->addr,
+		.relay = s != NULL ? s->peer : "none",
+		.uses = s != NULL ? s->uses : 0 };
+	struct buf b;
+
+	ensure(rcpt->status == 0 && d->open > 0);
+	(void)snprintf(rcpt->dsn, sizeof rcpt->dsn, "%s", dsn);
+	if (status == RCPT_BOUNCED && r->conf->soft_bounce) {
+		status = RCPT_DEFERRED;
+		rcpt->dsn[0] = '4';
+	}
+	rcpt->status = status;
+	rcpt->reason = reason;
+	if (s != NULL)
+		rcpt->mta = arena_copy(d->arena, view_of(s->host));
+	d->open--;
+	r->sent += status == RCPT_SENT;
+	r->deferred += status == RCPT_DEFERRED;
+	r->bounced += status == RCPT_BOUNCED;
+
+	line.status = status;
+	line.dsn = rcpt->dsn;
+	line.reason = reason;
+	buf_init(&b, 8192);
+	if (relay_log_line(&b, &line, &d->times, clock_wall()))
+		log_info("%s", buf_cstr(&b));
+	else
+		log_warn("%s: log line over its maximum", d->id);
+	buf_free(&b);
+}
+
+static struct view
+delivery_reason(struct delivery *d, struct view reason)
+{
+	return arena_copy(d->arena, view_head(reason, REASON_MAX));
+}
+
+static void
+delivery_why(struct delivery *d, const char *dsn, const char *reason)
+{
+	free(d->why);
+	d->why = mem_strdup(reason);
+	(void)snprintf(d->why_dsn, sizeof d->why_dsn, "%s", dsn);
+}
+
+void
+delivery_trouble(struct delivery *d, enum delivery_trouble kind,
+    const char *reason)
+{
+	if (kind == TROUBLE_NONE)
+		d->talked = true;
+	/* A second server that is dead does not make the destination dead. */
+	else if (d->talked && kind != TROUBLE_LOST)
+		return;
+	d->trouble = kind;
+	if (reason != NULL)
+		delivery_why(d, "4.4.2", reason);
+}
+
+static bool
+delivery_at_last(const struct delivery *d)
+{
+	int64_t limit = d->relay->conf->smtp_mx_session_limit;
+
+	return d->reused || d->next_address >= d->n_addresses ||
+	    (limit > 0 && d->conversations >= limit);
+}
+
+bool
+delivery_at_best(const struct delivery *d)
+{
+	return d->next_address > 0 &&
+	    d->addresses[d->next_address - 1].preference ==
+	    d->addresses[0].preference;
+}
+
+void
+delivery_ready(struct delivery *d)
+{
+	d->times.ready = clock_wall();
+	d->conversations++;
+}
+
+void
+delivery_sent(struct delivery *d, struct view reason)
+{
+	uint32_t i;
+
+	reason = delivery_reason(d, reason);
+	for (i = 0; i < d->n_rcpts; i++)
+		if (d->rcpts[i].accepted && d->rcpts[i].status == 0)
+			delivery_settle(d, &d->rcpts[i], RCPT_SENT, "2.0.0",
+			    reason);
+}
+
+void
+delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
+    bool may_retry, const char *dsn, const char *reason)
+{
+	enum rcpt_status status = dsn[0] == '5' ? RCPT_BOUNCED :
+	    RCPT_DEFERRED;
+	struct delivery_rcpt *rcpt;
+	struct view copy = { 0 };
+	uint32_t i;
+
+	if (status == RCPT_DEFERRED && may_retry && !delivery_at_last(d)) {
+		log_info("%s: %s", d->id, log_safe(view_of(reason)));
+		delivery_why(d, dsn, reason);
+		for (i = 0; i < d->n_rcpts; i++)
+			if (whom != WHOM_ONE || i == which)
+				d->rcpts[i].accepted = false;
+		return;
+	}
+	for (i = 0; i < d->n_rcpts; i++) {
+		rcpt = &d->rcpts[i];
+		if (rcpt->status != 0 || (whom == WHOM_ONE && i != which) ||
+		    (whom == WHOM_ACCEPTED && !rcpt->accepted))
+			continue;
+		if (copy.p == NULL)
+			copy = delivery_reason(d, view_of(reason));
+		delivery_settle(d, rcpt, status, dsn, copy);
+	}
+}
+
+/*
+ * Report to qmgr.  Reasons are cut if there are so many recipients that the
+ * report would pass what a channel carries.
+ */
+static void
+delivery_report(struct delivery *d)
+{
+	size_t max = REPORT_MAX / d->n_rcpts;
+	struct delivery_rcpt *rcpt;
+	struct buf *b;
+	uint32_t i;
+
+	b = chan_begin(d->qmgr, MSG_DELIVERED);
+	put_u64(b, d->number);
+	put_u8(b, (uint8_t)(d->trouble != 0 ? d->trouble : TROUBLE_NONE));
+	put_view(b, view_of(d->trouble > TROUBLE_NONE ? d->why : ""));
+	put_u32(b, d->n_rcpts);
+	for (i = 0; i < d->n_rcpts; i++) {
+		rcpt = &d->rcpts[i];
+		put_u32(b, rcpt->index);
+		put_u8(b, (uint8_t)rcpt->status);
+		put_view(b, view_of(rcpt->dsn));
+		put_view(b, view_head(rcpt->reason, max));
+		put_view(b, view_head(rcpt->mta, 64));
+	}
+	chan_end(d->qmgr);
+}
+
+static void
+delivery_finish(struct delivery *d)
+{
+	struct relay *r = d->relay;
+
+	if (d->open > 0)
+		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
+	if (d->qmgr != NULL)
+		delivery_report(d);
+	delivery_free(d);
+	relay_look_for_end(r);
+}
+
+void
+delivery_go_on(struct delivery *d)
+{
+	const struct relay_address *to;
+	char *why = NULL;
+
+	ensure(d->magic == DELIVERY_MAGIC && d->session == NULL);
+	d->times.ready.us = 0;
+	while (d->open > 0 && d->qmgr != NULL && !delivery_at_last(d)) {
+		to = &d->addresses[d->next_address++];
+		if (session_open(d->relay, d, to, &why) != NULL)
+			return;
+		log_info("%s", why);
+		delivery_trouble(d, TROUBLE_CONNECT, why);
+		delivery_why(d, "4.4.1", why);
+		free(why);
+	}
+	delivery_finish(d);
+}
+
+void
+delivery_no_connection(struct delivery *d, const char *reason)
+{
+	log_info("%s", reason);
+	delivery_trouble(d, TROUBLE_CONNECT, reason);
+	delivery_why(d, "4.4.1", reason);
+	delivery_go_on(d);
+}
+
+static void
+delivery_no_route(struct delivery *d, const char *dsn, const char *reason)
+{
+	delivery_trouble(d, TROUBLE_ROUTE, reason);
+	delivery_why(d, dsn, reason);
+	delivery_finish(d);
+}
+
+static void
+delivery_on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct delivery *d = arg;
+
+	(void)fd;
+	(void)what;
+	d->tag = 0;
+	delivery_no_route(d, "4.4.3", "name server lookup timed out");
+}
+
+/* In order, without those that are not used, at most the limit. */
+static bool
+delivery_order(struct delivery *d)
+{
+	const struct relay *r = d->relay;
+	size_t limit = (size_t)r->conf->smtp_mx_address_limit;
+	bool self = false;
+	char *why;
+
+	d->n_addresses = relay_route_only(d->addresses, d->n_addresses,
+	    r->family);
+	relay_route_order(d->addresses, d->n_addresses, r->preferred);
+	/* Our own server listens on port 25, and nothing else is a loop. */
+	if (d->hop.port == 25)
+		d->n_addresses = relay_route_drop_own(d->addresses,
+		    d->n_addresses, r->own, r->n_own, &self);
+	if (d->n_addresses == 0) {
+		why = self ? mem_printf("mail for %.*s loops back to myself",
+		    VIEW_ARGS(d->hop.host)) :
+		    mem_printf("no usable address for %.*s",
+		    VIEW_ARGS(d->hop.host));
+		delivery_no_route(d, self ? "5.4.6" : "4.4.4", why);
+		free(why);
+		return false;
+	}
+	if (limit > 0 && d->n_addresses > limit)
+		d->n_addresses = limit;
+	return true;
+}
+
+void
+delivery_routed(struct delivery *d, enum route_status status,
+    struct view text, const struct relay_address *list, size_t n)
+{
+	char *why;
+	size_t i;
+
+	d->tag = 0;
+	event_del(&d->timer);
+	if (n == 0 && status == ROUTE_OK)
+		status = ROUTE_TEMPFAIL;
+	if (status != ROUTE_OK) {
+		why = mem_copy(view_head(text, REASON_MAX));
+		delivery_no_route(d, status == ROUTE_NOT_FOUND ? "5.4.4" :
+		    status == ROUTE_NULL_MX ? "5.1.0" : "4.4.3", why);
+		free(why);
+		return;
+	}
+	if (n > RELAY_ADDRESSES_MAX)
+		n = RELAY_ADDRESSES_MAX;
+	d->addresses = arena_alloc(d->arena, n * sizeof *list);
+	for (i = 0; i < n; i++) {
+		d->addresses[i] = list[i];
+		d->addresses[i].host = arena_copy(d->arena,
+		    view_head(list[i].host, 255));
+		d->addresses[i].addr.port = d->hop.port;
+	}
+	d->n_addresses = n;
+	if (delivery_order(d))
+		delivery_go_on(d);
+}
+
+/* Find out where to go. */
+static void
+delivery_route(struct delivery *d)
+{
+	char *why;
+
+	if (d->hop.numeric) {
+		d->addresses = arena_alloc(d->arena, sizeof *d->addresses);
+		d->addresses[0] = (struct relay_address){
+			.host = d->hop.host, .addr = d->hop.addr };
+		d->n_addresses = 1;
+		if (delivery_order(d))
+			delivery_go_on(d);
+		return;
+	}
+	if (relay_ask_route(d->relay, d)) {
+		event_add(&d->timer, loop_timeout(RELAY_ROUTE_TIMEOUT));
+		return;
+	}
+	why = mem_printf("Host or domain name not found. Name service is not "
+	    "available for name=%.*s", VIEW_ARGS(d->hop.host));
+	delivery_no_route(d, "4.4.3", why);
+	free(why);
+}
+
+void
+delivery_lookup_gone(struct delivery *d)
+{
+	d->tag = 0;
+	d->asked = NULL;
+	event_del(&d->timer);
+	delivery_route(d);
+}
+
+void
+delivery_again(struct delivery *d)
+{
+	uint32_t i;
+
+	d->session = NULL;
+	if (d->qmgr == NULL) {
+		delivery_free(d);
+		return;
+	}
+	d->reused = false;
+	d->conversations = 0;
+	d->times.ready.us = 0;
+	for (i = 0; i < d->n_rcpts; i++)
+		d->rcpts[i].accepted = false;
+	delivery_route(d);
+}
+
+void
+delivery_orphan(struct delivery *d)
+{
+	d->qmgr = NULL;
+	if (d->session != NULL && session_dot_sent(d->session))
+		return;
+	if (d->session != NULL) {
+		session_abort(d->session);
+		d->session = NULL;
+	}
+	delivery_free(d);
+}
+
+/*
+ * A text in memory must be sealed: what the filter judged is what leaves.
+ * F_SEAL_SEAL alone is what a file on tmpfs has.
+ */
+static bool
+delivery_unsealed(int fd)
+{
+	const int want = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & want) != want &&
+	    (seals & F_SEAL_SEAL) == 0;
+}
+
+/* Read the fields; everything stands in the arena. */
+static bool
+delivery_read(struct delivery *d, struct view body)
+{
+	struct cursor c = cursor_of(arena_copy(d->arena, body));
+	struct view edits, env;
+	struct queue_id id;
+	uint32_t i;
+
+	d->number = cursor_u64(&c);
+	id.n = cursor_u64(&c);
+	(void)queue_id_text(id, d->id);
+	d->transport = cursor_view(&c);
+	d->hop_text = cursor_view(&c);
+	d->text_offset = cursor_u64(&c);
+	d->text_size = cursor_u64(&c);
+	edits = cursor_view(&c);
+	d->times.arrival.us = (int64_t)cursor_u64(&c);
+	d->times.active.us = (int64_t)cursor_u64(&c);
+	d->n_rcpts = cursor_u32(&c);
+	if (c.bad || d->n_rcpts == 0 || d->n_rcpts > ENVELOPE_RCPTS_MAX ||
+	    d->text_size > INT64_MAX || d->text_offset > INT64_MAX -
+	    d->text_size)
+		return false;
+	d->rcpts = arena_alloc(d->arena, d->n_rcpts * sizeof *d->rcpts);
+	memset(d->rcpts, 0, d->n_rcpts * sizeof *d->rcpts);
+	for (i = 0; i < d->n_rcpts; i++)
+		d->rcpts[i].index = cursor_u32(&c);
+	env = cursor_view(&c);
+	if (!cursor_done(&c) || !envelope_get(env, d->arena, &d->env) ||
+	    !edits_get(edits, d->text_size, d->arena, &d->edits))
+		return false;
+	for (i = 0; i < d->n_rcpts; i++) {
+		if (d->rcpts[i].index >= d->env.nrcpts)
+			return false;
+		d->rcpts[i].addr = d->env.rcpts[d->rcpts[i].index].addr;
+	}
+	d->open = d->n_rcpts;
+	d->size = edits_size(&d->edits, d->text_size);
+	return true;
+}
+
+void
+delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
+{
+	struct delivery *d = mem_alloc(sizeof *d);
+	char *why;
+
+	d->magic = DELIVERY_MAGIC;
+	d->relay = r;
+	d->qmgr = qmgr;
+	d->arena = arena_new(ARENA_MAX);
+	d->times.begun = clock_wall();
+	evtimer_assign(&d->timer, loop_base(), delivery_on_timer, d);
+	d->fd = m->fd[0];
+	m->fd[0] = -1;
+	TAILQ_INSERT_TAIL(&r->deliveries, d, link);
+	r->n_deliveries++;
+	delivery_why(d, "4.3.0", "delivery failed");
+	if (!delivery_read(d, view_make(m->body.p, cursor_left(&m->body)))) {
+		delivery_free(d);
+		chan_blame(qmgr, "bad fields in message DELIVER");
+		return;
+	}
+	if (delivery_unsealed(d->fd)) {
+		delivery_free(d);
+		chan_blame(qmgr, "text to deliver is not sealed");
+		return;
+	}
+	if (!relay_nexthop_parse(d->hop_text, &d->hop)) {
+		why = mem_printf("bad next hop: %.*s",
+		    VIEW_ARGS(view_head(d->hop_text, 300)));
+		delivery_no_route(d, "4.3.5", why);
+		free(why);
+		return;
+	}
+	if (!session_reuse(r, d))
+		delivery_route(d);
+}

@@ -1,0 +1,99 @@
+/*
+ * One delivery: one message, some of its recipients, one next hop.  It finds
+ * the addresses of the next hop, has sessions opened to one after the other
+ * until each recipient is sent, bounced, or deferred by the last server, logs
+ * that, and reports to qmgr.
+ */
+#ifndef PROXY_RELAY_DELIVERY_H
+#define PROXY_RELAY_DELIVERY_H
+
+#include "lib/edit.h"
+#include "lib/envelope.h"
+#include "lib/loop.h"
+#include "lib/msg.h"
+#include "proxy/relay.h"
+#include "proxy/relay_log.h"
+#include "proxy/relay_reply.h"
+
+struct delivery_rcpt {
+	uint32_t index;		/* in the envelope */
+	enum rcpt_status status;	/* 0: open */
+	bool accepted;		/* by the present server's reply to RCPT TO */
+	char dsn[RELAY_STATUS_MAX];
+	struct view addr;
+	struct view reason;
+	struct view mta;
+};
+
+struct delivery {
+	uint32_t magic;
+	struct relay *relay;
+	struct chan *qmgr;	/* NULL: gone */
+	uint64_t number;	/* qmgr's */
+	char id[QUEUE_ID_TEXT];
+	struct arena *arena;	/* all views below */
+	struct view transport, hop_text;
+	struct relay_nexthop hop;
+	struct envelope env;
+	int fd;
+	uint64_t text_offset, text_size;
+	uint64_t size;		/* with edits */
+	struct edits edits;
+	struct relay_times times;
+
+	struct delivery_rcpt *rcpts;
+	uint32_t n_rcpts, open;	/* open: without a status */
+
+	struct relay_address *addresses;
+	size_t n_addresses, next_address;
+	uint32_t conversations;	/* sessions that were ready for mail */
+	bool reused;		/* a kept connection: no other server known */
+	struct session *session;
+
+	enum delivery_trouble trouble;	/* 0: none yet */
+	bool talked;		/* a server answered MAIL FROM */
+	char *why;		/* the latest failure, for those still open */
+	char why_dsn[RELAY_STATUS_MAX];
+
+	uint32_t tag;		/* of the question to lookup; 0: none */
+	struct chan *asked;	/* where it went */
+	struct event timer;	/* its time limit */
+	TAILQ_ENTRY(delivery) link;
+};
+
+/* MSG_DELIVER.  A malformed one is blamed on its sender. */
+void delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
+/* The answer to relay_ask_route(); the views are copied. */
+void delivery_routed(struct delivery *d, enum route_status status,
+    struct view text, const struct relay_address *list, size_t n);
+/* The lookup that was asked is gone: ask another. */
+void delivery_lookup_gone(struct delivery *d);
+/* qmgr is gone: nobody waits for the result.  What is not yet with the
+ * server for good is broken off; the message is still in the queue. */
+void delivery_orphan(struct delivery *d);
+
+/* Called by d's session. */
+
+/* The connection cannot be made, or the server does not want to talk. */
+void delivery_no_connection(struct delivery *d, const char *reason);
+/* An attempt on a kept connection came to nothing: begin anew. */
+void delivery_again(struct delivery *d);
+void delivery_ready(struct delivery *d);
+/* The server is one of those preferred most. */
+bool delivery_at_best(const struct delivery *d);
+void delivery_sent(struct delivery *d, struct view reason);
+void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
+    const char *reason);
+
+enum delivery_whom { WHOM_OPEN = 1, WHOM_ACCEPTED, WHOM_ONE };
+/*
+ * Recipients fail: all open ones, those accepted so far, or rcpts[which].  By
+ * dsn ("4.x.x" or "5.x.x") they are bounced, deferred, or, if another server
+ * can be tried and may_retry, left open for it.
+ */
+void delivery_failed(struct delivery *d, enum delivery_whom whom,
+    uint32_t which, bool may_retry, const char *dsn, const char *reason);
+/* The session has let go of d: try the next server or report. */
+void delivery_go_on(struct delivery *d);
+
+#endif

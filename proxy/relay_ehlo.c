@@ -1,0 +1,60 @@
+#include "lib/conf.h"
+#include "proxy/relay_ehlo.h"
+
+static const struct {
+	const char *keyword;
+	uint32_t feature;
+} keywords[] = {
+	{ "PIPELINING", FEATURE_PIPELINING },
+	{ "SIZE", FEATURE_SIZE },
+	{ "8BITMIME", FEATURE_8BITMIME },
+	{ "SMTPUTF8", FEATURE_SMTPUTF8 },
+};
+
+static uint32_t
+ehlo_keyword(struct view word)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof keywords / sizeof keywords[0]; i++)
+		if (view_is_nocase(word, keywords[i].keyword))
+			return keywords[i].feature;
+	return 0;
+}
+
+uint32_t
+relay_ehlo_keywords(const char *list)
+{
+	struct view rest = view_of(list), word;
+	uint32_t set = 0;
+
+	while ((word = conf_word(&rest)).n > 0)
+		set |= ehlo_keyword(word);
+	return set;
+}
+
+void
+relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
+    struct relay_ehlo *ret)
+{
+	struct relay_ehlo e = { 0 };
+	struct view line, word;
+	size_t pos = 0;
+	uint32_t feature;
+	int64_t limit;
+
+	if (relay_reply_line(r, &pos, &line))
+		e.name = view_word(&line, " ");
+	while (relay_reply_line(r, &pos, &line)) {
+		word = view_word(&line, " ");
+		feature = ehlo_keyword(word) & ~discard;
+		e.features |= feature;
+		if (feature != FEATURE_SIZE)
+			continue;
+		word = view_word(&line, " ");
+		/* A number we cannot read is no limit we could keep to. */
+		if (conf_parse_int(word, 0, INT64_MAX, &limit))
+			e.size_limit = (uint64_t)limit;
+	}
+	*ret = e;
+}

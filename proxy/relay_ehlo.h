@@ -1,0 +1,29 @@
+/*
+ * What a server said about itself in its reply to EHLO (RFC 5321 section
+ * 4.1.1.1).
+ */
+#ifndef PROXY_RELAY_EHLO_H
+#define PROXY_RELAY_EHLO_H
+
+#include "proxy/relay_reply.h"
+
+enum relay_feature {
+	FEATURE_PIPELINING = 1 << 0,	/* RFC 2920 */
+	FEATURE_SIZE = 1 << 1,		/* RFC 1870 */
+	FEATURE_8BITMIME = 1 << 2,	/* RFC 6152 */
+	FEATURE_SMTPUTF8 = 1 << 3,	/* RFC 6531 */
+};
+
+struct relay_ehlo {
+	uint32_t features;
+	uint64_t size_limit;	/* 0: none told */
+	struct view name;	/* its own name, a view into the reply */
+};
+
+/* A list of keywords as in smtp_discard_ehlo_keywords; those that are not
+ * used here anyway are passed over. */
+uint32_t relay_ehlo_keywords(const char *list);
+void relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
+    struct relay_ehlo *ret);
+
+#endif

@@ -1,0 +1,236 @@
+/* The smtpd role: SMTP sessions, thousands in each process. */
+#include <ifaddrs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "proxy/smtpd_link.h"
+
+#define OWN_MAX		1024u
+
+static struct server server;
+
+/* Gates that gave us clients. */
+struct gate {
+	struct chan *c;
+	struct gate *next;
+};
+static struct gate *gates;
+
+static struct role_def smtpd;
+
+static void
+smtpd_report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		log_error("%s", text);
+	else
+		log_warn("%s", text);
+}
+
+/* The addresses of this machine, for user@[address]. */
+static size_t
+smtpd_own(struct netaddr *own)
+{
+	struct ifaddrs *list = NULL, *i;
+	size_t n = 0;
+
+	if (getifaddrs(&list) != 0)
+		return 0;
+	for (i = list; i != NULL && n < OWN_MAX; i = i->ifa_next) {
+		if (i->ifa_addr == NULL)
+			continue;
+		if (i->ifa_addr->sa_family == AF_INET)
+			own[n++] = netaddr_from_sockaddr(i->ifa_addr,
+			    sizeof(struct sockaddr_in));
+		else if (i->ifa_addr->sa_family == AF_INET6)
+			own[n++] = netaddr_from_sockaddr(i->ifa_addr,
+			    sizeof(struct sockaddr_in6));
+	}
+	freeifaddrs(list);
+	return n;
+}
+
+static const char *
+smtpd_describe(void *arg)
+{
+	static char text[400];
+	const struct session *s = server.current;
+
+	(void)arg;
+	if (s == NULL)
+		return "no session";
+	(void)snprintf(text, sizeof text, "session %u, client %s, state %s, "
+	    "verb %s", s->no, s->name != NULL ? s->name : "?",
+	    smtp_state_name(s->state), s->verb != VERB_UNKNOWN ?
+	    verb_rules[s->verb].name : "none");
+	return text;
+}
+
+static void
+smtpd_end_if_idle(void)
+{
+	if (role_phase() != PHASE_RETIRING || server.n > 0 || gates != NULL)
+		return;
+	queue_end();
+	role_exit();
+}
+
+static void
+smtpd_idle_work(void *arg)
+{
+	(void)arg;
+	smtpd_end_if_idle();
+}
+static struct loop_work idle_work = { .fn = smtpd_idle_work };
+
+static void
+smtpd_done(struct server *sv, void *arg, uint32_t client)
+{
+	struct gate *g = arg;
+	struct buf *b;
+
+	if (g != NULL) {
+		b = chan_begin(g->c, MSG_CLIENT_DONE);
+		(void)put_u32(b, client);
+		chan_end(g->c);
+	}
+	if (sv->n == 0)
+		loop_soon(&idle_work);
+}
+
+static void
+smtpd_client(struct gate *g, struct chan_in *m)
+{
+	uint32_t client = cursor_u32(&m->body);
+	struct view remote = cursor_view(&m->body);
+	struct sockaddr_storage ss = { 0 };
+	struct netaddr addr;
+	struct session *s;
+	struct buf *b;
+
+	(void)cursor_view(&m->body);	/* local address: nobody asks yet */
+	if (!chan_check(g->c, m))
+		return;
+	if (remote.n > sizeof ss) {
+		chan_blame(g->c, "bad address of a client");
+		return;
+	}
+	if (remote.n > 0)
+		memcpy(&ss, remote.p, remote.n);
+	addr = netaddr_from_sockaddr((struct sockaddr *)&ss,
+	    (socklen_t)remote.n);
+	if (server.n >= (uint64_t)server.cf->smtpd_session_limit) {
+		b = chan_begin(g->c, MSG_CLIENT_DONE);
+		(void)put_u32(b, client);
+		chan_end(g->c);
+		return;
+	}
+	s = session_new(&server, m->fd[0], &addr);
+	m->fd[0] = -1;
+	s->gate = g;
+	s->client = client;
+	names_find(s);
+}
+
+static void
+smtpd_on_gate(struct chan *c, struct chan_in *m, void *arg)
+{
+	(void)c;
+	ensure(m->type == MSG_CLIENT);
+	smtpd_client(arg, m);
+}
+
+static void
+smtpd_on_gate_close(struct chan *c, void *arg)
+{
+	struct gate *g = arg, **p;
+	uint32_t i;
+
+	(void)c;
+	for (i = 0; i < server.cap; i++)
+		if (server.sessions[i] != NULL &&
+		    server.sessions[i]->gate == g)
+			server.sessions[i]->gate = NULL;
+	for (p = &gates; *p != g; p = &(*p)->next)
+		ensure(*p != NULL);
+	*p = g->next;
+	chan_free(&g->c);
+	free(g);
+	smtpd_end_if_idle();
+}
+
+static void
+smtpd_peer(const struct role_peer *peer, int fd)
+{
+	struct gate *g;
+
+	if (peer->kind == ROLE_QMGR) {
+		queue_peer(peer, fd);
+	} else if (peer->kind == ROLE_LOOKUP) {
+		names_peer(peer, fd);
+	} else if (peer->kind == ROLE_GATE) {
+		g = mem_alloc(sizeof *g);
+		g->c = chan_new(fd, ROLE_SMTPD, ROLE_GATE, peer->pid,
+		    smtpd_on_gate, smtpd_on_gate_close, g);
+		g->next = gates;
+		gates = g;
+	} else
+		close(fd);
+}
+
+static void
+smtpd_load(void)
+{
+	const struct conf *cf = role_conf();
+	struct netaddr *own = mem_array(OWN_MAX, sizeof *own);
+
+	/* The time zone's file is out of reach inside the jail. */
+	tzset();
+	/* A session takes one descriptor, and one more with a message. */
+	smtpd.jail.max_files = (uint64_t)cf->smtpd_session_limit * 2 + 1024;
+	if (!server_load(&server, cf, own, smtpd_own(own), smtpd_report, NULL))
+		fatal("the configuration cannot be used");
+	free(own);
+	server.on_done = smtpd_done;
+	log_context(smtpd_describe, NULL);
+	names_init(&server);
+	queue_init(&server);
+}
+
+static void
+smtpd_retire(void)
+{
+	/* Sessions go on until they end; gate has got our successor. */
+	smtpd_end_if_idle();
+}
+
+static void
+smtpd_status(struct buf *b)
+{
+	(void)buf_printf(b, "sessions %u\nconnections %llu\nmessages %llu\n"
+	    "refused %llu\n", server.n,
+	    (unsigned long long)server.connections,
+	    (unsigned long long)server.messages,
+	    (unsigned long long)server.refused);
+}
+
+static struct role_def smtpd = {
+	.kind = ROLE_SMTPD,
+	.jail = { .allow = 0 },
+	.load = smtpd_load,
+	.peer = smtpd_peer,
+	.retire = smtpd_retire,
+	.status = smtpd_status,
+};
+
+int
+main(int argc, char **argv)
+{
+	return role_main(&smtpd, argc, argv);
+}

@@ -1,0 +1,77 @@
+/*
+ * The smtpd role: what its sessions share.  Settings are read-only after
+ * loading.
+ */
+#ifndef PROXY_SMTPD_H
+#define PROXY_SMTPD_H
+
+#include "lib/conf.h"
+#include "proxy/smtpd_session.h"
+
+enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
+
+#define SESSION_NO_BITS		20u	/* smtpd_session_limit is below 2^20 */
+#define NAME_WAIT_MS		15000
+#define SLOT_WAIT_MS		10000
+#define SPILL_WAIT_MS		60000
+
+struct server {
+	const struct conf *cf;
+	struct policy *policy;
+	struct addr_list *bare_lf_exclusions;
+	enum bare_lf bare_lf;
+	bool utf8;		/* SMTPUTF8 is announced */
+	struct view ehlo;	/* the whole reply to EHLO */
+
+	struct session **sessions;	/* by number; NULL: free */
+	uint32_t cap, n, free_hint;
+	struct session *current;	/* for a panic's context */
+
+	/* What qmgr said last about the spool. */
+	bool no_space;
+	uint64_t free_bytes;
+
+	uint64_t connections, messages, refused;
+	/* A session is over: tell who gave it. */
+	void (*on_done)(struct server *sv, void *gate, uint32_t client);
+};
+
+/* Settings from cf; false after errors were reported. */
+bool server_load(struct server *sv, const struct conf *cf,
+    const struct netaddr *own, size_t n_own, table_report *report,
+    void *arg);
+void server_free(struct server *sv);
+/* Numbers for sessions. */
+void server_add(struct server *sv, struct session *s);
+void server_remove(struct server *sv, struct session *s);
+
+/* -- the client's name (smtpd_names.c) -------- */
+
+/* Find the name of s's client: session_named() comes now or later. */
+void names_find(struct session *s);
+
+/* -- qmgr (smtpd_queue.c) -------- */
+
+/* A slot from the stock; false: none, session_resume() comes when there is
+ * one (see queue_await). */
+bool queue_take(struct transaction *tx);
+/* s waits for a slot (on) or does no longer. */
+void queue_await(struct session *s, bool on);
+/* The transaction ended without a message. */
+void queue_drop(struct transaction *tx);
+void queue_spill(struct transaction *tx);
+/* The text is complete.  The answer is data_sealed(). */
+void queue_seal(struct transaction *tx, const struct envelope *e);
+/* The transaction does not wait for an answer any more. */
+void queue_forget(struct transaction *tx);
+/* Its slot is used up: sealed, or given up. */
+void queue_release(struct transaction *tx);
+
+/* From qmgr, to the session that waits (smtpd_data.c). */
+void data_spilled(struct transaction *tx, int fd);
+void data_sealed(struct transaction *tx, unsigned code, struct view status,
+    struct view text);
+/* The qmgr of this transaction is gone. */
+void data_lost(struct transaction *tx);
+
+#endif

@@ -1,0 +1,207 @@
+/* Command lines: from bytes to a verb, its rules, and its functions. */
+#include "lib/address.h"
+#include "lib/log.h"
+#include "proxy/smtpd.h"
+
+const struct verb_rule verb_rules[VERBS] = {
+	[VERB_HELO] = { .name = "HELO", .flags = VERB_LAST | VERB_JUNK,
+		.check = helo_check, .proceed = helo_proceed },
+	[VERB_EHLO] = { .name = "EHLO", .flags = VERB_LAST | VERB_JUNK,
+		.check = ehlo_check, .proceed = ehlo_proceed },
+	[VERB_MAIL] = { .name = "MAIL",
+		.refused_open = "503 5.5.1 Error: nested MAIL command",
+		.check = mail_check, .proceed = mail_proceed },
+	[VERB_RCPT] = { .name = "RCPT",
+		.refused_idle = "503 5.5.1 Error: need MAIL command",
+		.check = rcpt_check, .proceed = rcpt_proceed },
+	[VERB_DATA] = { .name = "DATA", .flags = VERB_LAST,
+		.refused_idle = "503 5.5.1 Error: need RCPT command",
+		.refused_open = "554 5.5.1 Error: no valid recipients",
+		.check = data_check, .proceed = data_proceed },
+	[VERB_RSET] = { .name = "RSET", .flags = VERB_JUNK,
+		.check = rset_check, .proceed = rset_proceed },
+	[VERB_NOOP] = { .name = "NOOP", .flags = VERB_LAST | VERB_JUNK,
+		.check = noop_check, .proceed = noop_proceed },
+	[VERB_VRFY] = { .name = "VRFY", .flags = VERB_LAST | VERB_JUNK,
+		.check = vrfy_check, .proceed = vrfy_proceed },
+	[VERB_QUIT] = { .name = "QUIT",
+		.check = quit_check, .proceed = quit_proceed },
+};
+
+static enum verb
+verb_find(struct view word)
+{
+	enum verb v;
+
+	if (word.n == 4)
+		for (v = VERB_UNKNOWN + 1; v < VERBS; v++)
+			if (view_is_nocase(word, verb_rules[v].name))
+				return v;
+	return VERB_UNKNOWN;
+}
+
+/* What a web browser says, or a message that came without its envelope. */
+static bool
+command_foreign(struct view word)
+{
+	size_t i;
+
+	if (view_is_nocase(word, "CONNECT") || view_is_nocase(word, "GET") ||
+	    view_is_nocase(word, "POST"))
+		return true;
+	/* A header name and its colon. */
+	for (i = 0; i < word.n && word.p[i] > ' ' && word.p[i] < 0x7f; i++)
+		if (word.p[i] == ':')
+			return i > 0;
+	return false;
+}
+
+static void
+command_pause(struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+
+	/* A session that waits for something else is slow enough. */
+	if (s->errors < (uint64_t)cf->smtpd_soft_error_limit ||
+	    cf->smtpd_error_sleep_time == 0 || s->wait != WAIT_NONE ||
+	    s->state == SMTP_CLOSED || s->state == SMTP_DATA)
+		return;
+	session_wait_for(s, WAIT_PAUSE, cf->smtpd_error_sleep_time);
+}
+
+static void
+command_unknown(struct session *s, struct view word, struct view line)
+{
+	s->total[VERB_UNKNOWN]++;
+	s->verb = VERB_UNKNOWN;
+	s->where = WHERE_VERB;
+	if (command_foreign(word)) {
+		log_warn("non-SMTP command from %s: %.100s", s->name,
+		    log_safe(line));
+		session_reply(s, "221 2.7.0 Error: I can break rules, too. "
+		    "Goodbye.");
+		return;
+	}
+	session_refuse(s, "500 5.5.2 Error: command not recognized");
+}
+
+/* Nothing may follow in one packet what ends a pipelining group; without
+ * EHLO, nothing at all. */
+static bool
+command_ahead(struct session *s, enum verb v, struct view ahead)
+{
+	if (ahead.n == 0 ||
+	    (s->esmtp && (verb_rules[v].flags & VERB_LAST) == 0))
+		return false;
+	if (!s->server->cf->smtpd_forbid_unauth_pipelining)
+		return false;
+	log_info("improper command pipelining after %s from %s: %.100s",
+	    verb_rules[v].name, s->name, log_safe(view_head(ahead, 100)));
+	session_reply(s, "554 5.5.0 Error: SMTP protocol synchronization");
+	s->hangup = true;
+	return true;
+}
+
+static void
+command_verb(struct session *s, enum verb v, struct view args,
+    struct view ahead)
+{
+	const struct verb_rule *rule = &verb_rules[v];
+	enum smtp_state to = smtp_next[s->state][v];
+	const char *refusal;
+
+	s->total[v]++;
+	s->verb = (uint8_t)v;
+	s->where = WHERE_VERB;
+	if (command_ahead(s, v, ahead))
+		return;
+	if (to == SMTP_REFUSED) {
+		refusal = s->tx != NULL ? rule->refused_open :
+		    rule->refused_idle;
+		ensure(refusal != NULL);
+		session_refuse(s, "%s", refusal);
+	} else if (rule->check(s, args))
+		rule->proceed(s, args);
+	if ((rule->flags & VERB_JUNK) != 0 &&
+	    s->junk++ > (uint64_t)s->server->cf->smtpd_junk_command_limit)
+		s->errors++;
+}
+
+/* The line is not fit to look for a verb in it. */
+static bool
+command_malformed(struct session *s, struct view line)
+{
+	const char *why = NULL;
+
+	if (line.n == 0 || view_find(line, '\0') < line.n)
+		why = "bad syntax";
+	else if (s->server->cf->smtputf8_enable && !address_utf8(line, NULL))
+		why = "bad UTF-8 syntax";
+	if (why == NULL)
+		return false;
+	s->total[VERB_UNKNOWN]++;
+	s->verb = VERB_UNKNOWN;
+	s->where = WHERE_VERB;
+	session_refuse(s, "500 5.5.2 Error: %s", why);
+	return true;
+}
+
+/* A line that ended in LF alone.  True: it is refused. */
+static bool
+command_bare_lf(struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+
+	s->bare_lf = true;
+	if (s->server->bare_lf != BARE_LF_REJECT ||
+	    net_list_match(s->server->bare_lf_exclusions,
+	    session_client_name(s), &s->addr) == TABLE_FOUND)
+		return false;
+	session_log_reject(s, "reject", "bare <LF> received", (struct view){
+		NULL, 0 });
+	session_reply(s, "%d 5.5.2 %s Error: bare <LF> received",
+	    (int)cf->smtpd_forbid_bare_newline_reject_code, cf->myhostname);
+	s->hangup = true;
+	return true;
+}
+
+size_t
+session_command(struct session *s, struct view in)
+{
+	size_t limit = (size_t)s->server->cf->line_length_limit;
+	size_t lf = view_find(in, '\n'), used = lf + 1;
+	struct view line, word;
+	enum verb v;
+
+	if (lf == in.n) {
+		if (!s->skipping && in.n <= limit)
+			return 0;
+		/* Too long: nothing of it will be executed or kept. */
+		s->skipping = in.n > 0 || s->skipping;
+		return in.n;
+	}
+	if (s->skipping || lf > limit) {
+		s->skipping = false;
+		s->total[VERB_UNKNOWN]++;
+		s->verb = VERB_UNKNOWN;
+		s->where = WHERE_VERB;
+		session_refuse(s, "500 5.5.2 %s Error: command too long",
+		    s->server->cf->myhostname);
+		command_pause(s);
+		return used;
+	}
+	if ((lf == 0 || in.p[lf - 1] != '\r') && command_bare_lf(s))
+		return used;
+	line = view_trim(view_head(in, lf));
+	if (!command_malformed(s, line)) {
+		word = view_word(&line, " \t");
+		v = verb_find(word);
+		if (v == VERB_UNKNOWN)
+			command_unknown(s, word, view_trim(view_head(in, lf)));
+		else
+			command_verb(s, v, view_trim(line),
+			    view_from(in, used));
+	}
+	command_pause(s);
+	return used;
+}

@@ -1,0 +1,303 @@
+/*
+ *	data = "DATA" CRLF
+ *
+ * RFC 5321 section 4.1.1.4.  The text goes through proxy/smtpd_text.c into
+ * the slot's memfd, or the file that takes its place when it grows large.
+ * Whatever goes wrong is told at the end of the text, which is read in any
+ * case: the client listens only then.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "proxy/smtpd.h"
+
+#define PIECE		16384u	/* input decoded at once */
+#define WRITE_SIZE	32768u	/* output collected before it is written */
+#define SEALS	(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define SEAL_GRACE_MS	60000
+
+static bool
+data_lost_for(const struct transaction *tx)
+{
+	return tx->too_big || tx->failed || tx->no_room;
+}
+
+bool
+data_check(struct session *s, struct view args)
+{
+	if (args.n > 0)
+		session_refuse(s, "501 5.5.4 Syntax: DATA");
+	return args.n == 0;
+}
+
+void
+data_proceed(struct session *s, struct view args)
+{
+	const struct conf *cf = s->server->cf;
+	struct transaction *tx = s->tx;
+
+	(void)args;
+	ensure(tx->has_slot && tx->nrcpts > 0);
+	if (tx->slot.link == NULL) {
+		/* qmgr went away, and the slot with it. */
+		session_refuse(s, "451 4.3.0 Error: queue file write error");
+		session_enter(s, SMTP_GREETED);
+		return;
+	}
+	session_enter(s, SMTP_DATA);
+	s->where = WHERE_DATA;
+	text_init(&tx->text, cf->cleanup_replace_stray_cr_lf);
+	received_put(s, &tx->out);
+	tx->deadline.us = loop_now().us + cf->smtpd_data_timeout * 1000;
+	session_reply(s, "354 End data with <CR><LF>.<CR><LF>");
+	session_timer_state(s);
+}
+
+static void
+data_fail(struct transaction *tx, const char *what)
+{
+	char id[QUEUE_ID_TEXT];
+
+	log_warn("%s: %s: %s", queue_id_text(tx->slot.id, id), what,
+	    strerror(errno));
+	tx->failed = true;
+	buf_clear(&tx->out);
+}
+
+static void
+data_write(struct transaction *tx)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	if (data_lost_for(tx))
+		return;
+	while (done < tx->out.n) {
+		/* At its place: the offset is shared with qmgr. */
+		n = pwrite(tx->slot.fd, tx->out.p + done, tx->out.n - done,
+		    (off_t)(tx->written + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			data_fail(tx, "writing the text");
+			return;
+		}
+		done += (size_t)n;
+	}
+	tx->written += done;
+	buf_clear(&tx->out);
+}
+
+static bool
+data_bare_lf(struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+
+	s->bare_lf |= s->tx->text.bare_lf;
+	if (!s->tx->text.bare_lf || s->server->bare_lf != BARE_LF_REJECT ||
+	    net_list_match(s->server->bare_lf_exclusions,
+	    session_client_name(s), &s->addr) == TABLE_FOUND)
+		return false;
+	session_log_reject(s, "reject", "bare <LF> received",
+	    s->tx->nrcpts == 1 ? s->tx->rcpts[0].addr :
+	    (struct view){ NULL, 0 });
+	session_refuse(s, "%d 5.5.2 %s Error: bare <LF> received",
+	    (int)cf->smtpd_forbid_bare_newline_reject_code, cf->myhostname);
+	return true;
+}
+
+static void
+data_seal(struct session *s)
+{
+	struct transaction *tx = s->tx;
+	char addr[NETADDR_TEXT];
+	struct envelope e = {
+		.flags = tx->flags,
+		.sender = tx->sender,
+		.client_name = session_client_name(s),
+		.client_addr = view_of(netaddr_text(&s->addr, addr)),
+		.client_port = s->addr.port,
+		.helo = session_helo(s),
+		.proto = view_of(s->esmtp ? "ESMTP" : "SMTP"),
+		.nrcpts = tx->nrcpts,
+		.rcpts = tx->rcpts,
+	};
+
+	session_enter(s, SMTP_SEALING);
+	close(tx->slot.fd);
+	tx->slot.fd = -1;
+	queue_seal(tx, &e);
+	session_wait_for(s, WAIT_SEAL,
+	    s->server->cf->filter_time_limit + SEAL_GRACE_MS);
+}
+
+/* The final dot was seen. */
+static void
+data_finish(struct session *s)
+{
+	struct transaction *tx = s->tx;
+
+	s->where = WHERE_EOM;
+	data_write(tx);
+	if (tx->slot.link == NULL)
+		tx->failed = true;
+	/* From here on nobody can change a text in memory. */
+	if (!data_lost_for(tx) && !tx->spilled &&
+	    fcntl(tx->slot.fd, F_ADD_SEALS, SEALS) != 0)
+		data_fail(tx, "sealing the text");
+	if (data_bare_lf(s))
+		;
+	else if (tx->too_big)
+		session_refuse(s, "552 5.3.4 Error: message file too big");
+	else if (tx->no_room)
+		session_refuse(s, "452 4.3.1 Insufficient system storage");
+	else if (tx->failed)
+		session_refuse(s, "451 4.3.0 Error: queue file write error");
+	else {
+		data_seal(s);
+		return;
+	}
+	session_enter(s, SMTP_GREETED);
+	session_timer_state(s);
+}
+
+size_t
+session_text(struct session *s, struct view in)
+{
+	const struct conf *cf = s->server->cf;
+	struct transaction *tx = s->tx;
+	size_t used, got;
+	char id[QUEUE_ID_TEXT], *to;
+
+	if (in.n == 0)
+		return 0;
+	in = view_head(in, PIECE);
+	to = buf_room(&tx->out, 2 * in.n + TEXT_SPARE);
+	ensure(to != NULL);
+	used = text_decode(&tx->text, in, to, &got);
+	tx->size += got;
+	if (!data_lost_for(tx))
+		tx->out.n += got;
+	if (cf->message_size_limit > 0 && !tx->too_big &&
+	    tx->size > (uint64_t)cf->message_size_limit) {
+		log_warn("%s: queue file size limit exceeded",
+		    session_queue_id(s, id));
+		tx->too_big = true;
+		buf_clear(&tx->out);
+	}
+	if (!data_lost_for(tx) && !tx->spilled && tx->written + tx->out.n >
+	    (uint64_t)cf->queue_memory_text_limit) {
+		if (tx->slot.link == NULL) {
+			tx->failed = true;
+			buf_clear(&tx->out);
+		} else {
+			queue_spill(tx);
+			session_wait_for(s, WAIT_SPILL, SPILL_WAIT_MS);
+			return used;
+		}
+	}
+	if (tx->out.n >= WRITE_SIZE)
+		data_write(tx);
+	if (tx->text.state == TEXT_END)
+		data_finish(s);
+	return used;
+}
+
+void
+session_text_resume(struct session *s)
+{
+	struct transaction *tx = s->tx;
+
+	data_write(tx);
+	if (tx->text.state == TEXT_END)
+		data_finish(s);
+}
+
+/* Go on in fd with what the memfd has. */
+static void
+data_move(struct transaction *tx, int fd)
+{
+	off_t at = 0;
+	ssize_t n;
+
+	while ((uint64_t)at < tx->written) {
+		n = sendfile(fd, tx->slot.fd, &at,
+		    (size_t)(tx->written - (uint64_t)at));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			data_fail(tx, "copying the text");
+			break;
+		}
+	}
+	close(tx->slot.fd);
+	tx->slot.fd = fd;
+	tx->spilled = true;
+}
+
+void
+data_spilled(struct transaction *tx, int fd)
+{
+	ensure(tx->session->wait == WAIT_SPILL);
+	queue_forget(tx);
+	if (fd >= 0)
+		data_move(tx, fd);
+	else {
+		tx->no_room = true;
+		buf_clear(&tx->out);
+	}
+	session_resume(tx->session);
+}
+
+void
+data_sealed(struct transaction *tx, unsigned code, struct view status,
+    struct view text)
+{
+	struct session *s = tx->session;
+
+	ensure(s->wait == WAIT_SEAL);
+	queue_forget(tx);
+	queue_release(tx);
+	tx->has_slot = false;
+	if (code >= 200 && code <= 299) {
+		/* Who brings mail is forgiven. */
+		s->errors = s->junk = s->overshoot = 0;
+		s->server->messages++;
+		session_accept(s, VERB_DATA, "%u %s %s", code,
+		    log_safe(view_head(status, 12)), log_safe(text));
+	} else {
+		if (code < 400 || code > 599)
+			code = 451;
+		session_refuse(s, "%u %s %s", code,
+		    log_safe(view_head(status, 12)), log_safe(text));
+	}
+	session_enter(s, SMTP_GREETED);
+	session_resume(s);
+}
+
+void
+data_lost(struct transaction *tx)
+{
+	struct session *s = tx->session;
+
+	if (s->wait == WAIT_SEAL) {
+		/* It may have been accepted all the same: the client sends
+		 * it again, and the recipient may get it twice (RFC 1047). */
+		queue_forget(tx);
+		queue_release(tx);
+		tx->has_slot = false;
+		session_refuse(s, "451 4.3.0 Error: queue file write error");
+		session_enter(s, SMTP_GREETED);
+		session_resume(s);
+	} else if (s->wait == WAIT_SPILL) {
+		queue_forget(tx);
+		tx->failed = true;
+		buf_clear(&tx->out);
+		session_resume(s);
+	}
+}

@@ -1,0 +1,67 @@
+/*
+ *	ehlo = "EHLO" SP ( Domain / address-literal ) CRLF
+ *	helo = "HELO" SP Domain CRLF
+ *
+ * RFC 5321 section 4.1.1.1.  Either is accepted at any time and ends a
+ * transaction.  The name is taken as it comes: whether it is a good one is a
+ * question for the restrictions.
+ */
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/smtpd.h"
+
+#define HELO_MAX	512u
+
+/* The name goes into the Received header and the log: what has a meaning in a
+ * header, or is not printable, becomes '?'. */
+static void
+helo_set(struct session *s, struct view args)
+{
+	char *p;
+	size_t i;
+
+	free(s->helo);
+	s->helo = p = mem_copy(view_of(log_safe(view_head(args, HELO_MAX))));
+	for (i = 0; p[i] != '\0'; i++)
+		if (strchr(" <>()\\\";@", p[i]) != NULL)
+			p[i] = '?';
+	s->helo_n = (uint16_t)i;
+}
+
+bool
+helo_check(struct session *s, struct view args)
+{
+	if (args.n == 0)
+		session_refuse(s, "501 Syntax: HELO hostname");
+	return args.n > 0;
+}
+
+void
+helo_proceed(struct session *s, struct view args)
+{
+	helo_set(s, args);
+	s->esmtp = false;
+	session_enter(s, SMTP_GREETED);
+	session_accept(s, VERB_HELO, "250 %s", s->server->cf->myhostname);
+}
+
+bool
+ehlo_check(struct session *s, struct view args)
+{
+	if (args.n == 0)
+		session_refuse(s, "501 Syntax: EHLO hostname");
+	return args.n > 0;
+}
+
+void
+ehlo_proceed(struct session *s, struct view args)
+{
+	helo_set(s, args);
+	s->esmtp = true;
+	session_enter(s, SMTP_GREETED);
+	s->good[VERB_EHLO]++;
+	if (!buf_putv(&s->out, s->server->ehlo))
+		s->hangup = true;
+}

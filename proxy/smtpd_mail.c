@@ -1,0 +1,127 @@
+/*
+ *	mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
+ *	Mail-parameters = esmtp-param *(SP esmtp-param)
+ *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
+ *	    "SMTPUTF8"
+ *
+ * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531.  White space after
+ * the colon, and a path without brackets, are accepted as everywhere.
+ */
+#include "lib/address.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/smtpd.h"
+
+struct mail_args {
+	struct view path;	/* and what follows */
+	uint32_t flags;
+	uint64_t size;
+};
+
+/* A parameter; false: it was answered. */
+static bool
+mail_parameter(struct session *s, struct view word, struct mail_args *a)
+{
+	struct view digits;
+	int64_t n;
+
+	if (view_is_nocase(word, "BODY=8BITMIME")) {
+		a->flags |= ENVELOPE_8BIT;
+	} else if (view_is_nocase(word, "BODY=7BIT")) {
+		a->flags &= ~(uint32_t)ENVELOPE_8BIT;
+	} else if (view_is_nocase(word, "SMTPUTF8") && s->server->utf8) {
+		a->flags |= ENVELOPE_SMTPUTF8;
+	} else if (view_starts_nocase(word, "SIZE=")) {
+		digits = view_from(word, 5);
+		for (n = 0; (size_t)n < digits.n; n++)
+			if (!isdigit((unsigned char)digits.p[n]))
+				break;
+		if (digits.n == 0 || (size_t)n < digits.n) {
+			session_refuse(s, "501 5.5.4 Bad message size syntax");
+			return false;
+		}
+		/* More digits than a number has is over any limit. */
+		a->size = conf_parse_int(digits, 0, INT64_MAX, &n) ?
+		    (uint64_t)n : UINT64_MAX;
+	} else {
+		session_refuse(s, "555 5.5.4 Unsupported option: %s",
+		    log_safe(view_head(word, 200)));
+		return false;
+	}
+	return true;
+}
+
+static bool
+mail_room(struct session *s, uint64_t size)
+{
+	const struct server *sv = s->server;
+	uint64_t limit = (uint64_t)sv->cf->message_size_limit;
+
+	if (limit > 0 && size > limit) {
+		session_refuse(s,
+		    "552 5.3.4 Message size exceeds fixed limit");
+		return false;
+	}
+	if (sv->no_space || (size > 0 && size > sv->free_bytes)) {
+		session_refuse(s, "452 4.3.1 Insufficient system storage");
+		return false;
+	}
+	return true;
+}
+
+static bool
+mail_parse(struct session *s, struct view args, struct buf *sender,
+    struct mail_args *a)
+{
+	struct view rest, word;
+	bool utf8;
+
+	*a = (struct mail_args){ 0 };
+	if (!view_starts_nocase(args, "FROM:") ||
+	    (rest = view_trim(view_from(args, 5))).n == 0) {
+		session_refuse(s, "501 5.5.4 Syntax: MAIL FROM:<address>");
+		return false;
+	}
+	if (address_path(&rest, s->server->cf->strict_rfc821_envelopes, sender,
+	    &utf8) != ADDRESS_OK) {
+		session_refuse(s, "501 5.1.7 Bad sender address syntax");
+		return false;
+	}
+	while ((word = view_word(&rest, " \t")).n > 0)
+		if (!mail_parameter(s, word, a))
+			return false;
+	return mail_room(s, a->size);
+}
+
+bool
+mail_check(struct session *s, struct view args)
+{
+	struct mail_args a;
+	struct buf sender;
+	bool ok;
+
+	if (s->server->cf->smtpd_helo_required && s->helo == NULL) {
+		session_refuse(s, "503 5.5.1 Error: send HELO/EHLO first");
+		return false;
+	}
+	buf_init(&sender, ADDRESS_MAX);
+	ok = mail_parse(s, args, &sender, &a);
+	buf_free(&sender);
+	return ok;
+}
+
+void
+mail_proceed(struct session *s, struct view args)
+{
+	struct mail_args a;
+	struct buf sender;
+
+	buf_init(&sender, ADDRESS_MAX);
+	ensure(mail_parse(s, args, &sender, &a));
+	session_enter(s, SMTP_MAIL);
+	s->tx->sender = arena_copy(s->tx->arena, buf_view(&sender));
+	s->tx->flags = a.flags;
+	s->tx->declared = a.size;
+	buf_free(&sender);
+	session_accept(s, VERB_MAIL, "250 2.1.0 Ok");
+}

@@ -1,0 +1,186 @@
+/* Names of clients: a cache, and questions to lookup. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "proxy/smtpd_link.h"
+
+#define CACHE_SIZE	4096u
+#define CACHE_US	60000000
+#define LINKS_MAX	32u
+
+struct names_link {
+	struct chan *c;
+	uint32_t generation;
+	uint32_t asked;		/* not yet answered */
+};
+
+static struct {
+	struct server *sv;
+	struct names_link *link[LINKS_MAX];
+	unsigned n, turn;
+	uint32_t serial;
+	uint32_t generation;	/* the newest */
+	struct {
+		struct netaddr addr;
+		struct mono until;
+		char *name;
+	} *cache;
+} names;
+
+void
+names_init(struct server *sv)
+{
+	names.sv = sv;
+	names.cache = mem_array(CACHE_SIZE, sizeof *names.cache);
+}
+
+/* One place per address: a newcomer takes the place of what was there. */
+static size_t
+names_place(const struct netaddr *a)
+{
+	struct view v = netaddr_bytes(a);
+	uint32_t h = 2166136261u;
+	size_t i;
+
+	for (i = 0; i < v.n; i++)
+		h = (h ^ (unsigned char)v.p[i]) * 16777619u;
+	return (h ^ h >> 15) % CACHE_SIZE;
+}
+
+static void
+names_keep(const struct netaddr *a, struct view name)
+{
+	size_t i = names_place(a);
+
+	free(names.cache[i].name);
+	names.cache[i].addr = *a;
+	names.cache[i].until.us = loop_now().us + CACHE_US;
+	names.cache[i].name = mem_copy(name);
+}
+
+static void
+names_drop(struct names_link *l)
+{
+	unsigned i;
+
+	for (i = 0; names.link[i] != l; i++)
+		ensure(i + 1 < names.n);
+	names.link[i] = names.link[--names.n];
+	chan_free(&l->c);
+	free(l);
+}
+
+static void
+names_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	struct names_link *l = arg;
+	struct server *sv = names.sv;
+	uint32_t tag = cursor_u32(&m->body), no;
+	enum name_status status = cursor_u8(&m->body);
+	struct view name = cursor_view(&m->body);
+	struct session *s;
+
+	(void)cursor_view(&m->body);	/* reverse name: nobody asks yet */
+	if (!chan_check(c, m))
+		return;
+	if (l->asked > 0)
+		l->asked--;
+	no = tag & ((1u << SESSION_NO_BITS) - 1);
+	s = no < sv->cap ? sv->sessions[no] : NULL;
+	if (s != NULL && s->wait == WAIT_NAME && s->tag == tag) {
+		if (status != NAME_OK || name.n == 0)
+			name = view_of("unknown");
+		/* A temporary failure may be over in a moment. */
+		if (status != NAME_TEMPFAIL)
+			names_keep(&s->addr, name);
+		session_named(s, name);
+	}
+	if (l->asked == 0 && l->generation < names.generation)
+		names_drop(l);
+}
+
+static void
+names_on_close(struct chan *c, void *arg)
+{
+	struct server *sv = names.sv;
+	struct session *s;
+	uint32_t i;
+
+	(void)c;
+	names_drop(arg);
+	/* Who asked over it asks another one, or does without a name. */
+	for (i = 0; i < sv->cap; i++) {
+		s = sv->sessions[i];
+		if (s == NULL || s->wait != WAIT_NAME || s->asked != arg)
+			continue;
+		s->wait = WAIT_NONE;
+		names_find(s);
+	}
+}
+
+void
+names_peer(const struct role_peer *peer, int fd)
+{
+	struct names_link *l;
+	unsigned i;
+
+	if (names.n == LINKS_MAX || peer->generation < names.generation) {
+		close(fd);
+		return;
+	}
+	l = mem_alloc(sizeof *l);
+	l->generation = names.generation = peer->generation;
+	l->c = chan_new(fd, ROLE_SMTPD, ROLE_LOOKUP, peer->pid, names_on_msg,
+	    names_on_close, l);
+	names.link[names.n++] = l;
+	for (i = names.n; i-- > 0; )
+		if (names.link[i]->asked == 0 &&
+		    names.link[i]->generation < names.generation)
+			names_drop(names.link[i]);
+}
+
+static struct names_link *
+names_pick(void)
+{
+	unsigned i;
+	struct names_link *l;
+
+	for (i = 0; i < names.n; i++) {
+		l = names.link[names.turn++ % names.n];
+		if (l->generation == names.generation)
+			return l;
+	}
+	return NULL;
+}
+
+void
+names_find(struct session *s)
+{
+	size_t i = names_place(&s->addr);
+	struct names_link *l = names_pick();
+	struct buf *b;
+
+	if (names.sv->cf->smtpd_peername_lookup &&
+	    names.cache[i].name != NULL &&
+	    netaddr_equal(&names.cache[i].addr, &s->addr) &&
+	    loop_now().us < names.cache[i].until.us) {
+		session_named(s, view_of(names.cache[i].name));
+		return;
+	}
+	if (!names.sv->cf->smtpd_peername_lookup || l == NULL) {
+		session_named(s, view_of("unknown"));
+		return;
+	}
+	/* The serial keeps a late answer from the next user of a number. */
+	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
+	b = chan_begin(l->c, MSG_NAME);
+	(void)put_u32(b, s->tag);
+	(void)put_view(b, netaddr_bytes(&s->addr));
+	chan_end(l->c);
+	l->asked++;
+	s->asked = l;
+	session_wait_for(s, WAIT_NAME, NAME_WAIT_MS);
+}

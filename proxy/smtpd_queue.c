@@ -1,0 +1,370 @@
+/* The smtpd role's side of qmgr: slots in stock, questions and answers. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "proxy/smtpd_link.h"
+
+#define STOCK_MIN	8u
+#define STOCK_MAX	256u
+#define PLACES		1024u
+#define ENVELOPE_BYTES	(CHAN_MSG_MAX - 4096u)
+
+struct queue_link {
+	struct chan *c;
+	uint32_t generation;
+	struct slot stock[STOCK_MAX];
+	uint32_t n_stock, asked;	/* here; asked for and not come */
+	uint32_t in_use;		/* by transactions */
+	struct queue_link *next;
+};
+
+static struct {
+	struct server *sv;
+	struct queue_link *links, *now;	/* now: where new slots come from */
+	uint32_t in_use;
+	struct session **waiting;	/* for a slot, in order */
+	size_t n_waiting, cap_waiting;
+	/* Transactions that wait for an answer, by id. */
+	struct transaction *place[PLACES];
+} queue;
+
+void
+queue_init(struct server *sv)
+{
+	queue.sv = sv;
+}
+
+static struct transaction **
+queue_place(struct queue_id id)
+{
+	return &queue.place[(id.n ^ id.n >> 20) % PLACES];
+}
+
+static struct transaction *
+queue_find(const struct queue_link *l, struct queue_id id)
+{
+	struct transaction *tx = *queue_place(id);
+
+	while (tx != NULL && (tx->slot.id.n != id.n || tx->slot.link != l))
+		tx = tx->next;
+	return tx;
+}
+
+static void
+queue_expect(struct transaction *tx)
+{
+	struct transaction **p = queue_place(tx->slot.id);
+
+	tx->next = *p;
+	*p = tx;
+}
+
+void
+queue_forget(struct transaction *tx)
+{
+	struct transaction **p = queue_place(tx->slot.id);
+
+	while (*p != NULL && *p != tx)
+		p = &(*p)->next;
+	if (*p == tx)
+		*p = tx->next;
+	tx->next = NULL;
+}
+
+/* Keep the stock up: half of it may be gone before more is asked for, so that
+ * one question serves many messages. */
+static void
+queue_stock(void)
+{
+	struct queue_link *l = queue.now;
+	uint32_t want, have;
+	struct buf *b;
+
+	if (l == NULL || role_phase() == PHASE_NONE)
+		return;
+	want = STOCK_MIN + queue.in_use / 2 + (uint32_t)queue.n_waiting;
+	if (want > STOCK_MAX)
+		want = STOCK_MAX;
+	have = l->n_stock + l->asked;
+	if (have >= want || (have > want / 2 && queue.n_waiting <= have))
+		return;
+	b = chan_begin(l->c, MSG_SLOTS);
+	(void)put_u32(b, want - have);
+	chan_end(l->c);
+	l->asked += want - have;
+}
+
+static void
+queue_drop_id(struct queue_link *l, struct queue_id id)
+{
+	struct buf *b = chan_begin(l->c, MSG_SLOT_DROP);
+
+	(void)put_u64(b, id.n);
+	chan_end(l->c);
+}
+
+static void
+queue_unstock(struct queue_link *l, bool tell)
+{
+	while (l->n_stock > 0) {
+		l->n_stock--;
+		if (tell)
+			queue_drop_id(l, l->stock[l->n_stock].id);
+		close(l->stock[l->n_stock].fd);
+	}
+}
+
+static void
+queue_remove(struct queue_link *l)
+{
+	struct queue_link **p;
+
+	for (p = &queue.links; *p != l; p = &(*p)->next)
+		ensure(*p != NULL);
+	*p = l->next;
+	if (queue.now == l)
+		queue.now = NULL;
+	chan_free(&l->c);
+	free(l);
+}
+
+/* An old link ends with its last transaction. */
+void
+queue_release(struct transaction *tx)
+{
+	struct queue_link *l = tx->slot.link;
+
+	ensure(queue.in_use > 0);
+	queue.in_use--;
+	tx->slot.link = NULL;
+	if (l == NULL)
+		return;
+	l->in_use--;
+	if (l != queue.now && l->in_use == 0)
+		queue_remove(l);
+}
+
+bool
+queue_take(struct transaction *tx)
+{
+	struct queue_link *l = queue.now;
+
+	if (l == NULL || l->n_stock == 0) {
+		queue_stock();
+		return false;
+	}
+	tx->slot = l->stock[--l->n_stock];
+	tx->has_slot = true;
+	l->in_use++;
+	queue.in_use++;
+	queue_stock();
+	return true;
+}
+
+void
+queue_await(struct session *s, bool on)
+{
+	size_t i;
+
+	if (on) {
+		if (queue.n_waiting == queue.cap_waiting) {
+			queue.cap_waiting = queue.cap_waiting * 2 + 16;
+			queue.waiting = mem_resize(queue.waiting,
+			    queue.cap_waiting, sizeof *queue.waiting);
+		}
+		queue.waiting[queue.n_waiting++] = s;
+		queue_stock();
+		return;
+	}
+	for (i = 0; i < queue.n_waiting && queue.waiting[i] != s; i++)
+		;
+	if (i == queue.n_waiting)
+		return;
+	queue.n_waiting--;
+	memmove(queue.waiting + i, queue.waiting + i + 1,
+	    (queue.n_waiting - i) * sizeof *queue.waiting);
+}
+
+void
+queue_drop(struct transaction *tx)
+{
+	char id[QUEUE_ID_TEXT];
+
+	/* The id is in the log, so it must end there too. */
+	log_info("%s: canceled", queue_id_text(tx->slot.id, id));
+	queue_forget(tx);
+	if (tx->slot.link != NULL)
+		queue_drop_id(tx->slot.link, tx->slot.id);
+	queue_release(tx);
+}
+
+void
+queue_spill(struct transaction *tx)
+{
+	struct buf *b = chan_begin(tx->slot.link->c, MSG_SPILL);
+
+	(void)put_u64(b, tx->slot.id.n);
+	chan_end(tx->slot.link->c);
+	queue_expect(tx);
+}
+
+void
+queue_seal(struct transaction *tx, const struct envelope *e)
+{
+	struct buf *b, env;
+
+	/* Bounded by ADDRESSES_MAX of the transaction. */
+	buf_init(&env, ENVELOPE_BYTES);
+	ensure(envelope_put(&env, e));
+	b = chan_begin(tx->slot.link->c, MSG_SEAL);
+	(void)put_u64(b, tx->slot.id.n);
+	(void)put_u64(b, tx->written);
+	(void)put_u8(b, 0);
+	(void)put_view(b, buf_view(&env));
+	chan_end(tx->slot.link->c);
+	buf_free(&env);
+	queue_expect(tx);
+}
+
+static void
+queue_wake(struct queue_link *l)
+{
+	while (l == queue.now && l->n_stock > 0 && queue.n_waiting > 0)
+		session_resume(queue.waiting[0]);
+}
+
+static void
+queue_on_slot(struct queue_link *l, struct chan_in *m, struct queue_id id)
+{
+	if (l->asked > 0)
+		l->asked--;
+	if (l != queue.now || l->n_stock == STOCK_MAX) {
+		queue_drop_id(l, id);
+		return;
+	}
+	l->stock[l->n_stock++] = (struct slot){ id, m->fd[0], l };
+	m->fd[0] = -1;
+	queue_wake(l);
+}
+
+static void
+queue_on_sealed(struct queue_link *l, struct chan_in *m, struct queue_id id)
+{
+	unsigned code = cursor_u16(&m->body);
+	struct view status = cursor_view(&m->body);
+	struct view text = cursor_view(&m->body);
+	struct transaction *tx;
+
+	if (!chan_check(l->c, m))
+		return;
+	tx = queue_find(l, id);
+	/* Nobody waits any more: the client is gone or was told 451. */
+	if (tx == NULL || tx->session->wait != WAIT_SEAL)
+		return;
+	data_sealed(tx, code, status, text);
+}
+
+static void
+queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	struct queue_link *l = arg;
+	struct transaction *tx;
+	struct queue_id id;
+	bool accepting;
+	uint64_t bytes;
+	int fd = -1;
+
+	if (m->type == MSG_SPACE) {
+		accepting = cursor_u8(&m->body) != 0;
+		bytes = cursor_u64(&m->body);
+		if (!chan_check(c, m) || l != queue.now)
+			return;
+		queue.sv->no_space = !accepting;
+		queue.sv->free_bytes = bytes;
+		return;
+	}
+	id.n = cursor_u64(&m->body);
+	if (m->type == MSG_SEALED) {
+		queue_on_sealed(l, m, id);
+		return;
+	}
+	if (!chan_check(c, m))
+		return;
+	if (m->type == MSG_SLOT) {
+		queue_on_slot(l, m, id);
+		return;
+	}
+	ensure(m->type == MSG_SPILL_IS || m->type == MSG_SPILL_REFUSED);
+	tx = queue_find(l, id);
+	if (tx == NULL || tx->session->wait != WAIT_SPILL)
+		return;
+	if (m->type == MSG_SPILL_IS) {
+		fd = m->fd[0];
+		m->fd[0] = -1;
+	}
+	data_spilled(tx, fd);
+}
+
+static void
+queue_on_close(struct chan *c, void *arg)
+{
+	struct queue_link *l = arg;
+	struct server *sv = queue.sv;
+	struct transaction *tx;
+	uint32_t i;
+
+	(void)c;
+	if (l == queue.now && role_phase() == PHASE_RUNNING)
+		log_warn("the queue manager is gone; waiting for a new one");
+	if (l == queue.now)
+		queue.now = NULL;
+	queue_unstock(l, false);
+	/* All slots of this qmgr are void; what waits for it is answered. */
+	for (i = 0; i < sv->cap; i++) {
+		tx = sv->sessions[i] != NULL ? sv->sessions[i]->tx : NULL;
+		if (tx == NULL || !tx->has_slot || tx->slot.link != l)
+			continue;
+		queue_forget(tx);
+		tx->slot.link = NULL;
+		data_lost(tx);
+	}
+	queue_remove(l);
+}
+
+void
+queue_peer(const struct role_peer *peer, int fd)
+{
+	struct queue_link *l, *old = queue.now;
+
+	if (old != NULL && peer->generation < old->generation) {
+		close(fd);
+		return;
+	}
+	l = mem_alloc(sizeof *l);
+	l->generation = peer->generation;
+	l->c = chan_new(fd, ROLE_SMTPD, ROLE_QMGR, peer->pid, queue_on_msg,
+	    queue_on_close, l);
+	l->next = queue.links;
+	queue.links = queue.now = l;
+	if (old != NULL) {
+		queue_unstock(old, true);
+		if (old->in_use == 0)
+			queue_remove(old);
+	}
+	queue_stock();
+}
+
+void
+queue_end(void)
+{
+	struct queue_link *l;
+
+	while ((l = queue.links) != NULL) {
+		queue_unstock(l, true);
+		chan_drain(l->c);
+		queue_remove(l);
+	}
+}

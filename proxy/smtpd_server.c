@@ -1,0 +1,151 @@
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/smtpd.h"
+
+/* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
+static bool
+ehlo_discarded(const struct conf *cf, const char *keyword)
+{
+	struct view rest = view_of(cf->smtpd_discard_ehlo_keywords), word;
+
+	while ((word = conf_word(&rest)).n > 0)
+		if (view_is_nocase(word, keyword))
+			return true;
+	return false;
+}
+
+/* The reply to EHLO is the same for all; it is made once. */
+static void
+server_ehlo(struct server *sv)
+{
+	const struct conf *cf = sv->cf;
+	char size[32];
+	struct buf b, s;
+	const struct {
+		const char *keyword, *text;
+		bool on;
+	} lines[] = {
+		{ "pipelining", "PIPELINING", true },
+		{ "size", size, true },
+		{ "vrfy", "VRFY", !cf->disable_vrfy_command },
+		{ "enhancedstatuscodes", "ENHANCEDSTATUSCODES", true },
+		{ "8bitmime", "8BITMIME", true },
+		{ "smtputf8", "SMTPUTF8", cf->smtputf8_enable },
+	};
+	size_t i, last = 0;
+
+	buf_init(&s, sizeof size - 1);
+	(void)buf_puts(&s, "SIZE");
+	if (cf->message_size_limit > 0)
+		(void)buf_printf(&s, " %lld",
+		    (long long)cf->message_size_limit);
+	memcpy(size, s.p, s.n);
+	size[s.n] = '\0';
+	buf_free(&s);
+	buf_init(&b, 4096);
+	(void)buf_printf(&b, "250-%.255s\r\n", cf->myhostname);
+	for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		if (!lines[i].on || ehlo_discarded(cf, lines[i].keyword))
+			continue;
+		last = b.n;
+		(void)buf_printf(&b, "250-%s\r\n", lines[i].text);
+	}
+	b.p[last + 3] = ' ';
+	sv->ehlo = view_make(mem_copy(buf_view(&b)), b.n);
+	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
+	buf_free(&b);
+}
+
+static enum bare_lf
+server_bare_lf(const char *value)
+{
+	static const struct {
+		const char *name;
+		enum bare_lf is;
+	} names[] = {
+		{ "normalize", BARE_LF_NORMALIZE },
+		{ "yes", BARE_LF_NORMALIZE },
+		/* A bare LF never ends a message, whatever is set. */
+		{ "no", BARE_LF_NORMALIZE },
+		{ "note", BARE_LF_NOTE },
+		{ "reject", BARE_LF_REJECT },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcasecmp(value, names[i].name) == 0)
+			return names[i].is;
+	return 0;
+}
+
+bool
+server_load(struct server *sv, const struct conf *cf,
+    const struct netaddr *own, size_t n_own, table_report *report, void *arg)
+{
+	char *why;
+
+	*sv = (struct server){ .cf = cf, .free_bytes = UINT64_MAX };
+	sv->bare_lf = server_bare_lf(cf->smtpd_forbid_bare_newline);
+	if (sv->bare_lf == 0) {
+		why = mem_printf("bad value for smtpd_forbid_bare_newline: "
+		    "%s", cf->smtpd_forbid_bare_newline);
+		report(true, why, arg);
+		free(why);
+		return false;
+	}
+	sv->bare_lf_exclusions = net_list_open(
+	    "smtpd_forbid_bare_newline_exclusions",
+	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
+	    report, arg);
+	sv->policy = policy_open(cf, own, n_own, report, arg);
+	server_ehlo(sv);
+	return sv->bare_lf_exclusions != NULL && sv->policy != NULL;
+}
+
+void
+server_free(struct server *sv)
+{
+	char *ehlo;
+
+	addr_list_free(&sv->bare_lf_exclusions);
+	policy_free(&sv->policy);
+	memcpy(&ehlo, &sv->ehlo.p, sizeof ehlo);	/* ours, though const */
+	free(ehlo);
+	free(sv->sessions);
+	*sv = (struct server){ 0 };
+}
+
+void
+server_add(struct server *sv, struct session *s)
+{
+	uint32_t i, cap;
+
+	if (sv->n == sv->cap) {
+		cap = sv->cap * 2 + 16;
+		ensure(cap < 1u << (SESSION_NO_BITS + 1));
+		sv->sessions = mem_resize(sv->sessions, cap,
+		    sizeof *sv->sessions);
+		memset(sv->sessions + sv->cap, 0,
+		    (cap - sv->cap) * sizeof *sv->sessions);
+		sv->free_hint = sv->cap;
+		sv->cap = cap;
+	}
+	for (i = sv->free_hint; sv->sessions[i] != NULL; )
+		i = i + 1 < sv->cap ? i + 1 : 0;
+	sv->sessions[i] = s;
+	sv->free_hint = i + 1 < sv->cap ? i + 1 : 0;
+	sv->n++;
+	s->no = i;
+}
+
+void
+server_remove(struct server *sv, struct session *s)
+{
+	ensure(sv->sessions[s->no] == s);
+	sv->sessions[s->no] = NULL;
+	sv->n--;
+	if (sv->current == s)
+		sv->current = NULL;
+}

@@ -1,0 +1,218 @@
+/*
+ * One SMTP session (RFC 5321): what a client said, and where it stands.
+ *
+ * A verb is a row of a table; whether it is allowed is a cell of another.  Its
+ * check() answers and changes nothing, its proceed() acts.  session_enter()
+ * is the only place that sets a state, and the only one that makes or clears
+ * a transaction.  A session waits for at most one thing, named by wait; the
+ * answer comes as session_resume().
+ *
+ * An idle session holds no buffers: input and output exist while there is
+ * something in them.
+ */
+#ifndef PROXY_SMTPD_SESSION_H
+#define PROXY_SMTPD_SESSION_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "lib/clock.h"
+#include "lib/envelope.h"
+#include "lib/netaddr.h"
+#include "proxy/smtpd_text.h"
+#include "rules/policy.h"
+
+enum smtp_state {
+	SMTP_REFUSED = 0,	/* not a state: the verb is not allowed here */
+	SMTP_NAMELESS,		/* the client's name is being looked up */
+	SMTP_CONNECTED,		/* greeting sent */
+	SMTP_GREETED,		/* HELO or EHLO accepted */
+	SMTP_MAIL,		/* a transaction with a sender */
+	SMTP_RCPT,		/* ... and at least one recipient */
+	SMTP_DATA,		/* its text arrives */
+	SMTP_SEALING,		/* its text is complete; waiting for qmgr */
+	SMTP_CLOSED,		/* last reply given */
+	SMTP_STATES
+};
+
+enum verb {
+	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
+	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_QUIT, VERBS
+};
+
+enum session_wait {
+	WAIT_NONE = 0,
+	WAIT_NAME,		/* lookup: the client's name */
+	WAIT_SLOT,		/* qmgr: a queue id and a place for the text */
+	WAIT_SPILL,		/* qmgr: a file for a large text */
+	WAIT_SEAL,		/* qmgr: the message's fate */
+	WAIT_PAUSE,		/* the client made many errors */
+	WAITS
+};
+
+/* Where a log line says that a session broke off. */
+enum session_where { WHERE_CONNECT = 0, WHERE_VERB, WHERE_DATA, WHERE_EOM };
+
+struct server;
+struct session;
+struct queue_link;
+
+/* A queue id and a descriptor for the text, from qmgr. */
+struct slot {
+	struct queue_id id;
+	int fd;
+	struct queue_link *link;	/* NULL: that qmgr is gone */
+};
+
+/* Sender and recipients, together or not at all. */
+struct transaction {
+	struct arena *arena;
+	struct session *session;
+	struct transaction *next;	/* in the queue's table by id */
+	uint32_t flags;			/* enum envelope_flag */
+	struct view sender;
+	uint64_t declared;		/* SIZE=; 0: none */
+	struct recipient *rcpts;
+	uint32_t nrcpts, cap;
+	struct view waiting;		/* recipient that waits for a slot */
+	bool has_slot;
+	struct slot slot;
+	/* DATA */
+	struct text text;
+	struct buf out;			/* decoded, not yet written */
+	uint64_t size, written;		/* of the text; with our headers */
+	struct mono deadline;
+	bool spilled, too_big, failed, no_room;
+};
+
+struct session {
+	uint32_t magic;
+	uint32_t no;			/* index in the server's table */
+	uint32_t client;		/* gate's number for it */
+	uint32_t tag;			/* of the name asked for */
+	struct server *server;
+	void *gate;			/* where it came from; NULL: gone */
+	const void *asked;		/* WAIT_NAME: whom */
+	int fd;
+	uint8_t state, wait, where, verb;
+	bool esmtp, writing, reading, skipping, hangup, wrote_timeout;
+	bool in_mynetworks, bare_lf, named;
+	struct netaddr addr;
+	char *name;			/* "name[addr]"; NULL: nameless */
+	uint8_t name_n;			/* bytes of name before '[' */
+	uint16_t helo_n;
+	char *helo;			/* NULL: none given */
+	struct transaction *tx;
+	struct buf in, out;
+	struct event io, timer;
+	uint32_t errors, junk, overshoot;
+	uint32_t total[VERBS], good[VERBS];
+};
+
+struct verb_rule {
+	const char *name;
+	uint8_t flags;
+	/* Refusals where the table has no next state: without and within a
+	 * transaction. */
+	const char *refused_idle, *refused_open;
+	bool (*check)(struct session *s, struct view args);
+	void (*proceed)(struct session *s, struct view args);
+};
+enum verb_flag {
+	VERB_LAST = 1 << 0,	/* ends a pipelining group, RFC 2920 3.1 */
+	VERB_JUNK = 1 << 1	/* counts against smtpd_junk_command_limit */
+};
+
+extern const struct verb_rule verb_rules[VERBS];
+extern const uint8_t smtp_next[SMTP_STATES][VERBS];
+const char *smtp_state_name(enum smtp_state state);
+
+/* -- life -------- */
+
+/* Takes over fd (nonblocking).  The session frees itself when it is over. */
+struct session *session_new(struct server *sv, int fd,
+    const struct netaddr *remote);
+/* The name of the client is known: greet. */
+void session_named(struct session *s, struct view name);
+void session_enter(struct session *s, enum smtp_state to);
+/* What s waits for has come (or never will); its state goes on. */
+void session_resume(struct session *s);
+/* Wait for w, at most ms. */
+void session_wait_for(struct session *s, enum session_wait w, int64_t ms);
+/* End it now, without a reply.  why: for the log; NULL: as agreed. */
+void session_close(struct session *s, const char *why);
+
+/* -- replies -------- */
+
+/* "250 2.1.0 Ok", without line end.  421 and 521 end the session. */
+void session_reply(struct session *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The reply of a command that succeeded, and of one that failed. */
+void session_accept(struct session *s, enum verb v, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void session_refuse(struct session *s, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* "NOQUEUE: reject: RCPT from name[addr]: text; from=<> to=<> ..." */
+void session_log_reject(struct session *s, const char *action,
+    const char *text, struct view recipient);
+/* What to write before the colon: queue id, or NOQUEUE. */
+const char *session_queue_id(const struct session *s,
+    char text[QUEUE_ID_TEXT]);
+struct view session_client_name(const struct session *s);
+struct view session_helo(const struct session *s);
+
+/* -- input and output (smtpd_io.c) -------- */
+
+void session_io_start(struct session *s);
+void session_io_stop(struct session *s);
+/* Handle input already here, send replies, wait for more. */
+void session_go(struct session *s);
+/* (Re)start the timer that belongs to the state. */
+void session_timer(struct session *s, int64_t ms);
+void session_timer_state(struct session *s);
+
+/* -- commands (smtpd_command.c) -------- */
+
+/* One command line, or a part of the text, at the start of in.  Returns the
+ * bytes used; 0: more is needed. */
+size_t session_command(struct session *s, struct view in);
+size_t session_text(struct session *s, struct view in);
+void session_text_resume(struct session *s);
+void session_rcpt_resume(struct session *s);
+
+/* -- verbs -------- */
+
+bool ehlo_check(struct session *s, struct view args);
+void ehlo_proceed(struct session *s, struct view args);
+bool helo_check(struct session *s, struct view args);
+void helo_proceed(struct session *s, struct view args);
+bool mail_check(struct session *s, struct view args);
+void mail_proceed(struct session *s, struct view args);
+bool rcpt_check(struct session *s, struct view args);
+void rcpt_proceed(struct session *s, struct view args);
+bool data_check(struct session *s, struct view args);
+void data_proceed(struct session *s, struct view args);
+bool rset_check(struct session *s, struct view args);
+void rset_proceed(struct session *s, struct view args);
+bool noop_check(struct session *s, struct view args);
+void noop_proceed(struct session *s, struct view args);
+bool vrfy_check(struct session *s, struct view args);
+void vrfy_proceed(struct session *s, struct view args);
+bool quit_check(struct session *s, struct view args);
+void quit_proceed(struct session *s, struct view args);
+
+/* May this recipient be accepted?  If not, it was answered and logged. */
+bool rcpt_policy(struct session *s, struct view sender, struct view rcpt);
+/* smtpd_received.c */
+void received_put(const struct session *s, struct buf *out);
+
+/* -- transactions (smtpd_transaction.c) -------- */
+
+struct transaction *transaction_new(struct session *s);
+/* Gives back the slot if the message did not become one. */
+void transaction_free(struct transaction **tx);
+/* Room for one more recipient of n bytes? */
+bool transaction_fits(const struct transaction *tx, size_t n);
+void transaction_add(struct transaction *tx, struct view rcpt);
+
+#endif
