@@ -1,0 +1,254 @@
+"""What a client can make the gateway spend has an end."""
+import os
+import re
+import resource
+import socket
+import time
+
+import pytest
+from postern import SAN, SLOW, Closed, mail, wait_for
+
+
+def rss_kb(pid):
+    """Private and shared pages of the process, each counted once."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as f:
+            return int(re.search(r"^Pss:\s+(\d+)", f.read(), re.M).group(1))
+    except PermissionError:
+        pytest.skip("may not read smaps_rollup")
+
+
+def memory_kb(gw):
+    return sum(rss_kb(p) for p in gw.processes())
+
+
+def test_idle_sessions(make, sink):
+    """5,000 idle sessions after EHLO; memory for each, over all processes."""
+    count = 500 if SAN else 5000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    want = count + 200
+    if hard < want and os.getuid() != 0:
+        count = max(100, hard - 200)
+    resource.setrlimit(resource.RLIMIT_NOFILE,
+                       (max(want, soft), max(want, hard)))
+    gw = make(sink, main={"smtpd_client_connection_count_limit": "0"})
+    with gw.client() as c:
+        c.ehlo()
+        assert c.message("a@client.example", "user@example.com",
+                         mail("warm")).code == 250
+    sink.wait(1)
+    before = memory_kb(gw)
+    socks = []
+    try:
+        for i in range(count):
+            s = socket.create_connection(("127.0.0.1", gw.port), 30 * SLOW)
+            socks.append(s)
+            if i % 100 == 99:           # not faster than the listen queue
+                s.recv(512)
+        for s in socks:
+            s.sendall(b"EHLO client.example\r\n")
+        seen = 0
+        for s in socks:
+            data = b""
+            while not re.search(rb"(?m)^250 .*\n", data):
+                more = s.recv(4096)
+                if not more:
+                    break
+                data += more
+            seen += bool(re.search(rb"(?m)^250 ", data))
+        assert seen == count, f"only {seen} of {count} sessions"
+        each = (memory_kb(gw) - before) / count
+        print(f"{each:.1f} KB for each of {count} idle sessions")
+        # the others are served meanwhile
+        begin = time.monotonic()
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("a@client.example", "user@example.com",
+                             mail("meanwhile")).code == 250
+        sink.wait_subject("meanwhile")
+        assert time.monotonic() - begin < 2 * SLOW
+        if not SAN:
+            assert each < 32, f"{each:.1f} KB for each idle session"
+    finally:
+        for s in socks:
+            s.close()
+
+
+def test_connection_count_limit(make, sink):
+    gw = make(sink, main={"smtpd_client_connection_count_limit": "3",
+                          "smtpd_client_event_limit_exceptions": ""})
+    held = [gw.client() for _ in range(3)]
+    with gw.client() as c:
+        assert re.match(r"421 4\.7\.0 gw\.example\.com Error: too many "
+                        r"connections from 127\.0\.0\.1$", c.banner.text)
+        assert c.closed()
+    with gw.client(source="127.0.0.77") as c:
+        assert c.banner.code == 220
+    held.pop().close()
+    wait_for("room again", lambda: gw.client().banner.code == 220)
+    for c in held:
+        c.close()
+    gw.wait_log(r"Connection concurrency limit exceeded: \d+ from "
+                r"unknown\[127\.0\.0\.1\]")
+
+
+def test_endless_command_costs_nothing(gw):
+    """50 MB without a line end: bounded memory, and the session survives."""
+    with gw.client() as c:
+        c.ehlo()
+        before = memory_kb(gw)
+        c.send(b"NOOP ")
+        for _ in range(50):
+            c.send(b"x" * (1 << 20))
+        grown = memory_kb(gw) - before
+        c.send(b"\r\n")
+        assert re.match(r"500 5\.5\.2 ", c.reply().text)
+        assert c.cmd("NOOP").code == 250
+    assert grown < 4096, f"{grown} KB for one command line"
+
+
+def test_endless_line_in_the_text(make, sink):
+    """A text line of 8 MB passes, folded on its way out, in bounded memory;
+    its bytes are all there."""
+    gw = make(sink)
+    line = b"y" * (8 << 20)
+    with gw.client(timeout=60) as c:
+        c.ehlo()
+        assert c.message("a@client.example", "user@example.com",
+                         mail("long line", line + b"\r\n")).code == 250
+    m = sink.wait_subject("long line", 60)
+    assert max(map(len, m.body.split(b"\r\n"))) <= 998
+    assert m.body.replace(b"\r\n ", b"").rstrip(b"\r\n") == line
+
+
+def test_message_too_big_is_cut_off(make, sink):
+    """Far over the limit: nothing of it is kept while the rest is read."""
+    gw = make(sink, main={"message_size_limit": "100000"})
+    with gw.client(timeout=60) as c:
+        c.ehlo()
+        c.envelope("a@client.example", "user@example.com")
+        assert c.cmd("DATA").code == 354
+        before = memory_kb(gw)
+        for _ in range(30):
+            c.send(b"0123456789abcd\r\n" * 65536)
+        grown = memory_kb(gw) - before
+        c.send(b".\r\n")
+        assert c.reply().text == "552 5.3.4 Error: message file too big"
+        assert c.message("a@client.example", "user@example.com",
+                         mail("small")).code == 250
+    assert grown < 4096, f"{grown} KB kept of a refused text"
+    assert sink.wait(1)[0].field("Subject") == "small"
+
+
+def test_many_recipients(make, sink):
+    """Up to the limit all are delivered, the rest is refused for now."""
+    gw = make(sink, main={"smtpd_recipient_limit": "1000"})
+    accepted = 0
+    with gw.client(timeout=60) as c:
+        c.ehlo()
+        c.cmd("MAIL FROM:<a@client.example>")
+        for i in range(1010):
+            r = c.cmd(f"RCPT TO:<u{i}@example.com>")
+            if r.code == 250:
+                accepted += 1
+            else:
+                assert r.text == "452 4.5.3 Error: too many recipients"
+        assert accepted == 1000
+        assert c.data_cmd(mail("to many")).code == 250
+    wait_for("all recipients", lambda: sum(
+        len(m.rcpts) for m in list(sink.messages)) >= 1000, 30)
+    got = [r for m in sink.messages for r in m.rcpts]
+    assert sorted(got) == sorted(f"u{i}@example.com" for i in range(1000))
+
+
+def test_silent_client_is_dropped(make, sink):
+    gw = make(sink, main={"smtpd_timeout": "1s"})
+    with gw.client() as c:
+        assert re.match(r"421 4\.4\.2 gw\.example\.com Error: timeout "
+                        r"exceeded$", c.reply().text)
+        assert c.closed()
+    gw.wait_log(r"timeout after CONNECT from unknown\[127\.0\.0\.1\]")
+
+
+def test_slow_text_is_dropped(make, sink):
+    """A byte now and then does not hold a session for ever."""
+    gw = make(sink, main={"smtpd_data_timeout": "2s"})
+    with gw.client() as c:
+        c.ehlo()
+        c.envelope("a@client.example", "user@example.com")
+        assert c.cmd("DATA").code == 354
+        begin = time.monotonic()
+        try:
+            while time.monotonic() - begin < 20 * SLOW:
+                c.send(b"x")
+                time.sleep(0.2)
+        except OSError:
+            pass
+        assert time.monotonic() - begin < 15 * SLOW
+    assert not sink.messages
+
+
+def test_errors_slow_a_client_down(make, sink):
+    gw = make(sink, main={"smtpd_soft_error_limit": "2",
+                          "smtpd_hard_error_limit": "5",
+                          "smtpd_error_sleep_time": "1s"})
+    with gw.client() as c:
+        times = []
+        for _ in range(4):
+            begin = time.monotonic()
+            c.cmd("FROB")
+            times.append(time.monotonic() - begin)
+        assert times[0] < 0.5 and times[3] > 0.8, times
+        r = c.cmd("FROB")
+        while r.code != 421:
+            r = c.cmd("FROB")
+        assert c.closed()
+    gw.wait_log(r"too many errors after \w+ from unknown\[127\.0\.0\.1\]")
+
+
+def test_connection_lost_is_logged(gw):
+    with gw.client() as c:
+        c.ehlo()
+        c.envelope("a@client.example", "user@example.com")
+        assert c.cmd("DATA").code == 354
+        c.send(b"Subject: half")
+    gw.wait_log(r"lost connection after DATA( \(\d+ bytes\))? from "
+                r"unknown\[127\.0\.0\.1\]")
+
+
+def test_full_disk(make, sink):
+    """No room in the spool: 452 now, not a lost message later."""
+    gw = make(sink, main={"queue_minfree": "9000000000000000"})
+    with gw.client() as c:
+        c.ehlo()
+        r = c.cmd("MAIL FROM:<a@client.example>")
+        assert re.match(r"452 4\.3\.1 Insufficient system storage", r.text)
+
+
+def test_hostile_bytes_do_not_kill(gw, sink):
+    """Noise into the port; the gateway goes on and says nothing bad."""
+    import random
+    rng = random.Random(3)
+    words = [b"MAIL FROM:<", b"RCPT TO:<", b"DATA\r\n", b".\r\n", b"EHLO ",
+             b"a@example.com>", b"\r\n", b"\n", b"\r", b"\0", b"\xff" * 40,
+             b"RSET\r\n", b"QUIT", b" SIZE=", b"9" * 30, b"<" * 100, b"\"",
+             b"\\", b"@" * 50, b"Content-Type: multipart/mixed; boundary=",
+             b"--", b"=?utf-8?b?", b"\t", b":" * 20, b"VRFY ", b"NOOP\r\n"]
+    for _ in range(150):
+        try:
+            with gw.client(greet=False, timeout=5) as c:
+                c.send(b"".join(rng.choice(words)
+                                for _ in range(rng.randrange(1, 200))))
+                c.sock.settimeout(0.02)
+                try:
+                    c.sock.recv(65536)
+                except socket.timeout:
+                    pass
+        except (OSError, Closed):
+            pass
+    gw.ready()
+    with gw.client() as c:
+        c.ehlo()
+        assert c.message("a@client.example", "user@example.com",
+                         mail("alive")).code == 250
+    sink.wait_subject("alive")

@@ -1,0 +1,206 @@
+/* link: proxy/relay_route.c proxy/relay_log.c */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "proxy/relay_log.h"
+#include "proxy/relay_route.h"
+
+static void
+hop(const char *text, const char *host, unsigned port, bool mx, bool numeric)
+{
+	struct relay_nexthop h;
+
+	assert_true(relay_nexthop_parse(view_of(text), &h));
+	assert_true(view_is(h.host, host));
+	assert_int_equal(h.port, port);
+	assert_int_equal(h.mx, mx);
+	assert_int_equal(h.numeric, numeric);
+	if (numeric)
+		assert_int_equal(h.addr.port, port);
+}
+
+static void
+test_nexthop(void **state)
+{
+	static const char *const bad[] = { "", "[", "[]", "[]:25", "[a", "a:",
+		"[a]x", "[a]:", "[a]:0", "[a]:65536", "a:b:c", ":25",
+		"2001:db8::1", "[a]:25:26" };
+	struct relay_nexthop h;
+	size_t i;
+
+	(void)state;
+	hop("example.com", "example.com", 25, true, false);
+	hop("example.com:587", "example.com", 587, true, false);
+	hop("example.com:smtp", "example.com", 25, true, false);
+	hop("[inside]", "inside", 25, false, false);
+	hop("[inside]:2525", "inside", 2525, false, false);
+	hop("[192.0.2.1]", "192.0.2.1", 25, false, true);
+	hop("[192.0.2.1]:26", "192.0.2.1", 26, false, true);
+	hop("[2001:db8::1]:26", "2001:db8::1", 26, false, true);
+	hop("[IPv6:2001:db8::1]", "2001:db8::1", 25, false, true);
+	hop("192.0.2.1:26", "192.0.2.1", 26, false, true);
+	for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_false(relay_nexthop_parse(view_of(bad[i]), &h));
+}
+
+static struct relay_address
+address(unsigned preference, const char *text)
+{
+	struct relay_address a = { .preference = (uint16_t)preference };
+
+	assert_true(netaddr_parse(view_of(text), &a.addr));
+	return a;
+}
+
+static void
+test_order(void **state)
+{
+	struct relay_address list[6];
+	unsigned first[2] = { 0 }, i, k;
+
+	(void)state;
+	for (i = 0; i < 400; i++) {
+		list[0] = address(20, "192.0.2.1");
+		list[1] = address(10, "192.0.2.2");
+		list[2] = address(10, "192.0.2.3");
+		list[3] = address(20, "2001:db8::4");
+		list[4] = address(20, "192.0.2.5");
+		list[5] = address(65535, "192.0.2.6");
+		relay_route_order(list, 6, i < 200 ? FAMILY_ANY : FAMILY_IPV6);
+		for (k = 1; k < 6; k++)
+			assert_true(list[k - 1].preference <=
+			    list[k].preference);
+		first[list[0].addr.b[3] == 2]++;
+		if (i >= 200)
+			assert_int_equal(list[2].addr.family, AF_INET6);
+	}
+	/* equals take turns: fewer than 100 of 400 is one in 10^23 */
+	assert_in_range(first[0], 100, 300);
+	assert_in_range(first[1], 100, 300);
+	relay_route_order(list, 0, FAMILY_ANY);
+}
+
+static void
+test_only(void **state)
+{
+	struct relay_address list[3];
+
+	(void)state;
+	list[0] = address(1, "192.0.2.1");
+	list[1] = address(1, "2001:db8::1");
+	list[2] = address(1, "192.0.2.2");
+	assert_int_equal(relay_route_only(list, 3, FAMILY_ANY), 3);
+	assert_int_equal(relay_route_only(list, 3, FAMILY_IPV4), 2);
+	assert_int_equal(list[1].addr.b[3], 2);
+	assert_int_equal(relay_route_only(list, 2, FAMILY_IPV6), 0);
+}
+
+static void
+test_own(void **state)
+{
+	struct relay_address list[4], own = address(0, "192.0.2.3");
+	bool self;
+
+	(void)state;
+	list[0] = address(5, "192.0.2.1");
+	list[1] = address(10, "192.0.2.2");
+	list[2] = address(10, "192.0.2.3");
+	list[3] = address(20, "192.0.2.4");
+	assert_int_equal(relay_route_drop_own(list, 4, &own.addr, 1, &self),
+	    1);
+	assert_true(self);
+	assert_int_equal(relay_route_drop_own(list, 4, &own.addr, 0, &self),
+	    4);
+	assert_false(self);
+	list[0] = own;
+	assert_int_equal(relay_route_drop_own(list, 4, &own.addr, 1, &self),
+	    0);
+	assert_true(self);
+}
+
+static void
+delay(int64_t us, const char *want)
+{
+	struct buf b;
+
+	buf_init(&b, 100);
+	assert_true(relay_log_delay(&b, us));
+	assert_string_equal(buf_cstr(&b), want);
+	buf_free(&b);
+}
+
+static void
+test_delay(void **state)
+{
+	(void)state;
+	delay(0, "0");
+	delay(-5, "0");
+	delay(4999, "0");
+	delay(5000, "0.01");
+	delay(50000, "0.05");
+	delay(100000, "0.1");
+	delay(123456, "0.12");
+	delay(994999, "0.99");
+	delay(995000, "1");
+	delay(1040000, "1");
+	delay(1050000, "1.1");
+	delay(9940000, "9.9");
+	delay(9960000, "10");
+	delay(12400000, "12");
+	delay(123600000, "124");
+	delay(INT64_C(432000000000), "432000");
+}
+
+static void
+test_line(void **state)
+{
+	struct relay_line l = { .id = "0000000ABCD",
+		.recipient = view_of("b@example.org"),
+		.relay = "inside[192.0.2.1]:25", .uses = 1,
+		.status = RCPT_SENT, .dsn = "2.0.0",
+		.reason = view_of("250 2.0.0 Ok") };
+	struct relay_times t = { { 1000000 }, { 1010000 }, { 1010000 },
+		{ 1060000 } };
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, 4096);
+	assert_true(relay_log_line(&b, &l, &t, (struct wall){ 1120000 }));
+	assert_string_equal(buf_cstr(&b), "0000000ABCD: to=<b@example.org>, "
+	    "relay=inside[192.0.2.1]:25, delay=0.12, delays=0.01/0/0.05/0.06, "
+	    "dsn=2.0.0, status=sent (250 2.0.0 Ok)");
+	/* used again; never ready: all of it was connecting; a hostile text */
+	buf_clear(&b);
+	l.uses = 7;
+	l.status = RCPT_DEFERRED;
+	l.dsn = "4.4.1";
+	l.reason = view_of("a\nb");
+	t.ready.us = 0;
+	assert_true(relay_log_line(&b, &l, &t, (struct wall){ 31010000 }));
+	assert_string_equal(buf_cstr(&b), "0000000ABCD: to=<b@example.org>, "
+	    "relay=inside[192.0.2.1]:25, conn_use=7, delay=30, "
+	    "delays=0.01/0/30/0, dsn=4.4.1, status=deferred (a?b)");
+	buf_clear(&b);
+	l.status = RCPT_BOUNCED;
+	assert_true(relay_log_line(&b, &l, &t, (struct wall){ 31010000 }));
+	assert_non_null(strstr(buf_cstr(&b), "status=bounced"));
+	buf_free(&b);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nexthop),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_only),
+		cmocka_unit_test(test_own),
+		cmocka_unit_test(test_delay),
+		cmocka_unit_test(test_line),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
