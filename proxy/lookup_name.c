@@ -47,7 +47,8 @@ name_reverse(struct name_request *r, const struct dns_answer *a)
 		    netaddr_parse(view_of(name), &numeric))
 			continue;
 		memcpy(r->reverse, name, sizeof name);
-		r->status = NAME_TEMPFAIL;	/* until the way back is known */
+		/* until the way back is known */
+		r->status = NAME_TEMPFAIL;
 		request_ask(&r->base, r->reverse,
 		    r->addr.family == AF_INET ? DNS_A : DNS_AAAA, 0);
 		return;

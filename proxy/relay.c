@@ -200,7 +200,7 @@ relay_load(void)
 	buf_init(&r->commands, 2 * RELAY_COMMANDS);
 	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
 	    RELAY_TEXT_END_ROOM);
-	relay_load_own(r);
+	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
 }
 
 static void

@@ -14,10 +14,10 @@
 
 #include "lib/chan.h"
 #include "lib/conf.h"
+#include "lib/own_addr.h"
 #include "proxy/relay_route.h"
 
 #define RELAY_IDLE_MAX		512u	/* connections kept unused */
-#define RELAY_OWN_MAX		256u	/* own addresses known */
 #define RELAY_PIECE		65536u	/* bytes of text read at once */
 #define RELAY_COMMANDS		32768u	/* bytes of commands made at once */
 #define RELAY_ROUTE_TIMEOUT	60000	/* ms to wait for lookup */
@@ -33,7 +33,7 @@ struct relay {
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */
 	struct netaddr bind4, bind6;	/* family 0: none */
-	struct netaddr own[RELAY_OWN_MAX];
+	struct netaddr own[OWN_ADDR_MAX];
 	size_t n_own;
 
 	struct delivery_list deliveries;
@@ -54,8 +54,5 @@ bool relay_ask_route(struct relay *r, struct delivery *d);
 void relay_look_for_end(struct relay *r);
 /* No new work is wanted. */
 bool relay_retiring(void);
-
-/* Own addresses by inet_interfaces, for the detection of mail loops. */
-void relay_load_own(struct relay *r);
 
 #endif

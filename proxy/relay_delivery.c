@@ -209,16 +209,21 @@ delivery_go_on(struct delivery *d)
 {
 	const struct relay_address *to;
 	char *why = NULL;
+	bool local = false;
 
 	ensure(d->magic == DELIVERY_MAGIC && d->session == NULL);
 	d->times.ready.us = 0;
 	while (d->open > 0 && d->qmgr != NULL && !delivery_at_last(d)) {
 		to = &d->addresses[d->next_address++];
-		if (session_open(d->relay, d, to, &why) != NULL)
+		if (session_open(d->relay, d, to, &why, &local) != NULL)
 			return;
-		log_info("%s", why);
-		delivery_trouble(d, TROUBLE_CONNECT, why);
-		delivery_why(d, "4.4.1", why);
+		if (local) {
+			log_warn("%s: %s", d->id, why);
+		} else {
+			log_info("%s", why);
+			delivery_trouble(d, TROUBLE_CONNECT, why);
+		}
+		delivery_why(d, local ? "4.3.0" : "4.4.1", why);
 		free(why);
 	}
 	delivery_finish(d);
@@ -354,15 +359,13 @@ delivery_again(struct delivery *d)
 	uint32_t i;
 
 	d->session = NULL;
-	if (d->qmgr == NULL) {
-		delivery_free(d);
-		return;
-	}
 	d->reused = false;
 	d->conversations = 0;
 	d->times.ready.us = 0;
 	for (i = 0; i < d->n_rcpts; i++)
 		d->rcpts[i].accepted = false;
+	/* Without a dot sent, an orphan has no session. */
+	ensure(d->qmgr != NULL);
 	delivery_route(d);
 }
 

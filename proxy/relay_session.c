@@ -6,7 +6,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
-#include "proxy/relay_session.h"
+#include "proxy/relay_smtp.h"
 
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(1u << 20)
@@ -294,7 +294,7 @@ session_key(const struct delivery *d)
 
 struct session *
 session_open(struct relay *r, struct delivery *d,
-    const struct relay_address *to, char **ret_why)
+    const struct relay_address *to, char **ret_why, bool *ret_local)
 {
 	struct session *s;
 	char text[NETADDR_TEXT];
@@ -303,6 +303,9 @@ session_open(struct relay *r, struct delivery *d,
 	netaddr_text(&to->addr, text);
 	fd = session_socket(r, &to->addr);
 	if (fd < 0) {
+		*ret_local = errno == EMFILE || errno == ENFILE ||
+		    errno == ENOMEM || errno == ENOBUFS ||
+		    errno == EADDRNOTAVAIL;
 		*ret_why = mem_printf("connect to %.*s[%s]:%u: %s",
 		    VIEW_ARGS(to->host), text, (unsigned)to->addr.port,
 		    strerror(errno));

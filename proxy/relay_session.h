@@ -82,9 +82,10 @@ struct relay_step {
 };
 extern const struct relay_step relay_steps[RELAY_STATES];
 
-/* Connect for d.  NULL: failed at once, *ret_why (caller frees) says why. */
+/* Connect for d.  NULL: failed at once, *ret_why (caller frees) says why, and
+ * *ret_local that the cause lies here, not there. */
 struct session *session_open(struct relay *r, struct delivery *d,
-    const struct relay_address *to, char **ret_why);
+    const struct relay_address *to, char **ret_why, bool *ret_local);
 /* Give d to a kept connection of its next hop, if there is one. */
 bool session_reuse(struct relay *r, struct delivery *d);
 /* QUIT on all kept connections. */
@@ -103,14 +104,5 @@ bool session_written(const struct session *s);
 void session_touch(struct session *s);
 /* The session may be kept for another message. */
 bool session_keepable(const struct session *s);
-
-enum session_loss { LOSS_CLOSED = 1, LOSS_TIMEOUT, LOSS_PROTOCOL, LOSS_LOCAL };
-void smtp_lost(struct session *s, enum session_loss loss);
-/* A transaction for s->delivery. */
-void smtp_begin(struct session *s);
-/* After the reply at hand, others are due: commands were sent ahead. */
-bool smtp_more_due(const struct session *s);
-/* The socket takes bytes again. */
-void smtp_writable(struct session *s);
 
 #endif

@@ -1,27 +1,23 @@
 /*
- * What is said to a server and what its replies mean: the steps of a
- * session.
+ * What a server's replies mean: the steps of a session.
  */
-#include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
-#include "proxy/relay_session.h"
+#include "proxy/relay_smtp.h"
 
 #define SAID_MAX	1000u	/* bytes of a reply in a reason */
 #define SMTP_PORT	25
-#define TEXT_TURNS	16u	/* pieces written before others get a turn */
 
 /*
  * The session lets go of its delivery and becomes what is said: free (by way
  * of RSET if a transaction stands open), or it ends.
  */
-static void
+void
 smtp_finish(struct session *s, enum relay_state to)
 {
 	struct delivery *d = s->delivery;
@@ -162,17 +158,6 @@ smtp_greeted(struct session *s)
 		smtp_unwilling(s);
 }
 
-static void
-smtp_hello(struct session *s)
-{
-	struct buf *b = &s->relay->commands;
-
-	buf_clear(b);
-	(void)buf_printf(b, "%s %s\r\n", s->state == RELAY_EHLO ? "EHLO" :
-	    "HELO", s->relay->conf->smtp_helo_name);
-	session_write(s, buf_view(b));
-}
-
 /* The conversation can begin, unless we are talking to ourselves. */
 static void
 smtp_ready(struct session *s)
@@ -225,187 +210,6 @@ smtp_helo_reply(struct session *s)
 	if (relay_reply_line(&s->reply, &pos, &line))
 		s->ehlo.name = view_word(&line, " ");
 	smtp_ready(s);
-}
-
-static bool
-smtp_8bit(struct view v)
-{
-	size_t i;
-
-	for (i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] > 127)
-			return true;
-	return false;
-}
-
-/* RFC 6531 is needed for an address; the flag alone is only a wish. */
-static bool
-smtp_8bit_address(const struct delivery *d)
-{
-	uint32_t i;
-
-	if (smtp_8bit(d->env.sender))
-		return true;
-	for (i = 0; i < d->n_rcpts; i++)
-		if (smtp_8bit(d->rcpts[i].addr))
-			return true;
-	return false;
-}
-
-/* Things that the server need not be asked about.  True: refused. */
-static bool
-smtp_unfit(struct session *s)
-{
-	struct delivery *d = s->delivery;
-	char *why;
-
-	if (s->ehlo.size_limit > 0 && d->size > s->ehlo.size_limit) {
-		why = mem_printf("message size %llu exceeds size limit %llu "
-		    "of server %s", (unsigned long long)d->size,
-		    (unsigned long long)s->ehlo.size_limit, s->peer_short);
-		delivery_failed(d, WHOM_OPEN, 0, true, "5.3.4", why);
-		free(why);
-		return true;
-	}
-	if ((s->ehlo.features & FEATURE_SMTPUTF8) == 0 &&
-	    (smtp_8bit_address(d) ||
-	    ((d->env.flags & ENVELOPE_SMTPUTF8) != 0 &&
-	    relay_source_header_8bit(&s->mail.source, s->relay->piece,
-	    sizeof s->relay->piece)))) {
-		why = mem_printf("SMTPUTF8 is required, but was not offered "
-		    "by host %s", s->peer_short);
-		delivery_failed(d, WHOM_OPEN, 0, true, "5.6.7", why);
-		free(why);
-		return true;
-	}
-	return false;
-}
-
-void
-smtp_begin(struct session *s)
-{
-	struct delivery *d = s->delivery;
-	struct session_mail *m = &s->mail;
-	uint32_t i;
-
-	s->uses++;
-	*m = (struct session_mail){ 0 };
-	m->todo = arena_alloc(d->arena, d->n_rcpts * sizeof *m->todo);
-	for (i = 0; i < d->n_rcpts; i++)
-		if (d->rcpts[i].status == 0)
-			m->todo[m->n_todo++] = i;
-	ensure(m->n_todo > 0 && m->n_todo == d->open);
-	relay_source_init(&m->source, d->fd, d->text_offset, d->text_size,
-	    &d->edits);
-	relay_text_init(&m->text,
-	    (size_t)s->relay->conf->smtp_line_length_limit);
-	if (smtp_unfit(s))
-		smtp_finish(s, RELAY_IDLE);
-	else
-		session_enter(s, RELAY_MAIL);
-}
-
-/*
- * The text is sent as it is to a server without 8BITMIME: all in use are
- * 8-bit clean, and a conversion would break signatures.
- */
-static void
-smtp_put_mail(const struct session *s, struct buf *b)
-{
-	const struct delivery *d = s->delivery;
-	uint32_t features = s->ehlo.features;
-
-	(void)buf_puts(b, "MAIL FROM:<");
-	(void)address_quote(d->env.sender, b);
-	(void)buf_puts(b, ">");
-	if ((features & FEATURE_SIZE) != 0)
-		(void)buf_printf(b, " SIZE=%llu", (unsigned long long)d->size);
-	if ((features & FEATURE_8BITMIME) != 0 &&
-	    (d->env.flags & ENVELOPE_8BIT) != 0)
-		(void)buf_puts(b, " BODY=8BITMIME");
-	if ((features & FEATURE_SMTPUTF8) != 0 &&
-	    ((d->env.flags & ENVELOPE_SMTPUTF8) != 0 || smtp_8bit_address(d)))
-		(void)buf_puts(b, " SMTPUTF8");
-	(void)buf_puts(b, "\r\n");
-}
-
-static void
-smtp_put_rcpt(struct session *s, struct buf *b)
-{
-	struct session_mail *m = &s->mail;
-
-	(void)buf_puts(b, "RCPT TO:<");
-	(void)address_quote(s->delivery->rcpts[m->todo[m->sent++]].addr, b);
-	(void)buf_puts(b, ">\r\n");
-}
-
-/* The rest of the group that may be sent ahead, up to DATA; many recipients
- * go in several writes, so that they need not all stand in memory. */
-static void
-smtp_send_group(struct session *s)
-{
-	struct session_mail *m = &s->mail;
-	struct buf *b = &s->relay->commands;
-
-	while (!m->data_sent && !s->write_failed && session_written(s)) {
-		buf_clear(b);
-		if (m->sent == 0)
-			smtp_put_mail(s, b);
-		while (m->sent < m->n_todo && b->n < RELAY_COMMANDS)
-			smtp_put_rcpt(s, b);
-		if (m->sent == m->n_todo && b->n < RELAY_COMMANDS) {
-			(void)buf_puts(b, "DATA\r\n");
-			m->data_sent = true;
-		}
-		session_write(s, buf_view(b));
-	}
-}
-
-static bool
-smtp_pipelining(const struct session *s)
-{
-	return (s->ehlo.features & FEATURE_PIPELINING) != 0;
-}
-
-bool
-smtp_more_due(const struct session *s)
-{
-	return smtp_pipelining(s) &&
-	    (s->state == RELAY_MAIL || s->state == RELAY_RCPT);
-}
-
-static void
-smtp_mail(struct session *s)
-{
-	struct buf *b = &s->relay->commands;
-
-	if (smtp_pipelining(s)) {
-		smtp_send_group(s);
-		return;
-	}
-	buf_clear(b);
-	smtp_put_mail(s, b);
-	session_write(s, buf_view(b));
-}
-
-static void
-smtp_rcpt(struct session *s)
-{
-	struct buf *b = &s->relay->commands;
-
-	if (smtp_pipelining(s))
-		return;
-	buf_clear(b);
-	smtp_put_rcpt(s, b);
-	session_write(s, buf_view(b));
-}
-
-static void
-smtp_data(struct session *s)
-{
-	if (!s->mail.data_sent)
-		session_write(s, view_of("DATA\r\n"));
-	s->mail.data_sent = true;
 }
 
 static void
@@ -482,58 +286,6 @@ smtp_data_reply(struct session *s)
 	}
 }
 
-/*
- * Encode the text and write it, as long as the socket takes it.  Several
- * small pieces (edits) are written together, and the dot with the last.
- */
-static void
-smtp_text(struct session *s)
-{
-	struct relay *r = s->relay;
-	struct session_mail *m = &s->mail;
-	struct view piece;
-	unsigned turns;
-	size_t n;
-
-	for (turns = 0; turns < TEXT_TURNS && !m->text_done &&
-	    session_written(s) && !s->write_failed; turns++) {
-		n = 0;
-		while (n < RELAY_PIECE && !relay_source_at_end(&m->source)) {
-			if (relay_source_read(&m->source, r->piece,
-			    sizeof r->piece, &piece) == SOURCE_FAILED) {
-				log_warn("%s: cannot read the message: %s",
-				    s->delivery->id, strerror(errno));
-				smtp_lost(s, LOSS_LOCAL);
-				return;
-			}
-			n += relay_text_encode(&m->text, piece,
-			    r->encoded + n);
-		}
-		if (relay_source_at_end(&m->source)) {
-			n += relay_text_end(&m->text, r->encoded + n);
-			m->text_done = true;
-		}
-		session_write(s, view_make(r->encoded, n));
-	}
-	if (s->write_failed || !session_written(s))
-		return;
-	if (m->text_done)
-		session_enter(s, RELAY_DOT);
-	else
-		event_add(&s->write_event, NULL);
-}
-
-void
-smtp_writable(struct session *s)
-{
-	if (s->write_failed)
-		return;
-	if (s->state == RELAY_TEXT)
-		smtp_text(s);
-	else if (smtp_more_due(s))
-		smtp_send_group(s);
-}
-
 /* A reply before the text was sent: the server has seen enough. */
 static void
 smtp_text_reply(struct session *s)
@@ -558,12 +310,6 @@ smtp_dot_reply(struct session *s)
 }
 
 static void
-smtp_rset(struct session *s)
-{
-	session_write(s, view_of("RSET\r\n"));
-}
-
-static void
 smtp_rset_reply(struct session *s)
 {
 	session_enter(s, s->reply.code / 100 == 2 && session_keepable(s) ?
@@ -582,18 +328,12 @@ smtp_idle(struct session *s)
 }
 
 static void
-smtp_quit(struct session *s)
-{
-	session_write(s, view_of("QUIT\r\n"));
-}
-
-static void
 smtp_quit_reply(struct session *s)
 {
 	session_enter(s, RELAY_CLOSED);
 }
 
-#define TIMEOUT(name)	offsetof(struct conf, smtp_##name)
+#define TIMEOUT(name)	offsetof(struct conf, name)
 #define CLASS(digit)	(1u << (digit))
 #define REFUSAL	(CLASS(4) | CLASS(5))
 #define ORDINARY	(CLASS(2) | REFUSAL)
@@ -604,62 +344,62 @@ smtp_quit_reply(struct session *s)
 const struct relay_step relay_steps[RELAY_STATES] = {
 	[RELAY_NONE] = { .name = "none", .next = TO(CONNECT) },
 	[RELAY_CONNECT] = { .name = "connect",
-		.timeout = TIMEOUT(connect_timeout),
+		.timeout = TIMEOUT(smtp_connect_timeout),
 		.next = TO(GREETING) | TO(CLOSED) },
 	[RELAY_GREETING] = { .name = "greeting",
 		.doing = "receiving the initial server greeting",
-		.timeout = TIMEOUT(helo_timeout),
+		.timeout = TIMEOUT(smtp_helo_timeout),
 		.reply = smtp_greeted,
 		.classes = ORDINARY, .next = TO(EHLO) | TO_END },
 	[RELAY_EHLO] = { .name = "EHLO",
 		.doing = "performing the EHLO handshake",
-		.timeout = TIMEOUT(helo_timeout),
+		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_ehlo_reply,
 		.classes = ORDINARY, .next = TO(HELO) | TO(MAIL) | TO_END },
 	[RELAY_HELO] = { .name = "HELO",
 		.doing = "performing the HELO handshake",
-		.timeout = TIMEOUT(helo_timeout),
+		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_helo_reply,
 		.classes = ORDINARY, .next = TO(MAIL) | TO_END },
 	[RELAY_MAIL] = { .name = "MAIL",
 		.doing = "sending MAIL FROM", .command = "MAIL FROM command",
-		.timeout = TIMEOUT(mail_timeout),
+		.timeout = TIMEOUT(smtp_mail_timeout),
 		.enter = smtp_mail, .reply = smtp_mail_reply,
 		.classes = ORDINARY, .next = TO(RCPT) | TO_END },
 	[RELAY_RCPT] = { .name = "RCPT",
 		.doing = "sending RCPT TO", .command = "RCPT TO command",
-		.timeout = TIMEOUT(rcpt_timeout),
+		.timeout = TIMEOUT(smtp_rcpt_timeout),
 		.enter = smtp_rcpt, .reply = smtp_rcpt_reply,
 		.classes = ORDINARY, .next = TO(RCPT) | TO(DATA) | TO_END },
 	[RELAY_DATA] = { .name = "DATA",
 		.doing = "sending DATA command", .command = "DATA command",
-		.timeout = TIMEOUT(data_init_timeout),
+		.timeout = TIMEOUT(smtp_data_init_timeout),
 		.enter = smtp_data, .reply = smtp_data_reply,
 		.classes = CLASS(3) | REFUSAL,
 		.next = TO(TEXT) | TO(DOT) | TO_END },
 	[RELAY_TEXT] = { .name = "text",
 		.doing = "sending message body",
 		.command = "end of DATA command",
-		.timeout = TIMEOUT(data_xfer_timeout),
+		.timeout = TIMEOUT(smtp_data_xfer_timeout),
 		.enter = smtp_text, .reply = smtp_text_reply,
 		.classes = REFUSAL, .next = TO(DOT) | TO_END },
 	[RELAY_DOT] = { .name = "dot",
 		.doing = "sending end of data -- message may be sent more "
 		    "than once",
 		.command = "end of DATA command",
-		.timeout = TIMEOUT(data_done_timeout),
+		.timeout = TIMEOUT(smtp_data_done_timeout),
 		.reply = smtp_dot_reply,
 		.classes = ORDINARY, .next = TO_END },
 	[RELAY_RSET] = { .name = "RSET",
-		.timeout = TIMEOUT(rset_timeout),
+		.timeout = TIMEOUT(smtp_rset_timeout),
 		.enter = smtp_rset, .reply = smtp_rset_reply,
 		.classes = ORDINARY | CLASS(3),
 		.next = TO(IDLE) | TO(QUIT) | TO(CLOSED) },
 	[RELAY_IDLE] = { .name = "idle",
-		.timeout = TIMEOUT(connection_cache_time_limit),
+		.timeout = TIMEOUT(smtp_connection_cache_time_limit),
 		.enter = smtp_idle, .next = TO(MAIL) | TO_END },
 	[RELAY_QUIT] = { .name = "QUIT",
-		.timeout = TIMEOUT(quit_timeout),
+		.timeout = TIMEOUT(smtp_quit_timeout),
 		.enter = smtp_quit, .reply = smtp_quit_reply,
 		.classes = ORDINARY | CLASS(3), .next = TO(CLOSED) },
 	[RELAY_CLOSED] = { .name = "closed" },

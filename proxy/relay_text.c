@@ -32,6 +32,15 @@ text_fit(const struct relay_text *t, const char *s, size_t n)
 	return n < room ? n : room;
 }
 
+static char *
+text_line_end(struct relay_text *t, char *out)
+{
+	t->column = 0;
+	*out++ = '\r';
+	*out++ = '\n';
+	return out;
+}
+
 /* Part of one line, without its line end; stray CRs in it become spaces. */
 static char *
 text_put(struct relay_text *t, const char *s, size_t n, char *out)
@@ -52,20 +61,12 @@ text_put(struct relay_text *t, const char *s, size_t n, char *out)
 		n -= k;
 		t->column += k;
 		if (n > 0) {
-			memcpy(out, "\r\n ", 3);
-			out += 3;
+			out = text_line_end(t, out);
+			*out++ = ' ';
 			t->column = 1;
 		}
 	}
 	return out;
-}
-
-static char *
-text_line_end(struct relay_text *t, char *out)
-{
-	t->column = 0;
-	memcpy(out, "\r\n", 2);
-	return out + 2;
 }
 
 size_t
@@ -112,6 +113,7 @@ relay_text_end(struct relay_text *t, char *out)
 	t->cr = false;
 	if (t->column > 0)
 		out = text_line_end(t, out);
-	memcpy(out, ".\r\n", 3);
-	return (size_t)(out + 3 - start);
+	*out++ = '.';
+	out = text_line_end(t, out);
+	return (size_t)(out - start);
 }

@@ -1,5 +1,4 @@
 /* The smtpd role: SMTP sessions, thousands in each process. */
-#include <ifaddrs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -8,9 +7,8 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/own_addr.h"
 #include "proxy/smtpd_link.h"
-
-#define OWN_MAX		1024u
 
 static struct server server;
 
@@ -31,29 +29,6 @@ smtpd_report(bool error, const char *text, void *arg)
 		log_error("%s", text);
 	else
 		log_warn("%s", text);
-}
-
-/* The addresses of this machine, for user@[address]. */
-static size_t
-smtpd_own(struct netaddr *own)
-{
-	struct ifaddrs *list = NULL, *i;
-	size_t n = 0;
-
-	if (getifaddrs(&list) != 0)
-		return 0;
-	for (i = list; i != NULL && n < OWN_MAX; i = i->ifa_next) {
-		if (i->ifa_addr == NULL)
-			continue;
-		if (i->ifa_addr->sa_family == AF_INET)
-			own[n++] = netaddr_from_sockaddr(i->ifa_addr,
-			    sizeof(struct sockaddr_in));
-		else if (i->ifa_addr->sa_family == AF_INET6)
-			own[n++] = netaddr_from_sockaddr(i->ifa_addr,
-			    sizeof(struct sockaddr_in6));
-	}
-	freeifaddrs(list);
-	return n;
 }
 
 static const char *
@@ -188,15 +163,15 @@ static void
 smtpd_load(void)
 {
 	const struct conf *cf = role_conf();
-	struct netaddr *own = mem_array(OWN_MAX, sizeof *own);
+	struct netaddr own[OWN_ADDR_MAX];
 
 	/* The time zone's file is out of reach inside the jail. */
 	tzset();
 	/* A session takes one descriptor, and one more with a message. */
 	smtpd.jail.max_files = (uint64_t)cf->smtpd_session_limit * 2 + 1024;
-	if (!server_load(&server, cf, own, smtpd_own(own), smtpd_report, NULL))
+	if (!server_load(&server, cf, own, own_addresses(cf, own,
+	    OWN_ADDR_MAX), smtpd_report, NULL))
 		fatal("the configuration cannot be used");
-	free(own);
 	server.on_done = smtpd_done;
 	log_context(smtpd_describe, NULL);
 	names_init(&server);
@@ -208,6 +183,18 @@ smtpd_retire(void)
 {
 	/* Sessions go on until they end; gate has got our successor. */
 	smtpd_end_if_idle();
+}
+
+/* Postern stops: idle sessions end now, the others with their transaction. */
+static void
+smtpd_hurry(void)
+{
+	uint32_t i;
+
+	server.hurry = true;
+	for (i = 0; i < server.cap; i++)
+		if (server.sessions[i] != NULL)
+			session_hurry(server.sessions[i]);
 }
 
 static void
@@ -226,6 +213,7 @@ static struct role_def smtpd = {
 	.load = smtpd_load,
 	.peer = smtpd_peer,
 	.retire = smtpd_retire,
+	.hurry = smtpd_hurry,
 	.status = smtpd_status,
 };
 

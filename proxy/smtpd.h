@@ -20,6 +20,7 @@ struct server {
 	struct policy *policy;
 	struct addr_list *bare_lf_exclusions;
 	enum bare_lf bare_lf;
+	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
 	struct view ehlo;	/* the whole reply to EHLO */
 

@@ -92,6 +92,12 @@ session_work(struct session *s, struct view *in)
 			if (s->out.n > 0)
 				break;
 		}
+		if (s->server->hurry && (s->state == SMTP_CONNECTED ||
+		    s->state == SMTP_GREETED)) {
+			session_reply(s, "421 4.3.2 %s Service shutting down",
+			    cf->myhostname);
+			break;
+		}
 		if (s->state == SMTP_DATA)
 			used = session_text(s, *in);
 		else if (s->errors >= (uint64_t)cf->smtpd_hard_error_limit) {

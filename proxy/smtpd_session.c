@@ -358,6 +358,15 @@ session_resume(struct session *s)
 }
 
 void
+session_hurry(struct session *s)
+{
+	if (s->state == SMTP_NAMELESS)
+		session_close(s, NULL);
+	else if (s->wait == WAIT_NONE)
+		session_go(s);	/* which sees that the server is in a hurry */
+}
+
+void
 session_named(struct session *s, struct view name)
 {
 	struct server *sv = s->server;

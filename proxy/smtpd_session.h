@@ -134,6 +134,8 @@ struct session *session_new(struct server *sv, int fd,
     const struct netaddr *remote);
 /* The name of the client is known: greet. */
 void session_named(struct session *s, struct view name);
+/* Postern stops: end s now if no message is underway. */
+void session_hurry(struct session *s);
 void session_enter(struct session *s, enum smtp_state to);
 /* What s waits for has come (or never will); its state goes on. */
 void session_resume(struct session *s);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lib/log.h"
+#include "lib/own_addr.h"
 #include "queue/qmgr.h"
 
 struct qmgr qmgr;
@@ -22,6 +23,7 @@ qmgr_report(bool error, const char *text, void *arg)
 static void
 qmgr_load(void)
 {
+	struct netaddr own[OWN_ADDR_MAX];
 	int rc;
 
 	qmgr.cf = role_conf();
@@ -31,7 +33,8 @@ qmgr_load(void)
 	if (rc != 0)
 		fatal("cannot open the spool %s: %s",
 		    qmgr.cf->queue_directory, strerror(rc));
-	qmgr.router = router_open(qmgr.cf, qmgr_report, NULL);
+	qmgr.router = router_open(qmgr.cf, own,
+	    own_addresses(qmgr.cf, own, OWN_ADDR_MAX), qmgr_report, NULL);
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
 	deliver_load();

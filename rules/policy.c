@@ -122,17 +122,6 @@ restriction_protects(const struct restriction_list *l)
 
 /* Does parent_domain_matches_subdomains name this parameter? */
 static bool
-policy_parent_matches(const struct conf *cf, const char *parameter)
-{
-	struct view rest = view_of(cf->parent_domain_matches_subdomains), word;
-
-	while ((word = conf_word(&rest)).n > 0)
-		if (view_is_nocase(word, parameter))
-			return true;
-	return false;
-}
-
-static bool
 policy_lists(struct policy *p, const struct conf *cf, table_report *report,
     void *arg)
 {
@@ -140,15 +129,8 @@ policy_lists(struct policy *p, const struct conf *cf, table_report *report,
 
 	p->mynetworks = net_list_open("mynetworks", cf->mynetworks, dir,
 	    report, arg);
-	p->mydestination = domain_list_open("mydestination",
-	    cf->mydestination, policy_parent_matches(cf, "mydestination"),
-	    dir, report, arg);
-	p->relay_domains = domain_list_open("relay_domains",
-	    cf->relay_domains, policy_parent_matches(cf, "relay_domains"),
-	    dir, report, arg);
 	return table_list_open(cf->relay_recipient_maps, dir,
-	    &p->relay_recipients, report, arg) && p->mynetworks != NULL &&
-	    p->mydestination != NULL && p->relay_domains != NULL;
+	    &p->relay_recipients, report, arg) && p->mynetworks != NULL;
 }
 
 struct policy *
@@ -170,12 +152,8 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	p->code_invalid_helo = (uint16_t)cf->invalid_hostname_reject_code;
 	if (view_starts_nocase(local, "error:"))
 		p->local_error = mem_copy(view_trim(view_from(local, 6)));
-	if (n_own > 0) {
-		p->own = mem_array(n_own, sizeof *own);
-		memcpy(p->own, own, n_own * sizeof *own);
-		p->n_own = n_own;
-	}
-	ok = policy_lists(p, cf, report, arg);
+	p->classes = classes_open(cf, own, n_own, report, arg);
+	ok = policy_lists(p, cf, report, arg) && p->classes != NULL;
 	ok = restriction_read("smtpd_relay_restrictions",
 	    cf->smtpd_relay_restrictions, &p->relay, report, arg) && ok;
 	ok = restriction_read("smtpd_recipient_restrictions",
@@ -205,10 +183,8 @@ policy_free(struct policy **pp)
 	free(p->relay.list);
 	free(p->recipient.list);
 	addr_list_free(&p->mynetworks);
-	addr_list_free(&p->mydestination);
-	addr_list_free(&p->relay_domains);
+	classes_free(&p->classes);
 	table_list_free(&p->relay_recipients);
-	free(p->own);
 	free(p->local_error);
 	free(p);
 	*pp = NULL;

@@ -12,19 +12,9 @@
 
 #include "lib/conf.h"
 #include "lib/netaddr.h"
-#include "rules/addr_list.h"
-#include "rules/table.h"
+#include "rules/class.h"
 
 struct policy;
-
-/* Address classes of a recipient's domain, as Postfix has them. */
-enum policy_class {
-	CLASS_NONE = 0,
-	CLASS_LOCAL,		/* mydestination, or user@[our address] */
-	CLASS_RELAY,		/* relay_domains */
-	CLASS_OTHER,
-	CLASS_FAILED		/* a table did not answer */
-};
 
 enum policy_fact {
 	FACT_NONE = 0,
@@ -82,6 +72,5 @@ void policy_recipient(const struct policy *p, const struct policy_facts *f,
 /* Is the client in mynetworks?  TABLE_FAILED: a table did not answer. */
 enum table_answer policy_in_mynetworks(const struct policy *p,
     struct view client_name, const struct netaddr *client);
-enum policy_class policy_classify(const struct policy *p, struct view domain);
 
 #endif

@@ -14,7 +14,7 @@ struct eval {
 	const struct policy *p;
 	const struct policy_facts *f;
 	struct policy_result *r;
-	enum policy_class class;	/* CLASS_NONE: not asked yet */
+	enum address_class class;	/* CLASS_NONE: not asked yet */
 	bool listed_checked, defer_if_permit, defer_if_reject;
 };
 
@@ -52,42 +52,11 @@ policy_in_mynetworks(const struct policy *p, struct view client_name,
 	return net_list_match(p->mynetworks, client_name, client);
 }
 
-enum policy_class
-policy_classify(const struct policy *p, struct view domain)
-{
-	struct netaddr a;
-	size_t i;
-
-	if (domain.n > 0 && domain.p[0] == '[') {
-		/* "[192.0.2.1]" is this host if the address is ours. */
-		for (i = 0; netaddr_parse(domain, &a) && i < p->n_own; i++)
-			if (netaddr_equal(&a, &p->own[i]))
-				return CLASS_LOCAL;
-	}
-	switch (domain_list_match(p->mydestination, domain)) {
-	case TABLE_FOUND:
-		return CLASS_LOCAL;
-	case TABLE_FAILED:
-		return CLASS_FAILED;
-	case TABLE_NOT_FOUND:
-		break;
-	}
-	switch (domain_list_match(p->relay_domains, domain)) {
-	case TABLE_FOUND:
-		return CLASS_RELAY;
-	case TABLE_FAILED:
-		return CLASS_FAILED;
-	case TABLE_NOT_FOUND:
-		break;
-	}
-	return CLASS_OTHER;
-}
-
-static enum policy_class
+static enum address_class
 eval_class(struct eval *e)
 {
 	if (e->class == CLASS_NONE)
-		e->class = policy_classify(e->p,
+		e->class = class_of(e->p->classes,
 		    address_domain(e->f->recipient));
 	return e->class;
 }
@@ -182,7 +151,7 @@ local_refused(struct eval *e)
 static enum step
 unlisted_recipient(struct eval *e)
 {
-	enum policy_class c = eval_class(e);
+	enum address_class c = eval_class(e);
 
 	/* Once is enough, also for a recipient refused with a warning. */
 	if (e->listed_checked)

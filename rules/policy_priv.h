@@ -26,10 +26,9 @@ struct restriction_list {
 
 struct policy {
 	struct restriction_list relay, recipient;
-	struct addr_list *mynetworks, *mydestination, *relay_domains;
+	struct addr_list *mynetworks;
+	struct classes *classes;
 	struct table_list relay_recipients;
-	struct netaddr *own;
-	size_t n_own;
 	bool reject_unlisted, show_table;
 	/* "error:TEXT" in local_transport: nobody is listed; else NULL. */
 	char *local_error;

@@ -7,8 +7,7 @@
 #define VALUE_MAX	2048u
 
 struct router {
-	struct addr_list *local;
-	struct addr_list *relay;
+	struct classes *classes;
 	struct table_list transport;
 	char *local_transport, *relay_transport, *default_transport;
 	char *relayhost;
@@ -16,19 +15,14 @@ struct router {
 };
 
 struct router *
-router_open(const struct conf *cf, table_report *report, void *arg)
+router_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
+    table_report *report, void *arg)
 {
 	struct router *r = mem_alloc(sizeof *r);
-	const char *parents = cf->parent_domain_matches_subdomains;
-	bool relay_parents = strstr(parents, "relay_domains") != NULL;
 
-	r->local = domain_list_open("mydestination", cf->mydestination, false,
-	    cf->config_directory, report, arg);
-	r->relay = domain_list_open("relay_domains", cf->relay_domains,
-	    relay_parents, cf->config_directory, report, arg);
-	if (r->local == NULL || r->relay == NULL ||
-	    !table_list_open(cf->transport_maps, cf->config_directory,
-	    &r->transport, report, arg)) {
+	r->classes = classes_open(cf, own, n_own, report, arg);
+	if (r->classes == NULL || !table_list_open(cf->transport_maps,
+	    cf->config_directory, &r->transport, report, arg)) {
 		router_free(&r);
 		return NULL;
 	}
@@ -47,10 +41,7 @@ router_free(struct router **rp)
 
 	if (r == NULL)
 		return;
-	if (r->local != NULL)
-		addr_list_free(&r->local);
-	if (r->relay != NULL)
-		addr_list_free(&r->relay);
+	classes_free(&r->classes);
 	table_list_free(&r->transport);
 	free(r->local_transport);
 	free(r->relay_transport);
@@ -59,26 +50,6 @@ router_free(struct router **rp)
 	free(r->myorigin);
 	free(r);
 	*rp = NULL;
-}
-
-enum table_answer
-route_class_of(const struct router *r, struct view domain,
-    enum route_class *ret)
-{
-	enum table_answer a;
-
-	/* An address without a domain is ours. */
-	if (domain.n == 0) {
-		*ret = CLASS_LOCAL;
-		return TABLE_FOUND;
-	}
-	a = domain_list_match(r->local, domain);
-	if (a == TABLE_NOT_FOUND) {
-		a = domain_list_match(r->relay, domain);
-		*ret = a == TABLE_FOUND ? CLASS_RELAY : CLASS_OTHER;
-	} else
-		*ret = CLASS_LOCAL;
-	return a == TABLE_FAILED ? TABLE_FAILED : TABLE_FOUND;
 }
 
 void
@@ -140,16 +111,14 @@ route_find(const struct router *r, struct view addr, struct buf *transport,
     struct buf *nexthop)
 {
 	struct view domain = address_domain(addr), t, h, found_t, found_h;
-	enum route_class class = CLASS_NONE;
 	enum table_answer a;
 	struct buf value;
 
 	if (domain.n == 0)
 		domain = view_of(r->myorigin);
-	a = route_class_of(r, domain, &class);
-	if (a == TABLE_FAILED)
-		return a;
-	switch (class) {
+	switch (class_of(r->classes, domain)) {
+	case CLASS_FAILED:
+		return TABLE_FAILED;
 	case CLASS_LOCAL:
 		route_split(view_of(r->local_transport), &t, &h);
 		break;
@@ -162,8 +131,6 @@ route_find(const struct router *r, struct view addr, struct buf *transport,
 		if (r->relayhost[0] != '\0')
 			h = view_of(r->relayhost);
 		break;
-	default:
-		panic("route: class %d", (int)class);
 	}
 	buf_init(&value, VALUE_MAX);
 	a = route_lookup(r, addr, &value);

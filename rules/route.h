@@ -8,24 +8,21 @@
 #define RULES_ROUTE_H
 
 #include "lib/conf.h"
-#include "rules/addr_list.h"
-
-enum route_class { CLASS_NONE = 0, CLASS_LOCAL, CLASS_RELAY, CLASS_OTHER };
+#include "rules/class.h"
 
 struct router;
 
-struct router *router_open(const struct conf *cf, table_report *report,
-    void *arg);
+/* own: this machine's addresses, for user@[address].  NULL after an error was
+ * reported. */
+struct router *router_open(const struct conf *cf, const struct netaddr *own,
+    size_t n_own, table_report *report, void *arg);
 void router_free(struct router **r);
-
-/* TABLE_FAILED: a table could not be asked; try later. */
-enum table_answer route_class_of(const struct router *r, struct view domain,
-    enum route_class *ret);
 
 /*
  * The transport and next hop of an address (internal form).  Both are
  * appended to the buffers, which are cleared first.  The next hop is in lower
- * case, so that one destination has one name.
+ * case, so that one destination has one name.  TABLE_FAILED: a table could
+ * not be asked; try later.
  */
 enum table_answer route_find(const struct router *r, struct view addr,
     struct buf *transport, struct buf *nexthop);

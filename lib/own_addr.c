@@ -4,20 +4,25 @@
 #include <netdb.h>
 
 #include "lib/log.h"
-#include "proxy/relay.h"
+#include "lib/own_addr.h"
+
+struct own {
+	struct netaddr *list;
+	size_t n, max;
+};
 
 static void
-own_add(struct relay *r, const struct sockaddr *sa, socklen_t n)
+own_add(struct own *o, const struct sockaddr *sa, socklen_t n)
 {
 	struct netaddr a = netaddr_from_sockaddr(sa, n);
 
-	if (a.family != 0 && r->n_own < RELAY_OWN_MAX)
-		r->own[r->n_own++] = a;
+	if (a.family != 0 && o->n < o->max)
+		o->list[o->n++] = a;
 }
 
 /* Addresses of the interfaces that are up. */
 static void
-own_interfaces(struct relay *r, bool loopback_only)
+own_interfaces(struct own *o, bool loopback_only)
 {
 	struct ifaddrs *list, *i;
 
@@ -30,15 +35,15 @@ own_interfaces(struct relay *r, bool loopback_only)
 		    (loopback_only && (i->ifa_flags & IFF_LOOPBACK) == 0))
 			continue;
 		if (i->ifa_addr->sa_family == AF_INET)
-			own_add(r, i->ifa_addr, sizeof(struct sockaddr_in));
+			own_add(o, i->ifa_addr, sizeof(struct sockaddr_in));
 		else if (i->ifa_addr->sa_family == AF_INET6)
-			own_add(r, i->ifa_addr, sizeof(struct sockaddr_in6));
+			own_add(o, i->ifa_addr, sizeof(struct sockaddr_in6));
 	}
 	freeifaddrs(list);
 }
 
 static void
-own_name(struct relay *r, struct view word)
+own_name(struct own *o, struct view word)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *i;
 	char name[256];
@@ -54,24 +59,26 @@ own_name(struct relay *r, struct view word)
 		return;
 	}
 	for (i = list; i != NULL; i = i->ai_next)
-		own_add(r, i->ai_addr, i->ai_addrlen);
+		own_add(o, i->ai_addr, i->ai_addrlen);
 	freeaddrinfo(list);
 }
 
-void
-relay_load_own(struct relay *r)
+size_t
+own_addresses(const struct conf *cf, struct netaddr *ret, size_t max)
 {
-	struct view rest = view_of(r->conf->inet_interfaces), word;
+	struct view rest = view_of(cf->inet_interfaces), word;
+	struct own o = { ret, 0, max };
 	struct netaddr a;
 
 	while ((word = conf_word(&rest)).n > 0) {
 		if (view_is_nocase(word, "all"))
-			own_interfaces(r, false);
+			own_interfaces(&o, false);
 		else if (view_is_nocase(word, "loopback-only"))
-			own_interfaces(r, true);
+			own_interfaces(&o, true);
 		else if (!netaddr_parse(word, &a))
-			own_name(r, word);
-		else if (r->n_own < RELAY_OWN_MAX)
-			r->own[r->n_own++] = a;
+			own_name(&o, word);
+		else if (o.n < o.max)
+			o.list[o.n++] = a;
 	}
+	return o.n;
 }

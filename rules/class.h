@@ -1,0 +1,29 @@
+/*
+ * Address classes (Postfix's ADDRESS_CLASS_README): what this host is for a
+ * domain.  Opened before the jail, pure afterwards.
+ */
+#ifndef RULES_CLASS_H
+#define RULES_CLASS_H
+
+#include "lib/conf.h"
+#include "lib/netaddr.h"
+#include "rules/addr_list.h"
+
+enum address_class {
+	CLASS_NONE = 0,
+	CLASS_LOCAL,		/* mydestination, or user@[our address] */
+	CLASS_RELAY,		/* relay_domains */
+	CLASS_OTHER,
+	CLASS_FAILED		/* a table did not answer */
+};
+
+struct classes;
+
+/* own: this machine's addresses, copied.  NULL after an error was reported. */
+struct classes *classes_open(const struct conf *cf, const struct netaddr *own,
+    size_t n_own, table_report *report, void *arg);
+void classes_free(struct classes **c);
+/* An empty domain is local. */
+enum address_class class_of(const struct classes *c, struct view domain);
+
+#endif
