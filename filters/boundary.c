@@ -36,13 +36,13 @@ boundaries_add(struct boundaries *b, const struct field_value *v,
 	struct view text = v->text;
 	size_t i;
 
-	/* It does not end with white space. */
-	while (text.n > 0 && view_space(text.p[text.n - 1]))
-		text.n--;
 	if (text.n > b->length_limit) {
 		text.n = b->length_limit;
 		added = BOUNDARY_CUT;
 	}
+	/* It does not end with white space, nor does a line for compare(). */
+	while (text.n > 0 && view_space(text.p[text.n - 1]))
+		text.n--;
 	for (i = b->n; i > 0 && b->list[i - 1].level == level; i--) {
 		to = &b->list[i - 1];
 		if (view_eq(view_make(b->text.p + to->at, to->n), text)) {
@@ -63,18 +63,10 @@ boundaries_add(struct boundaries *b, const struct field_value *v,
 	return added;
 }
 
-/* Nothing but white space? */
-static bool
-blank(struct view v)
-{
-	while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
-		v.n--;
-	return v.n == 0;
-}
-
 enum match { MATCH_NONE = 0, MATCH_PREFIX, MATCH_EXACT };
 
-/* Compare the line behind its "--" with one boundary. */
+/* Compare the line behind its "--", without white space at its end, with one
+ * boundary. */
 static enum match
 compare(const struct boundaries *b, const struct boundary *to,
     struct view line, bool *ret_close)
@@ -90,7 +82,7 @@ compare(const struct boundaries *b, const struct boundary *to,
 	}
 	tail = view_from(line, n);
 	*ret_close = tail.n >= 2 && tail.p[0] == '-' && tail.p[1] == '-';
-	if (blank(*ret_close ? view_from(tail, 2) : tail))
+	if (tail.n == 0 || (*ret_close && tail.n == 2))
 		return MATCH_EXACT;
 	/* The boundary at the begin of the line is enough.  But an empty one,
 	 * or half of one, would be found everywhere. */
@@ -113,6 +105,8 @@ boundaries_find(const struct boundaries *b, struct view line,
 	bool close, inner_close = false, exact_close = false;
 
 	line = view_from(line, 2);
+	while (line.n > 0 && view_space(line.p[line.n - 1]))
+		line.n--;
 	for (i = b->n; i-- > 0 && exact == b->n; ) {
 		match = compare(b, &b->list[i], line, &close);
 		if (match == MATCH_NONE)

@@ -16,7 +16,7 @@ struct unit {
 	uint64_t replaced;	/* what REPLACE puts its text for */
 };
 
-/* -- the log ---------------------------------------------------------------- */
+/* -- the log --------------------------------------------------------------- */
 
 /* v: NULL when no rule is behind it. */
 static void
@@ -60,7 +60,7 @@ log_action(struct checks *c, const char *action, const struct unit *u,
 	    view_head(u->text, LOG_CONTENT), v);
 }
 
-/* -- edits -------------------------------------------------------------------- */
+/* -- edits ----------------------------------------------------------------- */
 
 static void
 edit_failed(struct checks *c)
@@ -151,7 +151,7 @@ drop(struct checks *c, const struct unit *u)
 		edit_failed(c);
 }
 
-/* -- actions ------------------------------------------------------------------ */
+/* -- actions --------------------------------------------------------------- */
 
 static void
 bcc(struct checks *c, const struct unit *u, const struct verdict *v)
@@ -282,7 +282,7 @@ ask(struct checks *c, const struct table_list *list, const char *name,
 	return act(c, u, &v);
 }
 
-/* -- what the walk tells -------------------------------------------------------- */
+/* -- what the walk tells --------------------------------------------------- */
 
 static struct checks *
 checks_of(struct stage *s)

@@ -17,7 +17,8 @@
 #include "lib/envelope.h"
 #include "rules/table.h"
 
-enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD, HEADER_END_REJECT };
+enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
+	HEADER_END_REJECT };
 
 struct checks_rules {
 	struct table_list header, mime_header, nested_header, body;

@@ -15,10 +15,11 @@
 #include "lib/role.h"
 
 /*
- * Up to this size pread() into memory that is there already is cheaper than
- * mmap() with its page faults and munmap().
+ * pread() into memory that is there already is cheaper than mmap() with its
+ * page faults and munmap(): 0.4 us to 6 at 4 KB, 62 to 98 at 1 MB.  Memory for
+ * more is not kept.
  */
-#define READ_MAX	(256u << 10)
+#define READ_MAX	(1u << 20)
 /* A file that is no memfd could shrink while it is mapped: read, up to here. */
 #define READ_FILE_MAX	(16u << 20)
 #define KEEP_MAX	READ_MAX

@@ -140,12 +140,12 @@ findings_message_id(struct findings *f, struct view id)
 		keep(&f->message_id, id);
 }
 
-/* -- edits ------------------------------------------------------------------ */
+/* -- edits ----------------------------------------------------------------- */
 
 static bool
 room_for(const struct findings *f, size_t notes, size_t bytes)
 {
-	/* bytes also holds what was replaced since, so this is the safe side. */
+	/* bytes also holds what was replaced since: the safe side. */
 	return f->n_notes + notes <= EDITS_MAX && bytes <= EDITS_BYTES_MAX &&
 	    f->bytes.n + bytes + (f->n_notes + notes) * EDIT_OVERHEAD + 8 <=
 	    EDITS_BYTES_MAX;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "filters/boundary.h"
+#include "filters/head.h"
 #include "filters/mime.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -113,11 +114,7 @@ struct mime {
 	bool scanned_strays;	/* ... but an LF that is none */
 	char *clean;		/* a piece with strays replaced */
 
-	/* The header being collected. */
-	struct buf head;
-	bool head_open, head_full;
-	size_t head_name;
-	uint64_t head_offset, head_size, head_line_end, head_kept;
+	struct head head;	/* the header being collected */
 
 	uint32_t type;		/* of the entity: enum entity_type */
 	bool type_seen;
@@ -147,7 +144,7 @@ mime_new(const struct mime_options *o)
 	m->levels = mem_array(m->max_levels, sizeof *m->levels);
 	m->clean = mem_alloc(o->line_length_limit + 2);
 	buf_init(&m->carry, o->line_length_limit + 2);
-	buf_init(&m->head, o->header_size_limit);
+	head_init(&m->head, o->header_size_limit);
 	buf_init(&m->scratch, 2 * o->header_size_limit + 1);
 	return m;
 }
@@ -158,7 +155,7 @@ mime_free(struct mime **m)
 	if (*m == NULL)
 		return;
 	buf_free(&(*m)->carry);
-	buf_free(&(*m)->head);
+	buf_free(&(*m)->head.text);
 	buf_free(&(*m)->scratch);
 	boundaries_free(&(*m)->boundaries);
 	free((*m)->levels);
@@ -173,7 +170,7 @@ mime_stop(struct mime *m)
 	m->stopped = true;
 }
 
-/* -- events --------------------------------------------------------------- */
+/* -- events ---------------------------------------------------------------- */
 
 static const struct mime_part *
 part(const struct mime *m)
@@ -240,7 +237,7 @@ begin_section(struct mime *m, uint64_t offset)
 		m->stages[i]->wants_lines = m->stages[i]->ops->line != NULL;
 }
 
-/* -- parts ---------------------------------------------------------------- */
+/* -- parts ----------------------------------------------------------------- */
 
 /*
  * Enter a header block.  Nothing else makes a part or forgets the type of the
@@ -260,7 +257,7 @@ open_part(struct mime *m, enum mime_block block, uint64_t offset, bool digest)
 	m->n_nested += block == MIME_BLOCK_NESTED;
 	m->type = digest ? TYPE_MESSAGE : 0;
 	m->type_seen = false;
-	m->head_open = false;
+	m->head.open = false;
 	begin_section(m, offset);
 	for (i = 0; i < m->n_stages && !m->stopped; i++)
 		if (m->stages[i]->ops->part_begin != NULL)
@@ -309,13 +306,13 @@ declare_boundary(const struct field_value *v, void *arg)
 	case BOUNDARY_ADDED:
 		break;
 	case BOUNDARY_CUT:
-		tell_condition(m, MIME_BOUNDARY_TOO_LONG, m->head_offset,
+		tell_condition(m, MIME_BOUNDARY_TOO_LONG, m->head.offset,
 		    v->text);
 		break;
 	case BOUNDARY_TOO_MANY:
 		if (!d->told)
-			tell_condition(m, MIME_TOO_DEEP, m->head_offset,
-			    buf_view(&m->head));
+			tell_condition(m, MIME_TOO_DEEP, m->head.offset,
+			    buf_view(&m->head.text));
 		d->told = true;
 		break;
 	}
@@ -344,54 +341,10 @@ content_type(struct mime *m, struct view value)
 	}
 }
 
-/* -- headers -------------------------------------------------------------- */
-
-/*
- * Add bytes to the header being collected, in front of which the text has
- * skipped others.  What does not fit is not looked at.
- */
-static void
-head_add(struct mime *m, struct view v, size_t skipped)
-{
-	size_t room = m->options.header_size_limit - m->head.n;
-
-	if (m->head_full)
-		return;
-	m->head_full = v.n > room;
-	v = view_head(v, room);
-	ensure(buf_putv(&m->head, v));
-	if (v.n > 0)
-		m->head_kept += skipped + v.n;
-}
-
-static void
-head_begin(struct mime *m, const struct piece *p)
-{
-	struct view name, rest;
-
-	ensure(field_split(p->text, &name, &rest));
-	buf_clear(&m->head);
-	m->head_open = true;
-	m->head_full = false;
-	m->head_name = name.n;
-	m->head_offset = p->offset;
-	m->head_size = m->head_kept = 0;
-	/* "Name : value" becomes "Name: value", so that rules need not care. */
-	head_add(m, name, 0);
-	head_add(m, rest, (size_t)(rest.p - name.p) - name.n);
-}
-
-static void
-head_continue(struct mime *m, const struct piece *p)
-{
-	if (p->first)
-		head_add(m, view_make("\n", 1), m->head_line_end > 0 ?
-		    (size_t)m->head_line_end - 1 : 0);
-	head_add(m, p->text, 0);
-}
+/* -- headers --------------------------------------------------------------- */
 
 static enum mime_header_kind
-head_kind(const struct mime *m, enum field f)
+header_kind(const struct mime *m, enum field f)
 {
 	if (m->state == MIME_PART)
 		return MIME_HEADER_MIME;
@@ -403,22 +356,15 @@ head_kind(const struct mime *m, enum field f)
 
 /* The header is complete: look at it and tell it. */
 static void
-head_end(struct mime *m)
+end_header(struct mime *m)
 {
 	struct mime_header h;
 	size_t i;
 
-	m->head_open = false;
-	h.text = buf_view(&m->head);
-	h.field = field_find(view_head(h.text, m->head_name));
-	h.kind = head_kind(m, h.field);
+	head_end(&m->head, &h);
+	h.kind = header_kind(m, h.field);
 	h.part = part(m);
-	h.value = view_trim(view_from(h.text, m->head_name + 1));
-	h.offset = m->head_offset;
-	h.size = m->head_size;
-	h.line_end = m->head_line_end;
-	h.kept = m->head_full ? m->head_kept : h.size - h.line_end;
-	if (m->head_full)
+	if (h.kept < h.size - h.line_end)
 		tell_condition(m, MIME_HEADER_TOO_LONG, h.offset, h.text);
 	if (h.field == FIELD_CONTENT_TYPE && !m->options.one_part)
 		content_type(m, h.value);
@@ -441,7 +387,7 @@ end_headers(struct mime *m, enum line_kind kind, uint64_t offset,
 			    offset);
 }
 
-/* -- lines ------------------------------------------------------------------ */
+/* -- lines ----------------------------------------------------------------- */
 
 static bool
 in_headers(const struct mime *m)
@@ -479,7 +425,7 @@ classify(struct mime *m, const struct piece *p, size_t *ret_which)
 	if (kind != LINE_OTHER || !in_headers(m))
 		return kind;
 	if (v.p[0] == ' ' || v.p[0] == '\t')
-		return m->head_open ? LINE_FOLD : LINE_OTHER;
+		return m->head.open ? LINE_FOLD : LINE_OTHER;
 	return field_split(v, &name, &rest) ? LINE_FIELD : LINE_OTHER;
 }
 
@@ -529,21 +475,21 @@ take_piece(struct mime *m, struct piece *p)
 	bool headers = in_headers(m);
 
 	/* First what the line ends, so that its boundaries are in force. */
-	if (m->head_open && p->first &&
+	if (m->head.open && p->first &&
 	    (p->text.n == 0 || (p->text.p[0] != ' ' && p->text.p[0] != '\t')))
-		head_end(m);
+		end_header(m);
 	if (p->strays)
 		tell_strays(m, p);
 	kind = classify(m, p, &which);
 	to = next[m->state][kind];
 	ensure(to != MIME_REFUSED);
-	if (headers && (kind == LINE_FIELD || m->head_open)) {
+	if (headers && (kind == LINE_FIELD || m->head.open)) {
 		if (kind == LINE_FIELD)
-			head_begin(m, p);
+			head_begin(&m->head, p->text, p->offset);
 		else
-			head_continue(m, p);
-		m->head_size += p->size;
-		m->head_line_end = p->last ? p->size - p->raw.n : 0;
+			head_continue(&m->head, p->text, p->first);
+		head_count(&m->head, p->size,
+		    p->last ? p->size - p->raw.n : 0);
 		return;
 	}
 	if (headers && kind != LINE_REST)
@@ -708,8 +654,8 @@ mime_end(struct mime *m)
 	ensure(m->magic == MIME_MAGIC && m->n_levels > 0);
 	if (!m->stopped)
 		take_lines(m, buf_view(&m->carry), true);
-	if (m->head_open && !m->stopped)
-		head_end(m);
+	if (m->head.open && !m->stopped)
+		end_header(m);
 	if (in_headers(m) && !m->stopped)
 		end_headers(m, LINE_LAST, m->offset, view_make("", 0));
 	m->state = next[m->state][LINE_LAST];

@@ -240,9 +240,26 @@ compute(struct conf_source *src, const char *name, struct view value)
 {
 	struct conf_setting *s;
 
-	s = conf_source_set(src, view_of(name), value, 0);
+	s = conf_source_set(src, view_of(name), view_trim(value), 0);
 	if (s != NULL)
 		s->computed = true;
+}
+
+/* As one would write it in main.cf: expansion gives `domain` again. */
+static void
+compute_domain(struct conf_source *src, struct view domain)
+{
+	struct buf b;
+	size_t i;
+	bool ok = true;
+
+	buf_init(&b, CONF_LINE_MAX);
+	for (i = 0; ok && i < domain.n; i++)
+		ok = (domain.p[i] != '$' || buf_putc(&b, '$')) &&
+		    buf_putc(&b, domain.p[i]);
+	compute(src, "mydomain", ok && b.n > 0 ? buf_view(&b) :
+	    view_of(DEFAULT_DOMAIN));
+	buf_free(&b);
 }
 
 static void
@@ -250,7 +267,6 @@ compute_name(struct conf_source *src)
 {
 	bool named = is_set(src, "myhostname");
 	char host[256] = "";
-	struct view domain;
 	size_t dot;
 	struct buf b;
 
@@ -264,11 +280,9 @@ compute_name(struct conf_source *src)
 			(void)buf_puts(&b, host);
 	}
 	dot = view_find(buf_view(&b), '.');
-	if (!is_set(src, "mydomain")) {
-		domain = view_from(buf_view(&b), dot + 1);
-		compute(src, "mydomain", domain.n > 0 ? domain :
-		    view_of(DEFAULT_DOMAIN));
-	}
+	if (!is_set(src, "mydomain"))
+		compute_domain(src, view_trim(view_from(buf_view(&b),
+		    dot + 1)));
 	if (!named) {
 		if (dot == b.n)
 			(void)buf_puts(&b, ".$mydomain");

@@ -143,6 +143,7 @@ setup_directories(const struct conf *cf, const struct reporter *r)
 		{ "deferred", 0700, false },
 		{ "hold", 0700, false },
 		{ "corrupt", 0700, false },
+		{ "journal", 0700, false },
 		{ "bounce", 0700, false },
 		{ "defer", 0700, false },
 		{ "public", 0710, false },

@@ -115,13 +115,19 @@ static void
 print_part(const struct postconf *pc, const struct entry *e, struct view last,
     struct view value, bool *used)
 {
+	bool command = view_is(last, "command");
 	char *name;
 
 	if (!entry_asked(pc, e, last, used))
 		return;
 	name = mem_printf("%.*s/%.*s/%.*s", VIEW_ARGS(e->column[0]),
 	    VIEW_ARGS(e->column[1]), VIEW_ARGS(last));
-	postconf_print(pc, view_of(name), value);
+	/* Space inside an argument stays as it is. */
+	if (command && !pc->fold && !pc->json && !pc->no_values)
+		(void)printf("%s%s%.*s\n", pc->no_names ? "" : name,
+		    pc->no_names ? "" : " = ", VIEW_ARGS(value));
+	else
+		postconf_print(pc, view_of(name), value);
 	free(name);
 }
 

@@ -136,7 +136,8 @@ setting_shown(const struct postconf *pc, const struct conf_setting *s)
 	/* Where the file is matters when it is not the usual place. */
 	if (s->line == 0 && !s->override && view_is(s->name,
 	    "config_directory"))
-		return strcmp(s->value.p, conf_param_find(s->name)->def) != 0;
+		return (pc->classes & POSTCONF_BUILTIN) != 0 &&
+		    strcmp(s->value.p, conf_param_find(s->name)->def) != 0;
 	return !s->computed && (use_class(s->use) & pc->classes) != 0;
 }
 

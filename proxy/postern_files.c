@@ -115,6 +115,8 @@ const char postern_master_cf_text[] =
 "qmgr             unix  n       -      y      -      1       qmgr\n"
 "# Sends mail on.\n"
 "relay            unix  y       -      y      -      -       relay\n"
+"# The same program for mail to other domains, and for notifications.\n"
+"smtp             unix  y       -      y      -      -       relay\n"
 "# Writes notifications about mail that cannot be delivered.\n"
 "bounce           unix  y       -      y      -      0       bounce\n";
 

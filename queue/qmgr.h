@@ -15,6 +15,7 @@
 #include "lib/loop.h"
 #include "lib/role.h"
 #include "queue/spool.h"
+#include "queue/spool_journal.h"
 #include "queue/spool_pool.h"
 #include "rules/route.h"
 #include "rules/verdict.h"
@@ -94,6 +95,8 @@ struct message {
 	struct failure *failures;
 	uint32_t n_failures, n_deferred;
 	uint32_t n_entries;		/* not finished */
+	struct journal_segment *segment;	/* it lives there */
+	struct event timer;		/* a failed write is tried again */
 	int error;			/* of the pool job */
 	struct wall retry;		/* time of the next attempt */
 	uint8_t bounce_tries;
@@ -102,7 +105,8 @@ struct message {
 	bool hold;
 	bool internal;
 	bool seal_asked;
-	bool expired;
+	bool evicting;			/* pool moves it to a file */
+	bool finish_waits;		/* until that is done */
 	struct spool_file file;		/* M_LOADING */
 };
 
@@ -116,6 +120,8 @@ struct qmgr {
 	bool started;			/* the spool is ours */
 	bool stopping;			/* start nothing new */
 	bool handed_over;		/* another qmgr took the spool */
+	bool unlinked;			/* active/ wants a sync */
+	uint64_t memory_text;		/* bytes that live in memory */
 	uint64_t sealed, delivered, deferred_total, bounced, removed;
 };
 extern struct qmgr qmgr;
@@ -145,6 +151,8 @@ void message_activate(struct message *m);
 /* A recipient's fate.  RCPT_SENT and RCPT_BOUNCED need no more attempts. */
 void message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
     struct view dsn, struct view reason, struct view mta);
+/* Store the status bytes where m lives now, if that can be done at once. */
+void message_mark(struct message *m);
 /* All its entries are finished: bounce, defer or remove. */
 void message_finish(struct message *m);
 void message_bounced(struct message *m, bool ok);
@@ -164,6 +172,26 @@ void writer_failed(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_space_check(void);
 void writer_status(struct buf *b);
+
+/* m is durable: tell the client, deliver it. */
+void writer_sealed(struct message *m);
+/* Make m durable as a file of its own. */
+void writer_seal_file(struct message *m);
+
+/* qmgr_journal.c */
+void journal_load(void);
+void journal_start(void);
+/* Make files of what an earlier queue manager left, then call then. */
+void journal_recover(void (*then)(void));
+bool journal_takes(const struct message *m);
+/* m's sealing: writer_sealed() follows. */
+void journal_append(struct message *m);
+/* Its record is finished: m is done, or has a file. */
+void journal_finish(struct message *m);
+/* m leaves memory; its record stays as it is. */
+void journal_leave(struct message *m);
+void journal_end(void);
+void journal_status(struct buf *b);
 
 /* qmgr_filter.c */
 void filter_peer(const struct role_peer *peer, int fd);
@@ -208,6 +236,8 @@ void deliver_load(void);
 /* qmgr_intake.c: what is on disk */
 void intake_start(void);
 void intake_stop(void);
+/* Look through the directories again. */
+void intake_rescan_now(void);
 /* Room in the active queue: take more. */
 void intake_more(void);
 /* id is on disk and nobody works on it: find it. */

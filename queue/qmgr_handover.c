@@ -31,7 +31,7 @@ handover_end_wait(void)
 		return;
 	waiting = false;
 	if (qmgr.started)
-		intake_start();
+		journal_recover(intake_start);
 }
 
 static void
@@ -92,7 +92,10 @@ handover_on_close(struct chan *c, void *arg)
 		return;
 	/* The old one is gone: nothing is busy any more. */
 	known_each(handover_free_busy, NULL);
-	handover_end_wait();
+	if (waiting)
+		handover_end_wait();
+	else if (qmgr.started)
+		journal_recover(intake_rescan_now);
 }
 
 static void
@@ -104,9 +107,11 @@ handover_announce(struct known *k, void *arg)
 	(void)arg;
 	if (k->state == M_DEFERRED || k->state == M_BUSY)
 		return;
-	if (k->state == M_ACTIVE && m->n_entries == 0 && !m->status_changed &&
-	    m->n_failures == 0) {
-		/* Nothing has happened to it: it is all in its file. */
+	if (k->state == M_ACTIVE && m->n_entries == 0 && !m->evicting &&
+	    m->n_failures == 0 && (other == NULL || (m->segment == NULL &&
+	    !m->status_changed))) {
+		/* It is all in its file, or, when nobody takes over, in the
+		 * journal for the next start. */
 		message_free(&m);
 		return;
 	}

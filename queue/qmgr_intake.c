@@ -413,6 +413,13 @@ intake_rescan(evutil_socket_t fd, short what, void *arg)
 }
 
 void
+intake_rescan_now(void)
+{
+	/* A walk that runs already began before: another one follows it. */
+	event_add(&rescan_timer, loop_timeout(walk != NULL ? 1000 : 1));
+}
+
+void
 intake_start(void)
 {
 	more_work.fn = intake_take;

@@ -38,6 +38,7 @@ qmgr_load(void)
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
 	deliver_load();
+	journal_load();
 }
 
 static void
@@ -93,8 +94,9 @@ qmgr_control(struct chan_in *m)
 		if (qmgr.started)
 			break;
 		qmgr.started = true;
+		journal_start();
 		if (!handover_waiting())
-			intake_start();
+			journal_recover(intake_start);
 		break;
 	case MSG_HANDOVER:
 		taking = cursor_u8(&m->body) != 0;
@@ -118,7 +120,9 @@ qmgr_check_end(void)
 	if (role_phase() != PHASE_RETIRING || relay_busy() || bounce_busy() ||
 	    writer_busy() || pool_pending() > 0)
 		return;
-	/* What is left in memory are slots that nobody will fill. */
+	/* What is left in memory are slots that nobody will fill, and what the
+	 * next start finds on disk. */
+	journal_end();
 	role_exit();
 }
 
@@ -136,6 +140,7 @@ qmgr_status(struct buf *b)
 {
 	intake_status(b);
 	writer_status(b);
+	journal_status(b);
 	filter_status(b);
 	relay_status(b);
 	(void)buf_printf(b, "delivered %llu\ndeferred_total %llu\n"

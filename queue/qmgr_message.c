@@ -112,6 +112,7 @@ message_free(struct message **mp)
 	*mp = NULL;
 	if (m->known.state == M_ACTIVE || m->known.state == M_BOUNCING)
 		qmgr.active--;
+	journal_leave(m);
 	known_remove(&m->known);
 	for (e = m->entries; e != NULL; e = next) {
 		next = e->sibling;
@@ -185,6 +186,22 @@ message_text(struct message *m)
 	return m->fd;
 }
 
+/* Sealed while the new queue manager is at work already: it is theirs. */
+static void
+message_give_up(struct message *m)
+{
+	struct queue_id id = m->known.id;
+
+	if (m->segment != NULL) {
+		/* In a journal that they cannot read: it becomes a file. */
+		message_enter(m, M_ACTIVE);
+		message_finish(m);
+		return;
+	}
+	message_free(&m);
+	handover_done(id);
+}
+
 void
 message_activate(struct message *m)
 {
@@ -194,10 +211,7 @@ message_activate(struct message *m)
 
 	ensure(m->known.state == M_INCOMING);
 	if (qmgr.handed_over) {
-		struct queue_id id = m->known.id;
-
-		message_free(&m);
-		handover_done(id);
+		message_give_up(m);
 		return;
 	}
 	if (qmgr.stopping) {
@@ -208,7 +222,7 @@ message_activate(struct message *m)
 		intake_waiting(m);
 		return;
 	}
-	if (m->place != PLACE_ACTIVE) {
+	if (m->segment == NULL && m->place != PLACE_ACTIVE) {
 		rc = spool_rename(&qmgr.spool, m->known.id, m->place,
 		    PLACE_ACTIVE);
 		if (rc != 0) {
@@ -230,6 +244,22 @@ message_activate(struct message *m)
 	    (unsigned long long)m->text_size, e.nrcpts);
 	arena_free(&a);
 	deliver_resolve(m);
+}
+
+void
+message_mark(struct message *m)
+{
+	int fd = m->segment != NULL ? m->segment->fd :
+	    spool_open_status(&qmgr.spool, m->known.id, m->place);
+
+	if (fd < 0 || pwrite(fd, m->status, m->tail.nrcpts,
+	    (off_t)m->status_offset) != (ssize_t)m->tail.nrcpts)
+		log_error("%s: cannot store the status of recipients: %s",
+		    message_id(m), strerror(errno));
+	if (m->segment != NULL)
+		m->segment->dirty = true;
+	else if (fd >= 0)
+		close(fd);
 }
 
 static bool
@@ -255,6 +285,10 @@ message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
 		m->status[index] = 'D';
 		m->status_changed = true;
 		qmgr.delivered++;
+		/* Others may take hours; a crash until then must not repeat
+		 * this one. */
+		if (m->tail.nrcpts > 1 && !m->evicting)
+			message_mark(m);
 		break;
 	case RCPT_BOUNCED:
 	case RCPT_DEFERRED:
@@ -284,9 +318,34 @@ message_defer_work(struct pool_job *j)
 	struct message *m =
 	    (struct message *)((char *)j - offsetof(struct message, job));
 
+	struct spool_tail t = m->tail;
+
+	m->error = 0;
+	if (m->segment != NULL) {
+		/* From the journal: a file that is complete, then moved. */
+		t.status = view_make(m->status, m->tail.nrcpts);
+		m->error = spool_seal(&qmgr.spool, m->known.id,
+		    PLACE_INCOMING, -1, m->fd, 0, m->text_size, m->arrival,
+		    &t, NULL);
+		if (m->error == 0)
+			m->error = spool_defer(&qmgr.spool, m->known.id,
+			    PLACE_INCOMING, PLACE_DEFERRED, t.status, 0,
+			    false, m->retry);
+		return;
+	}
 	m->error = spool_defer(&qmgr.spool, m->known.id, m->place,
 	    PLACE_DEFERRED, view_make(m->status, m->tail.nrcpts),
 	    m->status_offset, m->status_changed, m->retry);
+}
+
+static void
+message_defer_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct message *m = arg;
+
+	(void)fd;
+	(void)what;
+	pool_submit(&m->job);
 }
 
 static void
@@ -297,9 +356,19 @@ message_defer_done(struct pool_job *j)
 	struct queue_id id = m->known.id;
 	struct wall retry = m->retry;
 
+	if (m->error != 0 && m->segment != NULL) {
+		/* It stays in the journal and in memory; once more, later. */
+		log_error("%s: cannot write to deferred: %s", message_id(m),
+		    strerror(m->error));
+		evtimer_assign(&m->timer, loop_base(), message_defer_again,
+		    m);
+		event_add(&m->timer, loop_timeout(10000));
+		return;
+	}
 	if (m->error != 0)
 		log_error("%s: cannot move to deferred: %s", message_id(m),
 		    strerror(m->error));
+	journal_finish(m);
 	message_enter(m, M_NONE);
 	message_free(&m);
 	qmgr.deferred_total++;
@@ -335,9 +404,14 @@ static void
 message_remove(struct message *m)
 {
 	struct queue_id id = m->known.id;
-	int rc;
+	int rc = 0;
 
-	rc = spool_unlink(&qmgr.spool, id, m->place);
+	if (m->segment != NULL)
+		journal_finish(m);
+	else {
+		rc = spool_unlink(&qmgr.spool, id, m->place);
+		qmgr.unlinked = true;
+	}
 	if (rc != 0)
 		log_error("%s: cannot remove %s/%s: %s", message_id(m),
 		    spool_place_names[m->place], message_id(m), strerror(rc));
@@ -375,7 +449,6 @@ message_expire(struct message *m, const struct envelope *e)
 		if (m->failures[i].status[0] == '4')
 			m->failures[i].status[0] = '5';
 	m->n_deferred = 0;
-	m->expired = true;
 }
 
 /* Mark what needs no more attempts; keep the deferred ones. */
@@ -415,6 +488,10 @@ message_finish(struct message *m)
 	bool failed, untried;
 
 	ensure(m->known.state == M_ACTIVE && m->n_entries == 0);
+	if (m->evicting) {
+		m->finish_waits = true;
+		return;
+	}
 	a = arena_new(m->tail.envelope.n * 16 + 65536);
 	message_envelope(m, a, &e);
 	message_expire(m, &e);

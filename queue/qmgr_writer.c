@@ -1,6 +1,7 @@
 /* smtpd and bounce: slots out, sealed messages in, replies back. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -199,33 +200,17 @@ writer_seal_work(struct pool_job *j)
 
 	m->error = spool_seal(&qmgr.spool, m->known.id,
 	    m->hold ? PLACE_HOLD : PLACE_INCOMING, m->copied ? m->fd : -1,
-	    m->fd, m->text_size, m->arrival, &m->tail, NULL);
+	    m->fd, 0, m->text_size, m->arrival, &m->tail, NULL);
 }
 
-static void
-writer_seal_done(struct pool_job *j)
+void
+writer_sealed(struct message *m)
 {
-	struct message *m = job_message(j);
 	struct queue_id id = m->known.id;
-	char text[64] = "Ok: queued as ";
+	char text[64];
 
-	if (m->copied)
-		m->fd = -1;	/* spool_seal() closed it */
-	if (m->error != 0) {
-		log_error("%s: cannot make the message durable: %s",
-		    message_id(m), strerror(m->error));
-		m->copied = false;
-		if (m->error == ENOSPC || m->error == EDQUOT)
-			writer_failed(m, 452, "4.3.1",
-			    "Insufficient system storage");
-		else
-			writer_failed(m, 451, "4.3.0",
-			    "Error: queue file write error");
-		return;
-	}
-	m->copied = false;
 	qmgr.sealed++;
-	strncat(text, message_id(m), QUEUE_ID_TEXT);
+	snprintf(text, sizeof text, "Ok: queued as %s", message_id(m));
 	writer_reply(m, 250, "2.0.0", text);
 	message_enter(m, M_INCOMING);
 	if (m->hold) {
@@ -235,9 +220,37 @@ writer_seal_done(struct pool_job *j)
 		qmgr_check_end();
 		return;
 	}
+	message_activate(m);
+}
+
+static void
+writer_seal_done(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+	bool full = m->error == ENOSPC || m->error == EDQUOT;
+
+	if (m->copied)
+		m->fd = -1;	/* spool_seal() closed it */
+	m->copied = false;
+	if (m->error != 0) {
+		log_error("%s: cannot make the message durable: %s",
+		    message_id(m), strerror(m->error));
+		writer_failed(m, full ? 452 : 451, full ? "4.3.1" : "4.3.0",
+		    full ? "Insufficient system storage" :
+		    "Error: queue file write error");
+		return;
+	}
 	m->place = PLACE_INCOMING;
 	m->status_offset = spool_status_offset(m->text_size, &m->tail);
-	message_activate(m);
+	writer_sealed(m);
+}
+
+void
+writer_seal_file(struct message *m)
+{
+	m->job.work = writer_seal_work;
+	m->job.done = writer_seal_done;
+	pool_submit(&m->job);
 }
 
 /* REDIRECT and BCC change who gets it; "FILTER" how. */
@@ -291,7 +304,7 @@ writer_apply(struct message *m, const struct judgement *j)
 void
 writer_judged(struct message *m, const struct judgement *j)
 {
-	char status[16], text[512], ok[64] = "Ok: queued as ";
+	char status[16], text[512], ok[64];
 
 	if (j->verdict.action == ACTION_REJECT ||
 	    j->verdict.action == ACTION_DEFER) {
@@ -307,16 +320,17 @@ writer_judged(struct message *m, const struct judgement *j)
 		return;
 	}
 	if (j->verdict.action == ACTION_DISCARD) {
-		strncat(ok, message_id(m), QUEUE_ID_TEXT);
+		snprintf(ok, sizeof ok, "Ok: queued as %s", message_id(m));
 		writer_failed(m, 250, "2.0.0", ok);
 		return;
 	}
 	m->hold = j->verdict.action == ACTION_HOLD;
 	writer_apply(m, j);
 	message_enter(m, M_SYNCING);
-	m->job.work = writer_seal_work;
-	m->job.done = writer_seal_done;
-	pool_submit(&m->job);
+	if (journal_takes(m))
+		journal_append(m);
+	else
+		writer_seal_file(m);
 }
 
 /* The text must be what the writer says, and must not change any more. */

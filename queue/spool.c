@@ -133,8 +133,8 @@ spool_unnamed(const struct spool *s, int *ret_fd)
 	return 0;
 }
 
-static int
-write_all(int fd, const char *p, size_t n, uint64_t at)
+int
+spool_write(int fd, const char *p, size_t n, uint64_t at)
 {
 	ssize_t k;
 
@@ -151,8 +151,8 @@ write_all(int fd, const char *p, size_t n, uint64_t at)
 	return 0;
 }
 
-static int
-read_all(int fd, char *p, size_t n, uint64_t at)
+int
+spool_load(int fd, char *p, size_t n, uint64_t at)
 {
 	ssize_t k;
 
@@ -200,9 +200,9 @@ copy_text(int to, uint64_t to_at, int from, uint64_t from_at, uint64_t n,
 	}
 	while (rc == 0 && n > 0) {
 		k = n < size ? (size_t)n : size;
-		rc = read_all(from, p, k, from_at);
+		rc = spool_load(from, p, k, from_at);
 		if (rc == 0 && to >= 0)
-			rc = write_all(to, p, k, to_at);
+			rc = spool_write(to, p, k, to_at);
 		if (rc == 0 && hash != NULL)
 			(void)XXH3_64bits_update(hash, p, k);
 		from_at += k;
@@ -255,8 +255,7 @@ spool_status_offset(uint64_t text_size, const struct spool_tail *t)
 	    t->edits.n + 4 + t->route.n + 4;
 }
 
-/* Tail without END.  *ret_status: where in it the status bytes start. */
-static bool
+bool
 spool_put_tail(struct buf *b, const struct spool_tail *t, size_t *ret_status)
 {
 	char *p;
@@ -268,14 +267,18 @@ spool_put_tail(struct buf *b, const struct spool_tail *t, size_t *ret_status)
 	p = buf_room(b, t->nrcpts);
 	if (p == NULL)
 		return false;
-	memset(p, '.', t->nrcpts);
+	if (t->status.n > 0) {
+		ensure(t->status.n == t->nrcpts);
+		memcpy(p, t->status.p, t->nrcpts);
+	} else
+		memset(p, '.', t->nrcpts);
 	b->n += t->nrcpts;
 	return true;
 }
 
 /* Text, tail and END of a text in memory, written together. */
 static int
-spool_write_small(int fd, int from, size_t text_size, struct buf *tail,
+spool_write_small(int fd, int from, uint64_t from_at, size_t text_size, struct buf *tail,
     size_t hashed, XXH3_state_t *hash)
 {
 	char text[SMALL_TEXT];
@@ -283,7 +286,7 @@ spool_write_small(int fd, int from, size_t text_size, struct buf *tail,
 	ssize_t n;
 	int rc;
 
-	rc = read_all(from, text, text_size, 0);
+	rc = spool_load(from, text, text_size, from_at);
 	if (rc != 0)
 		return rc;
 	(void)XXH3_64bits_update(hash, text, text_size);
@@ -301,29 +304,30 @@ spool_write_small(int fd, int from, size_t text_size, struct buf *tail,
 
 /* The same for a text of any size, or one that is in the file already. */
 static int
-spool_write_large(int fd, bool has_text, int from, uint64_t text_size,
-    struct buf *tail, size_t hashed, XXH3_state_t *hash)
+spool_write_large(int fd, bool has_text, int from, uint64_t from_at,
+    uint64_t text_size, struct buf *tail, size_t hashed, XXH3_state_t *hash)
 {
 	int rc;
 
 	if (has_text)
 		rc = copy_text(-1, 0, fd, SPOOL_TEXT_OFFSET, text_size, hash);
 	else
-		rc = copy_text(fd, SPOOL_TEXT_OFFSET, from, 0, text_size,
-		    hash);
+		rc = copy_text(fd, SPOOL_TEXT_OFFSET, from, from_at,
+		    text_size, hash);
 	if (rc != 0)
 		return rc;
 	(void)XXH3_64bits_update(hash, tail->p, hashed);
 	if (!buf_put(tail, end_magic, sizeof end_magic) ||
 	    !put_u64(tail, XXH3_64bits_digest(hash)))
 		return EFBIG;
-	return write_all(fd, tail->p, tail->n, SPOOL_TEXT_OFFSET + text_size);
+	return spool_write(fd, tail->p, tail->n, SPOOL_TEXT_OFFSET + text_size);
 }
 
 static int
 spool_finish(const struct spool *s, struct queue_id id,
     enum spool_place place, int fd, bool has_text, int from,
-    uint64_t text_size, struct wall arrival, const struct spool_tail *tail)
+    uint64_t from_at, uint64_t text_size, struct wall arrival,
+    const struct spool_tail *tail)
 {
 	XXH3_state_t hash;
 	struct buf head, b;
@@ -340,13 +344,13 @@ spool_finish(const struct spool *s, struct queue_id id,
 	(void)XXH3_64bits_reset(&hash);
 	(void)XXH3_64bits_update(&hash, head.p, head.n);
 	if (!has_text && text_size <= SMALL_TEXT)
-		rc = spool_write_small(fd, from, (size_t)text_size, &b,
-		    hashed, &hash);
+		rc = spool_write_small(fd, from, from_at,
+		    (size_t)text_size, &b, hashed, &hash);
 	else
-		rc = spool_write_large(fd, has_text, from, text_size, &b,
-		    hashed, &hash);
+		rc = spool_write_large(fd, has_text, from, from_at,
+		    text_size, &b, hashed, &hash);
 	if (rc == 0)
-		rc = write_all(fd, head.p, head.n, 0);
+		rc = spool_write(fd, head.p, head.n, 0);
 	if (rc == 0 && fchmod(fd, 0700) != 0)
 		rc = errno;
 	if (rc == 0)
@@ -360,8 +364,8 @@ spool_finish(const struct spool *s, struct queue_id id,
 
 int
 spool_seal(const struct spool *s, struct queue_id id, enum spool_place place,
-    int copied, int from, uint64_t text_size, struct wall arrival,
-    const struct spool_tail *tail, int *ret_fd)
+    int copied, int from, uint64_t from_offset, uint64_t text_size,
+    struct wall arrival, const struct spool_tail *tail, int *ret_fd)
 {
 	enum spool_place at = place;
 	int fd = copied, rc = 0;
@@ -378,7 +382,7 @@ spool_seal(const struct spool *s, struct queue_id id, enum spool_place place,
 	}
 	if (rc == 0)
 		rc = spool_finish(s, id, place, fd, copied >= 0, from,
-		    text_size, arrival, tail);
+		    from_offset, text_size, arrival, tail);
 	if (rc != 0) {
 		/*
 		 * What the kernel could not write once it may have dropped,
@@ -413,7 +417,7 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 	if (!S_ISREG(st.st_mode) || (st.st_mode & S_IXUSR) == 0 ||
 	    (uint64_t)st.st_size < SPOOL_TEXT_OFFSET + END_SIZE)
 		return EBADMSG;
-	rc = read_all(fd, head, sizeof head, 0);
+	rc = spool_load(fd, head, sizeof head, 0);
 	if (rc != 0)
 		return rc;
 	c = cursor_of(view_make(head, sizeof head));
@@ -431,7 +435,7 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 
 	f.n_bytes = (size_t)tail_size + END_SIZE;
 	f.bytes = mem_alloc(f.n_bytes);
-	rc = read_all(fd, f.bytes, f.n_bytes,
+	rc = spool_load(fd, f.bytes, f.n_bytes,
 	    SPOOL_TEXT_OFFSET + f.text_size);
 	(void)XXH3_64bits_reset(&hash);
 	(void)XXH3_64bits_update(&hash, head, sizeof head);
@@ -515,7 +519,7 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 	if (fd < 0)
 		return errno;
 	if (status_changed) {
-		rc = write_all(fd, status.p, status.n, status_offset);
+		rc = spool_write(fd, status.p, status.n, status_offset);
 		if (rc == 0 && fdatasync(fd) != 0)
 			rc = errno;
 	}
@@ -531,6 +535,16 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 	if (to != from && spool_rename(s, id, from, to) != 0 && rc == 0)
 		rc = errno;
 	return rc;
+}
+
+int
+spool_open_status(const struct spool *s, struct queue_id id,
+    enum spool_place place)
+{
+	char path[SPOOL_PATH];
+
+	return openat(s->dir[place], spool_path(s, id, place, path),
+	    O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
 }
 
 int

@@ -35,6 +35,7 @@ struct spool_tail {
 	struct view envelope;		/* encoded */
 	struct view edits;		/* encoded */
 	struct view route;		/* "transport:nexthop"; empty: resolve */
+	struct view status;		/* to store; empty: all open */
 	uint32_t nrcpts;
 };
 
@@ -62,12 +63,12 @@ int spool_copy(const struct spool *s, struct queue_id id, int from,
 /*
  * waits: make the message complete and durable in place (incoming or hold).
  * copied is the descriptor from spool_copy(), or -1: then the text is taken
- * from `from` and the file is created.  On failure nothing is left.  On
+ * from `from`, at from_offset, and the file is created.  On failure nothing is left.  On
  * success *ret_fd, if asked, is the file.
  */
 int spool_seal(const struct spool *s, struct queue_id id,
-    enum spool_place place, int copied, int from, uint64_t text_size,
-    struct wall arrival, const struct spool_tail *tail, int *ret_fd);
+    enum spool_place place, int copied, int from, uint64_t from_offset,
+    uint64_t text_size, struct wall arrival, const struct spool_tail *tail, int *ret_fd);
 
 /* A complete file as it was read. */
 struct spool_file {
@@ -99,6 +100,11 @@ int spool_unlink(const struct spool *s, struct queue_id id,
 int spool_defer(const struct spool *s, struct queue_id id,
     enum spool_place from, enum spool_place to, struct view status,
     uint64_t status_offset, bool status_changed, struct wall next);
+/* A descriptor to change the status bytes; -1 and errno. */
+int spool_open_status(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/* waits: fsync a place with all its subdirectories */
+int spool_sync_place(const struct spool *s, enum spool_place place);
 /* waits: fsync the directory a file of this id is in */
 int spool_sync_dir(const struct spool *s, struct queue_id id,
     enum spool_place place);

@@ -11,5 +11,11 @@ const char *spool_path(const struct spool *s, struct queue_id id,
     enum spool_place place, char path[SPOOL_PATH]);
 /* waits */
 int spool_sync_fd(int fd);
+/* waits: all n bytes at a place in a file; EBADMSG: the file is shorter. */
+int spool_write(int fd, const char *p, size_t n, uint64_t at);
+int spool_load(int fd, char *p, size_t n, uint64_t at);
+/* Tail without END.  *ret_status: where in b the status bytes start. */
+bool spool_put_tail(struct buf *b, const struct spool_tail *t,
+    size_t *ret_status);
 
 #endif

@@ -89,3 +89,24 @@ spool_sync_dir(const struct spool *s, struct queue_id id,
 	close(fd);
 	return rc;
 }
+
+int
+spool_sync_place(const struct spool *s, enum spool_place place)
+{
+	char name[2] = "?";
+	const char *c;
+	int fd, rc = 0;
+
+	if ((s->hashed & 1u << place) == 0)
+		return spool_sync_fd(s->dir[place]);
+	for (c = "0123456789ABCDEF"; rc == 0 && *c != '\0'; c++) {
+		name[0] = *c;
+		fd = openat(s->dir[place], name,
+		    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			return errno;
+		rc = spool_sync_fd(fd);
+		close(fd);
+	}
+	return rc;
+}

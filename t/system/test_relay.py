@@ -427,6 +427,8 @@ def test_size_limit_of_the_server():
         r = relay.send(server.hop, text=b"x" * 200,
                        edit=edits((0, 150, "")))
         assert r.status == SENT
+        assert relay.send(server.hop, text=b"x" * 200).dsn == "5.3.4"
+        assert relay.send(server.hop).status == SENT
         assert server.connections == 1
 
 
@@ -1022,6 +1024,11 @@ def test_families():
             Relay(smtp_bind_address="127.0.0.7") as relay:
         assert relay.send(server.hop).status == SENT
         assert server.conns[0].s.getpeername()[0] == "127.0.0.7"
+    # an address that is not ours is no trouble of the server
+    with Relay(smtp_bind_address="192.0.2.1") as relay:
+        r = relay.send("[127.0.0.1]:9")
+        assert (r.dsn, r.trouble) == ("4.3.0", NONE)
+        assert "Cannot assign requested address" in r.reason
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")

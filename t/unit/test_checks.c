@@ -187,7 +187,7 @@ expect_text(struct fixture *f, const char *text)
 	assert_string_equal(buf_cstr(&f->text), text);
 }
 
-/* -- the rules of the articles ------------------------------------------------- */
+/* -- the rules of the articles --------------------------------------------- */
 
 static void
 loveletter(void **state)
@@ -282,7 +282,7 @@ code_and_text(void **state)
 	end(&f);
 }
 
-/* -- classes of headers -------------------------------------------------------- */
+/* -- classes of headers ---------------------------------------------------- */
 
 static void
 classes(void **state)
@@ -343,7 +343,7 @@ no_mime(void **state)
 	end(&f);
 }
 
-/* -- actions ------------------------------------------------------------------- */
+/* -- actions --------------------------------------------------------------- */
 
 static void
 edits(void **state)
@@ -500,7 +500,8 @@ too_many_edits(void **state)
 	struct buf b;
 
 	(void)state;
-	assert_true(begin(&f, "", NULL, "/^x/ PREPEND y\n/^(z.)/ BCC $1@a.b\n"));
+	assert_true(begin(&f, "", NULL,
+	    "/^x/ PREPEND y\n/^(z.)/ BCC $1@a.b\n"));
 	buf_init(&b, 1u << 20);
 	buf_puts(&b, "A: b\r\n\r\n");
 	for (unsigned i = 0; i < EDITS_MAX - 1; i++)
@@ -547,7 +548,7 @@ body_size_limit(void **state)
 	end(&f);
 }
 
-/* -- without rules ------------------------------------------------------------- */
+/* -- without rules --------------------------------------------------------- */
 
 static void
 message_id(void **state)
@@ -709,7 +710,7 @@ nesting(void **state)
 	end(&f);
 }
 
-/* -- loading ------------------------------------------------------------------- */
+/* -- loading --------------------------------------------------------------- */
 
 static void
 broken_rules(void **state)

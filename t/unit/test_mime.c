@@ -376,8 +376,8 @@ boundary_forms(void **state)
 	buf_init(&text, 4096);
 	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
 		buf_clear(&text);
-		buf_printf(&text, "Content-Type: %s\r\n\r\n--b1\r\nA: x\r\n\r\n",
-		    types[i]);
+		buf_printf(&text, "Content-Type: %s\r\n\r\n"
+		    "--b1\r\nA: x\r\n\r\n", types[i]);
 		walk(&r, buf_view(&text), text.n, 1);
 		if (strstr(buf_cstr(&r.out), "[A: x]") == NULL ||
 		    strstr(buf_cstr(&r.out), "M ") == NULL)

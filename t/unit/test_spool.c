@@ -98,7 +98,7 @@ seal(struct queue_id id, size_t size, bool copy, enum spool_place place)
 	if (copy)
 		assert_int_equal(spool_copy(&spool, id, from, size, &copied),
 		    0);
-	assert_int_equal(spool_seal(&spool, id, place, copied, from, size,
+	assert_int_equal(spool_seal(&spool, id, place, copied, from, 0, size,
 	    (struct wall){ 1234567 }, &t, NULL), 0);
 	close(from);
 	buf_free(&env);
@@ -323,7 +323,7 @@ a_used_id_is_refused(void **state)
 
 	(void)state;
 	seal(id, 10, false, PLACE_INCOMING);
-	assert_int_equal(spool_seal(&spool, id, PLACE_INCOMING, -1, from, 10,
+	assert_int_equal(spool_seal(&spool, id, PLACE_INCOMING, -1, from, 0, 10,
 	    (struct wall){ 1 }, &t, NULL), EEXIST);
 	close(from);
 	check_sealed(id, 10, PLACE_INCOMING);
