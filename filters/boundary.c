@@ -45,7 +45,7 @@ boundaries_add(struct boundaries *b, const struct field_value *v,
 		text.n--;
 	for (i = b->n; i > 0 && b->list[i - 1].level == level; i--) {
 		to = &b->list[i - 1];
-		if (view_eq(view_make(b->text.p + to->at, to->n), text)) {
+		if (view_eq(buf_part(&b->text, to->at, to->n), text)) {
 			if (v->token_n < to->token_n)
 				to->token_n = v->token_n;
 			return added;

@@ -245,8 +245,8 @@ join_section(const struct section *s, bool first, struct buf *scratch)
 	for (i = 0; i < v.n; i++) {
 		if (s->encoded && v.p[i] == '%' && i + 2 < v.n &&
 		    hex(v.p[i + 1]) >= 0 && hex(v.p[i + 2]) >= 0) {
-			add(scratch, (char)(hex(v.p[i + 1]) << 4 |
-			    hex(v.p[i + 2])));
+			add(scratch, (char)((unsigned)hex(v.p[i + 1]) * 16 +
+			    (unsigned)hex(v.p[i + 2])));
 			i += 2;
 		} else
 			add(scratch, v.p[i]);

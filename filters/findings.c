@@ -181,9 +181,11 @@ static void
 note_at(struct findings *f, size_t i, uint64_t offset, uint64_t remove,
     struct view bytes)
 {
-	ensure(f->n_notes < EDITS_MAX && i <= f->n_notes);
-	memmove(&f->notes[i + 1], &f->notes[i],
-	    (f->n_notes - i) * sizeof *f->notes);
+	ensure(f->notes != NULL && f->n_notes < EDITS_MAX &&
+	    i <= f->n_notes);
+	if (i < f->n_notes)
+		memmove(&f->notes[i + 1], &f->notes[i],
+		    (f->n_notes - i) * sizeof *f->notes);
 	f->n_notes++;
 	f->notes[i] = (struct note){ .offset = offset, .remove = remove,
 		.at = f->bytes.n, .n = bytes.n };
@@ -283,6 +285,6 @@ findings_judgement(const struct findings *f, struct arena *a,
 		n = &f->notes[i];
 		ret->edits.list[i] = (struct edit){ .offset = n->offset,
 			.remove = n->remove,
-			.insert = view_make(f->bytes.p + n->at, n->n) };
+			.insert = buf_part(&f->bytes, n->at, n->n) };
 	}
 }

@@ -47,5 +47,11 @@ buf_view(const struct buf *b)
 {
 	return view_make(b->p, b->n);
 }
+/* n bytes at a place; they must be there. */
+static inline struct view
+buf_part(const struct buf *b, size_t at, size_t n)
+{
+	return n > 0 ? view_make(b->p + at, n) : view_make("", 0);
+}
 
 #endif

@@ -234,6 +234,8 @@ void relay_status(struct buf *b);
 void deliver_load(void);
 
 /* qmgr_intake.c: what is on disk */
+void intake_init(void);
+/* The spool is ours: look through it. */
 void intake_start(void);
 void intake_stop(void);
 /* Look through the directories again. */

@@ -8,8 +8,30 @@
 #include "lib/log.h"
 #include "queue/qmgr.h"
 
-static struct chan *other;
-static bool waiting;		/* new: the list is not complete yet */
+/*
+ * The one before us, and the one after us.  The first may still have a word to
+ * say when the second is there already: what we learn then is passed on.
+ */
+static struct chan *older, *newer;
+static bool waiting;		/* the older one's list is not complete yet */
+
+static void
+handover_tell(enum msg_type type, struct queue_id id)
+{
+	struct buf *b;
+
+	if (newer == NULL)
+		return;
+	b = chan_begin(newer, type);
+	put_u64(b, id.n);
+	chan_end(newer);
+}
+
+void
+handover_done(struct queue_id id)
+{
+	handover_tell(MSG_TAKE, id);
+}
 
 static void
 handover_free_busy(struct known *k, void *arg)
@@ -21,7 +43,10 @@ handover_free_busy(struct known *k, void *arg)
 		return;
 	known_remove(k);
 	free(k);
-	intake_found(id);
+	if (qmgr.handed_over)
+		handover_done(id);
+	else
+		intake_found(id);
 }
 
 static void
@@ -30,7 +55,7 @@ handover_end_wait(void)
 	if (!waiting)
 		return;
 	waiting = false;
-	if (qmgr.started)
+	if (qmgr.started && !qmgr.handed_over)
 		journal_recover(intake_start);
 }
 
@@ -45,6 +70,8 @@ handover_busy(struct queue_id id)
 	k->id = id;
 	k->state = M_BUSY;
 	known_add(k);
+	if (qmgr.handed_over)
+		handover_tell(MSG_BUSY, id);
 }
 
 static void
@@ -54,7 +81,7 @@ handover_on_msg(struct chan *c, struct chan_in *in, void *arg)
 	struct known *k;
 
 	(void)arg;
-	if (qmgr.handed_over) {
+	if (c == newer) {
 		chan_blame(c, "the new queue manager has nothing to say");
 		return;
 	}
@@ -73,6 +100,8 @@ handover_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		k = known_find(id);
 		if (k != NULL && k->state == M_BUSY)
 			handover_free_busy(k, NULL);
+		else if (k == NULL && qmgr.handed_over)
+			handover_done(id);
 		else if (k == NULL)
 			intake_found(id);
 		break;
@@ -85,16 +114,18 @@ handover_on_msg(struct chan *c, struct chan_in *in, void *arg)
 static void
 handover_on_close(struct chan *c, void *arg)
 {
-	(void)c;
 	(void)arg;
-	chan_free(&other);
-	if (qmgr.handed_over)
+	if (c == newer) {
+		chan_free(&newer);
 		return;
-	/* The old one is gone: nothing is busy any more. */
+	}
+	chan_free(&older);
+	/* The older one is gone: nothing is busy any more, and what it left in
+	 * its journal is free. */
 	known_each(handover_free_busy, NULL);
 	if (waiting)
 		handover_end_wait();
-	else if (qmgr.started)
+	else if (qmgr.started && !qmgr.handed_over)
 		journal_recover(intake_rescan_now);
 }
 
@@ -102,24 +133,19 @@ static void
 handover_announce(struct known *k, void *arg)
 {
 	struct message *m = (struct message *)k;
-	struct buf *b;
 
 	(void)arg;
-	if (k->state == M_DEFERRED || k->state == M_BUSY)
+	if (k->state == M_DEFERRED)
 		return;
 	if (k->state == M_ACTIVE && m->n_entries == 0 && !m->evicting &&
-	    m->n_failures == 0 && (other == NULL || (m->segment == NULL &&
+	    m->n_failures == 0 && (newer == NULL || (m->segment == NULL &&
 	    !m->status_changed))) {
 		/* It is all in its file, or, when nobody takes over, in the
 		 * journal for the next start. */
 		message_free(&m);
 		return;
 	}
-	if (other != NULL) {
-		b = chan_begin(other, MSG_BUSY);
-		put_u64(b, k->id.n);
-		chan_end(other);
-	}
+	handover_tell(MSG_BUSY, k->id);
 }
 
 static void
@@ -147,20 +173,27 @@ handover_give(void)
 	intake_stop();
 	known_each(handover_forget, NULL);
 	known_each(handover_announce, NULL);
-	if (other != NULL)
-		chan_send(other, MSG_BUSY_END);
+	if (newer != NULL)
+		chan_send(newer, MSG_BUSY_END);
 	known_each(handover_finish, NULL);
 }
 
 void
 handover_begin(bool taking, int fd)
 {
-	other = chan_new(fd, ROLE_QMGR, ROLE_QMGR, 0, handover_on_msg,
-	    handover_on_close, NULL);
+	struct chan *c = chan_new(fd, ROLE_QMGR, ROLE_QMGR, 0,
+	    handover_on_msg, handover_on_close, NULL);
+
 	if (taking) {
+		if (older != NULL)
+			chan_free(&older);
+		older = c;
 		waiting = true;
 		return;
 	}
+	if (newer != NULL)
+		chan_free(&newer);
+	newer = c;
 	qmgr.handed_over = true;
 	handover_give();
 	qmgr_check_end();
@@ -176,16 +209,4 @@ bool
 handover_waiting(void)
 {
 	return waiting;
-}
-
-void
-handover_done(struct queue_id id)
-{
-	struct buf *b;
-
-	if (other == NULL)
-		return;
-	b = chan_begin(other, MSG_TAKE);
-	put_u64(b, id.n);
-	chan_end(other);
 }

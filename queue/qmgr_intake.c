@@ -34,6 +34,8 @@ static struct spool_walk *walk;
 static enum spool_place walk_place;
 static unsigned loading;
 static bool deferred_turn;
+static bool walking = true;	/* not all on disk is known yet */
+static bool flush_found;	/* what the walk finds is due at once */
 static struct event walk_timer, due_timer, rescan_timer;
 static struct loop_work more_work;
 
@@ -138,6 +140,7 @@ intake_flush(void)
 {
 	size_t i;
 
+	flush_found = walking;
 	/* Equal times are a heap in any order. */
 	for (i = 0; i < heap.n; i++)
 		heap.at[i]->next.us = 0;
@@ -215,7 +218,6 @@ intake_load_done(struct pool_job *j)
 		if (qmgr.handed_over)
 			handover_done(id);
 		intake_more();
-		qmgr_check_end();
 		return;
 	}
 	message_set_tail(m, &f->tail);
@@ -361,8 +363,11 @@ intake_name(struct queue_id id, enum spool_place place, void *arg)
 		return;
 	if (place != PLACE_DEFERRED)
 		intake_add(id, place);
-	else if (spool_next_time(&qmgr.spool, id, place, &next) == 0)
+	else if (spool_next_time(&qmgr.spool, id, place, &next) == 0) {
+		if (flush_found)
+			next.us = 0;
 		intake_deferred(id, next);
+	}
 }
 
 void
@@ -399,15 +404,18 @@ intake_walk(evutil_socket_t fd, short what, void *arg)
 	intake_more();
 	if (walk_place <= PLACE_DEFERRED)
 		event_add(&walk_timer, &now);
-	else
+	else {
+		walking = flush_found = false;
 		event_add(&rescan_timer,
 		    loop_timeout(qmgr.cf->queue_run_delay));
+	}
 }
 
 static void
 intake_rescan(evutil_socket_t fd, short what, void *arg)
 {
 	/* What an administrator put there by hand is found. */
+	walking = true;
 	walk_place = PLACE_INCOMING;
 	intake_walk(fd, what, arg);
 }
@@ -420,12 +428,17 @@ intake_rescan_now(void)
 }
 
 void
-intake_start(void)
+intake_init(void)
 {
 	more_work.fn = intake_take;
 	evtimer_assign(&walk_timer, loop_base(), intake_walk, NULL);
 	evtimer_assign(&due_timer, loop_base(), intake_due, NULL);
 	evtimer_assign(&rescan_timer, loop_base(), intake_rescan, NULL);
+}
+
+void
+intake_start(void)
+{
 	walk_place = PLACE_INCOMING;
 	intake_walk(-1, 0, NULL);
 }

@@ -63,9 +63,12 @@ group_work(struct pool_job *j)
 	}
 	if (group.reset)
 		group.error = journal_reset(group.segment, group.epoch);
-	if (group.error == 0 && group.n > 0)
+	if (group.error == 0 && group.n > 0) {
 		group.error = journal_commit(group.segment, group.entries,
 		    group.n);
+		if (group.error != 0)
+			journal_void(group.segment, group.entries, group.n);
+	}
 }
 
 static struct journal_segment *
@@ -270,6 +273,7 @@ group_done(struct pool_job *j)
 
 	(void)j;
 	journal.running = false;
+	ensure(s != NULL || group.error != 0);
 	if (group.create && s != NULL) {
 		s->next = journal.segments;
 		journal.segments = s;
@@ -382,7 +386,6 @@ sync_done(struct pool_job *j)
 	if (sync_run.error != 0)
 		log_error("cannot sync finished messages: %s",
 		    strerror(sync_run.error));
-	qmgr_check_end();
 }
 
 static void

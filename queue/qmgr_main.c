@@ -59,8 +59,9 @@ qmgr_start(void)
 	if (rc != 0)
 		fatal("cannot make queue subdirectories: %s", strerror(rc));
 	qmgr.schedule.fn = deliver_schedule;
-	pool_start((unsigned)qmgr.cf->queue_sync_threads);
+	pool_start((unsigned)qmgr.cf->queue_sync_threads, qmgr_check_end);
 	dest_init();
+	intake_init();
 	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
 	qmgr_space(-1, 0, NULL);
 }

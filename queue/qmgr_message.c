@@ -287,7 +287,7 @@ message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
 		qmgr.delivered++;
 		/* Others may take hours; a crash until then must not repeat
 		 * this one. */
-		if (m->tail.nrcpts > 1 && !m->evicting)
+		if (m->tail.nrcpts > 1)
 			message_mark(m);
 		break;
 	case RCPT_BOUNCED:
@@ -377,7 +377,6 @@ message_defer_done(struct pool_job *j)
 	else
 		intake_deferred(id, retry);
 	intake_more();
-	qmgr_check_end();
 }
 
 /* features.md's doubling: the delay is the age, within bounds, with jitter. */

@@ -217,7 +217,6 @@ writer_sealed(struct message *m)
 		message_free(&m);
 		if (qmgr.handed_over)
 			handover_done(id);
-		qmgr_check_end();
 		return;
 	}
 	message_activate(m);

@@ -181,6 +181,25 @@ journal_commit(struct journal_segment *s, struct journal_entry *list,
 	return rc;
 }
 
+void
+journal_void(struct journal_segment *s, const struct journal_entry *list,
+    size_t n)
+{
+	char *done;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (list[i].status_offset == 0)
+			continue;
+		done = mem_alloc(list[i].tail->nrcpts);
+		memset(done, 'D', list[i].tail->nrcpts);
+		(void)spool_write(s->fd, done, list[i].tail->nrcpts,
+		    list[i].status_offset);
+		free(done);
+	}
+	(void)journal_sync(s);
+}
+
 /* The record at p, or 0. */
 static uint64_t
 record_get(const char *p, uint64_t left, uint64_t epoch,
@@ -218,7 +237,7 @@ record_get(const char *p, uint64_t left, uint64_t epoch,
 	r->tail.route = cursor_view(&c);
 	r->tail.nrcpts = cursor_u32(&c);
 	r->tail.status = cursor_bytes(&c, r->tail.nrcpts);
-	if (!cursor_done(&c) || r->tail.nrcpts != nrcpts)
+	if (!cursor_done(&c) || nrcpts == 0 || r->tail.nrcpts != nrcpts)
 		return 0;
 	status = (size_t)(JOURNAL_HEAD + tail) - nrcpts;
 	r->text_offset = JOURNAL_HEAD + tail;
@@ -261,8 +280,7 @@ journal_scan(int fd, void (*each)(const struct journal_record *r, void *arg),
 		n = record_get(p + at, size - at, epoch, &r);
 		if (n > 0) {
 			r.text_offset += at;
-			if (memchr(r.tail.status.p, '.', r.tail.nrcpts) !=
-			    NULL)
+			if (view_find(r.tail.status, '.') < r.tail.status.n)
 				each(&r, arg);
 			at = round_up(at + n, 8);
 		} else if (at % JOURNAL_BLOCK != 0)

@@ -58,6 +58,12 @@ uint64_t journal_entry_size(const struct journal_entry *e);
  */
 int journal_commit(struct journal_segment *s, struct journal_entry *list,
     size_t n);
+/*
+ * waits: after journal_commit() has failed, finish what it may have written:
+ * its messages go another way, and must not come back from here.
+ */
+void journal_void(struct journal_segment *s,
+    const struct journal_entry *list, size_t n);
 /* waits */
 int journal_sync(struct journal_segment *s);
 

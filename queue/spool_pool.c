@@ -16,6 +16,7 @@ static struct {
 	int wake;		/* eventfd to the loop */
 	struct event event;
 	unsigned pending;	/* loop's side only */
+	void (*idle)(void);
 } pool = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.more = PTHREAD_COND_INITIALIZER,
@@ -78,16 +79,19 @@ pool_ready(evutil_socket_t fd, short what, void *arg)
 		pool.pending--;
 		j->done(j);
 	}
+	if (pool.pending == 0)
+		pool.idle();
 }
 
 void
-pool_start(unsigned threads)
+pool_start(unsigned threads, void (*idle)(void))
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
 	pthread_t t;
 	int rc = 0;
 
+	pool.idle = idle;
 	pool.wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (pool.wake < 0)
 		fatal("eventfd failed");

@@ -13,8 +13,9 @@ struct pool_job {
 	struct pool_job *next;
 };
 
-/* Starts the threads; once, in the jail. */
-void pool_start(unsigned threads);
+/* Starts the threads; once, in the jail.  idle is called when the last job
+ * that was submitted is done. */
+void pool_start(unsigned threads, void (*idle)(void));
 void pool_submit(struct pool_job *j);
 /* Jobs submitted and not done yet. */
 unsigned pool_pending(void);

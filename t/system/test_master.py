@@ -238,7 +238,7 @@ def test_port_in_use_keeps_the_old_generation(make, sink):
 
 def test_no_line_no_process(make, sink):
     gw = make(sink, start=False)
-    gw.edit("master.cf", lambda t: re.sub(r"(?m)^(relay\s)", r"#\1", t))
+    gw.edit("master.cf", lambda t: re.sub(r"(?m)^((relay|smtp)\s)", r"#\1", t))
     gw.start()
     assert not gw.pids("relay") and gw.pids("qmgr")
     gw.wait_log("warning: master.cf: no relay service")
