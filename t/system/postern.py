@@ -539,11 +539,16 @@ class Instance:
         self.expected.append(re.compile(pattern))
 
     def queued(self, *queues):
-        """Files of messages in these stages of the spool."""
+        """Files of messages in these stages of the spool; without stages,
+        all of them and what lives in the journal."""
         found = []
         for q in queues or ("incoming", "active", "deferred", "hold"):
             for top, _, names in os.walk(os.path.join(self.spool, q)):
                 found += [os.path.join(top, n) for n in names]
+        if not queues and self.running:
+            status = self.command("status", check=False).stdout
+            for n in re.findall(r"journal_messages (\d+)", status):
+                found += ["a message in the journal"] * int(n)
         return found
 
     def bad_log_lines(self):

@@ -121,9 +121,11 @@ def judge(gw, sink, load, kills, sent_before_kill):
     return twice
 
 
-def storm(make, sink, roles, kills, pause=(0.02, 0.25), seed=1):
+def storm(make, sink, roles, kills, pause=(0.02, 0.25), seed=1,
+          journal="yes"):
     rng = random.Random(seed)
-    gw = make(sink, main={"minimal_backoff_time": "1s",
+    gw = make(sink, main={"queue_journal": journal,
+                          "minimal_backoff_time": "1s",
                           "maximal_backoff_time": "2s",
                           "queue_run_delay": "1s",
                           "service_throttle_time": "1s",
@@ -171,6 +173,10 @@ def start_again(gw):
 @pytest.mark.parametrize("role", ["qmgr", "smtpd", "relay", "filter"])
 def test_kill_one_role(make, sink, role):
     storm(make, sink, [role], KILLS // 2, seed=sum(role.encode()))
+
+
+def test_kill_qmgr_without_journal(make, sink):
+    storm(make, sink, ["qmgr"], KILLS // 2, seed=5, journal="no")
 
 
 def test_kill_any_role(make, sink):
@@ -241,16 +247,17 @@ def test_many_kills(make, sink):
           seed=int(time.time()))
 
 
-def test_disk_order_before_250(make, sink):
-    """Between the last byte and "250" the file and then its directory are
-    synced (seen by strace)."""
+@pytest.mark.parametrize("journal", ["yes", "no"])
+def test_disk_order_before_250(make, sink, journal):
+    """Between the last byte and "250" the journal is synced, or the file and
+    then its directory (seen by strace)."""
     import shutil
     import subprocess
     if os.getuid() != 0 or not shutil.which("strace"):
         pytest.skip("needs root and strace")
     if os.environ.get("BUILD", "").endswith("san"):
         pytest.skip("LeakSanitizer and strace exclude one another")
-    gw = make(sink)
+    gw = make(sink, main={"queue_journal": journal})
     qmgr, = gw.pids("qmgr")
     out = gw.dir + "/strace"
     tracer = subprocess.Popen(
@@ -277,6 +284,13 @@ def test_disk_order_before_250(make, sink):
             if re.search(pattern, line):
                 return i
         raise AssertionError(f"no {pattern} in\n" + "\n".join(lines))
+    if journal == "yes":
+        segment = first(r"fdatasync\(\d+<[^>]*/journal/")
+        # the reply to smtpd, then the delivery
+        first(r"sendmsg", segment)
+        with pytest.raises(AssertionError):
+            first(r"f(data)?sync\(\d+<[^>]*" + qid)
+        return
     file = first(r"f(data)?sync\(\d+<[^>]*" + qid)
     directory = first(r"fsync\(\d+<[^>]*/incoming>", file)
     first(r"sendmsg", directory)
