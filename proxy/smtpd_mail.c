@@ -57,16 +57,17 @@ mail_room(struct session *s, uint64_t size)
 	const struct server *sv = s->server;
 	uint64_t limit = (uint64_t)sv->cf->message_size_limit;
 
-	if (limit > 0 && size > limit) {
-		session_refuse(s,
-		    "552 5.3.4 Message size exceeds fixed limit");
-		return false;
-	}
-	if (sv->no_space || (size > 0 && size > sv->free_bytes)) {
-		session_refuse(s, "452 4.3.1 Insufficient system storage");
-		return false;
-	}
-	return true;
+	const char *why = NULL;
+
+	if (limit > 0 && size > limit)
+		why = "552 5.3.4 Message size exceeds fixed limit";
+	else if (sv->no_space || (size > 0 && size > sv->free_bytes))
+		why = "452 4.3.1 Insufficient system storage";
+	if (why == NULL)
+		return true;
+	session_log_reject(s, "reject", why, view_of(""));
+	session_refuse(s, "%s", why);
+	return false;
 }
 
 static bool

@@ -1,0 +1,160 @@
+"""A full disk refuses and loses nothing; after a power cut what was answered
+250 is there.  The spool is a file system of its own for these tests."""
+import os
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+from postern import Closed, mail, wait_for
+from conftest import need_root
+
+
+def sh(*cmd):
+    subprocess.run(cmd, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def disk():
+    """disk(path, kind, megabytes): mount a file system there."""
+    mounts = []
+
+    def mount(path, kind, megabytes, image=None):
+        os.makedirs(path, exist_ok=True)
+        if kind == "tmpfs":
+            sh("mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755",
+               "tmpfs", path)
+        else:
+            if not os.path.exists(image):
+                with open(image, "wb") as f:
+                    f.truncate(megabytes << 20)
+                sh("mkfs.ext4", "-q", "-F", image)
+            sh("mount", "-o", "loop", image, path)
+            os.chmod(path, 0o755)
+        mounts.append(path)
+    yield mount
+    for path in reversed(mounts):
+        subprocess.run(["umount", "-l", path], check=False)
+
+
+def fill(path, leave):
+    """Take all room but so many bytes."""
+    v = os.statvfs(path)
+    n = v.f_bavail * v.f_frsize - leave
+    with open(os.path.join(path, "filler"), "wb") as f:
+        for _ in range(n >> 20):
+            f.write(b"x" * (1 << 20))
+        f.write(b"x" * (n & ((1 << 20) - 1)))
+
+
+def send(gw, name, body):
+    with gw.client() as c:
+        c.ehlo()
+        return c.message("a@client.example", "user@example.com",
+                         mail(name, body)).code
+
+
+@need_root
+def test_full_disk_is_refused_before_data(disk, make, sink):
+    gw = make(sink, main={"message_size_limit": "1000000"}, start=False)
+    disk(gw.spool, "tmpfs", 80)
+    gw.expect_log("refusing mail|accepting mail|does not exist|journal|"
+                  "directory")
+    gw.start()
+    assert send(gw, "before", b"x\r\n") == 250
+    fill(gw.spool, 1000000)
+
+    def refused():
+        with gw.client() as c:
+            c.ehlo()
+            return c.cmd("MAIL FROM:<a@client.example>").text == \
+                "452 4.3.1 Insufficient system storage"
+    wait_for("452", refused)
+    os.unlink(gw.spool + "/filler")
+    wait_for("room again", lambda: not refused())
+    assert send(gw, "after", b"x\r\n") == 250
+    sink.wait_subject("before")
+    sink.wait_subject("after")
+
+
+@need_root
+@pytest.mark.parametrize("journal", ["yes", "no"])
+def test_disk_fills_while_mail_comes_in(disk, make, sink, journal):
+    sink.down()
+    gw = make(sink, main={"message_size_limit": "2000000",
+                          "queue_journal": journal,
+                          "smtpd_error_sleep_time": "0",
+                          "minimal_backoff_time": "1s",
+                          "maximal_backoff_time": "2s"}, start=False)
+    disk(gw.spool, "tmpfs", 80)
+    gw.expect_log("refusing mail|accepting mail|does not exist|No space|"
+                  "directory|cannot")
+    gw.start()
+    time.sleep(1)
+    fill(gw.spool, 12000000)
+    codes = {}
+
+    def client(n):
+        for i in range(12):
+            name, size = f"n{n}.{i}", 30 if i % 2 else 18000
+            try:
+                codes[name] = send(gw, name, b"%060d\r\n" % n * size)
+            except (OSError, Closed):
+                pass
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    taken = {n for n, code in codes.items() if code == 250}
+    assert set(codes.values()) <= {250, 451, 452}, codes
+    assert taken and len(taken) < len(codes), codes
+    os.unlink(gw.spool + "/filler")
+    sink.up()
+
+    def all_there():
+        gw.command("flush")
+        return taken <= {m.field("Subject") for m in list(sink.messages)}
+    wait_for("all that was taken", all_there, 30)
+    assert {m.field("Subject") for m in sink.messages} == taken
+    assert len(sink.messages) == len(taken)
+
+
+@need_root
+@pytest.mark.parametrize("journal", ["yes", "no"])
+def test_power_cut_at_250(disk, make, sink, journal, tmp_path):
+    """The device is copied in the moment of 250: what the file system had
+    not written to it yet is not in the copy."""
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("needs mkfs.ext4")
+    sink.down()
+    main = {"queue_journal": journal, "message_size_limit": "2000000",
+            "queue_journal_segment_size": "8388608"}
+    gw = make(sink, main=main, start=False)
+    gw.expect_log(r"does not exist|directory|recovered")
+    image = str(tmp_path / "image")
+    disk(gw.spool, "ext4", 96, image)
+    gw.start()
+    time.sleep(1)
+    names = []
+    for i in range(6):
+        # the last one is large, and so a file in any case
+        body = b"%070d\r\n" % i * (6000 if i == 5 else 10)
+        assert send(gw, f"cut{i}", body) == 250
+        names.append(f"cut{i}")
+        shutil.copyfile(image, str(tmp_path / f"copy{i}"))
+    gw.stop()
+    subprocess.run(["umount", "-l", gw.spool], check=True)
+    sink.up()
+    for i in range(6):
+        del sink.messages[:]
+        disk(gw.spool, "ext4", 96, str(tmp_path / f"copy{i}"))
+        gw.start()
+        gw.command("flush")
+        wait_for(f"what copy {i} holds", lambda: set(names[:i + 1]) <= {
+            m.field("Subject") for m in list(sink.messages)}, 30)
+        assert {m.field("Subject") for m in sink.messages} == \
+            set(names[:i + 1])
+        gw.stop()
+        subprocess.run(["umount", "-l", gw.spool], check=True)
