@@ -428,7 +428,7 @@ conf_source_text(struct conf_source *src, struct conf_reporter *r,
 }
 
 static void
-log_report(bool error, const char *text, void *arg)
+expand_report(bool error, const char *text, void *arg)
 {
 	(void)error, (void)arg;
 	log_warn("%s", text);
@@ -438,7 +438,7 @@ const char *
 conf_text(const struct conf *cf, struct view name)
 {
 	struct conf_source *src = cf->source;
-	struct conf_reporter r = { log_report, NULL, src->origin, 0 };
+	struct conf_reporter r = { expand_report, NULL, src->origin, 0 };
 	struct conf_setting *s = conf_source_find(src, name);
 	const struct conf_param *p;
 
@@ -455,7 +455,7 @@ const char *
 conf_expand(const struct conf *cf, const char *text)
 {
 	struct conf_source *src = cf->source;
-	struct conf_reporter r = { log_report, NULL, src->origin, 0 };
+	struct conf_reporter r = { expand_report, NULL, src->origin, 0 };
 	struct view key = view_of(text);
 	struct conf_interned *e, **slot;
 	struct buf b;

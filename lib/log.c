@@ -232,6 +232,23 @@ log_error(const char *fmt, ...)
 	va_end(ap);
 }
 
+void
+log_report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		log_error("%s", text);
+	else
+		log_warn("%s", text);
+}
+
+void
+log_report_errors(bool error, const char *text, void *arg)
+{
+	if (error)
+		log_report(error, text, arg);
+}
+
 /*
  * The pause keeps a process that cannot start from being restarted, and from
  * filling the log, as fast as the machine can.

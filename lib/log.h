@@ -42,6 +42,14 @@ void panic(const char *fmt, ...)
     __attribute__((format(printf, 1, 2), noreturn));
 
 /*
+ * Where a reader of configuration reports to (conf_report, table_report): an
+ * error or a warning, one line each; the second leaves out warnings that
+ * somebody else gave already.
+ */
+void log_report(bool error, const char *text, void *arg);
+void log_report_errors(bool error, const char *text, void *arg);
+
+/*
  * What a panic adds: a role sets this to describe the session it works on.
  * The text is read only if a panic happens; the pointer must stay valid.
  */

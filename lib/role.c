@@ -149,15 +149,6 @@ role_facility(const char *name)
 	return LOG_MAIL;
 }
 
-static void
-role_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	/* Master reported warnings already; what matters here is failure. */
-	if (error)
-		log_error("%s", text);
-}
-
 static struct conf *
 role_read_conf(int fd)
 {
@@ -175,7 +166,7 @@ role_read_conf(int fd)
 	if (n != st.st_size)
 		fatal("configuration from master is short");
 	b.n = (size_t)n;
-	cf = conf_parse(buf_view(&b), "main.cf", role_report, NULL);
+	cf = conf_parse(buf_view(&b), "main.cf", log_report_errors, NULL);
 	buf_free(&b);
 	if (cf == NULL)
 		fatal("bad configuration");

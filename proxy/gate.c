@@ -386,23 +386,13 @@ gate_control(struct chan_in *m)
 }
 
 static void
-gate_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-	else
-		log_warn("%s", text);
-}
-
-static void
 gate_load(void)
 {
 	const struct conf *cf = gate.cf = role_conf();
 
 	gate.exceptions = net_list_open("smtpd_client_event_limit_exceptions",
 	    cf->smtpd_client_event_limit_exceptions, cf->config_directory,
-	    gate_report, NULL);
+	    log_report, NULL);
 	if (gate.exceptions == NULL)
 		fatal("the configuration cannot be used");
 	gate.count = gate_count_new(

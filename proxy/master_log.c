@@ -87,17 +87,7 @@ master_log_facility(const char *name)
 	return LOG_MAIL;
 }
 
-static void
-master_log_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-	else
-		log_warn("%s", text);
-}
-
-const struct reporter master_log_reporter = { master_log_report, NULL };
+const struct reporter master_log_reporter = { log_report, NULL };
 
 bool
 master_log_open(struct master *m, const struct conf *cf,

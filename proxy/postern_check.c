@@ -6,17 +6,7 @@
 #include "rules/table.h"
 #include "rules/verdict.h"
 
-static void
-postern_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-	else
-		log_warn("%s", text);
-}
-
-const struct reporter postern_reporter = { postern_report, NULL };
+const struct reporter postern_reporter = { log_report, NULL };
 
 /* -- tables ---------------------------------------------------------------- */
 

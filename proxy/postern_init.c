@@ -378,19 +378,10 @@ init_make_dir(struct init *in)
 	free(path);
 }
 
-/* They were not there before, so that they are missing is no news. */
-static void
-init_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-}
-
 static void
 init_finish(const struct init *in)
 {
-	struct reporter quiet = { init_report, NULL };
+	struct reporter quiet = { log_report_errors, NULL };
 	struct conf *cf;
 	char *path;
 

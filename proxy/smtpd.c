@@ -21,16 +21,6 @@ static struct gate *gates;
 
 static struct role_def smtpd;
 
-static void
-smtpd_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-	else
-		log_warn("%s", text);
-}
-
 static const char *
 smtpd_describe(void *arg)
 {
@@ -170,7 +160,7 @@ smtpd_load(void)
 	/* A session takes one descriptor, and one more with a message. */
 	smtpd.jail.max_files = (uint64_t)cf->smtpd_session_limit * 2 + 1024;
 	if (!server_load(&server, cf, own, own_addresses(cf, own,
-	    OWN_ADDR_MAX), smtpd_report, NULL))
+	    OWN_ADDR_MAX), log_report, NULL))
 		fatal("the configuration cannot be used");
 	server.on_done = smtpd_done;
 	log_context(smtpd_describe, NULL);

@@ -30,18 +30,10 @@ static struct underway *hash[HASH];
 
 static struct service_table *services;
 
-static void
-deliver_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-}
-
 void
 deliver_load(void)
 {
-	services = master_cf_load(qmgr.cf->config_directory, deliver_report,
+	services = master_cf_load(qmgr.cf->config_directory, log_report_errors,
 	    NULL);
 	if (services == NULL)
 		fatal("cannot read master.cf");

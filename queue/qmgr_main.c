@@ -11,16 +11,6 @@ struct qmgr qmgr;
 static struct event space_timer;
 
 static void
-qmgr_report(bool error, const char *text, void *arg)
-{
-	(void)arg;
-	if (error)
-		log_error("%s", text);
-	else
-		log_warn("%s", text);
-}
-
-static void
 qmgr_load(void)
 {
 	struct netaddr own[OWN_ADDR_MAX];
@@ -34,7 +24,7 @@ qmgr_load(void)
 		fatal("cannot open the spool %s: %s",
 		    qmgr.cf->queue_directory, strerror(rc));
 	qmgr.router = router_open(qmgr.cf, own,
-	    own_addresses(qmgr.cf, own, OWN_ADDR_MAX), qmgr_report, NULL);
+	    own_addresses(qmgr.cf, own, OWN_ADDR_MAX), log_report, NULL);
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
 	deliver_load();
