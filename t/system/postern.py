@@ -374,7 +374,10 @@ class Instance:
         self.dir = tempfile.mkdtemp(prefix="postern-test-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.user = user
+        self.build = BUILD
         if user:
+            # the source tree may lie where only root can go
+            self.build = self.copy_programs()
             shutil.chown(self.dir, user)
         self.etc = self.dir + "/gw/etc"
         self.spool = self.dir + "/gw/spool"
@@ -399,8 +402,19 @@ class Instance:
             self.destroy(check=False)
             raise
 
+    def copy_programs(self):
+        tree = self.dir + "/tree"
+        for part in ("bin", "libexec"):
+            os.makedirs(f"{tree}/build/{part}")
+            for name in os.listdir(os.path.join(BUILD, part)):
+                shutil.copy2(os.path.join(BUILD, part, name),
+                             f"{tree}/build/{part}/{name}")
+        shutil.copytree(os.path.join(TOP, "rules/stock"),
+                        tree + "/rules/stock")
+        return tree + "/build"
+
     def command(self, *args, config=True, check=True, timeout=60):
-        cmd = [BIN + "/postern"]
+        cmd = [self.build + "/bin/postern"]
         if config:
             cmd += ["-c", self.etc]
         return self.run(*cmd, *args, check=check, timeout=timeout)
@@ -483,7 +497,8 @@ class Instance:
         out = []
         for pid in self.seen:
             try:
-                if os.readlink(f"/proc/{pid}/exe").startswith(BUILD):
+                if os.readlink(f"/proc/{pid}/exe").startswith(
+                        self.build):
                     out.append(pid)
             except OSError:
                 pass
