@@ -100,7 +100,12 @@ smtpd_client(struct gate *g, struct chan_in *m)
 	m->fd[0] = -1;
 	s->gate = g;
 	s->client = client;
-	names_find(s);
+	/* Until qmgr has said whether there is room, nobody is greeted: what
+	 * is offered must be true from the first client on. */
+	if (server.space_known)
+		names_find(s);
+	else
+		session_wait_for(s, WAIT_NAME, SPACE_WAIT_MS);
 }
 
 static void

@@ -12,6 +12,7 @@ enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
 
 #define SESSION_NO_BITS		20u	/* smtpd_session_limit is below 2^20 */
 #define NAME_WAIT_MS		15000
+#define SPACE_WAIT_MS		2000	/* once, at the start */
 #define SLOT_WAIT_MS		10000
 #define SPILL_WAIT_MS		60000
 
@@ -29,6 +30,7 @@ struct server {
 	struct session *current;	/* for a panic's context */
 
 	/* What qmgr said last about the spool. */
+	bool space_known;	/* it has said something */
 	bool no_space;
 	uint64_t free_bytes;
 

@@ -267,6 +267,26 @@ queue_on_sealed(struct queue_link *l, struct chan_in *m, struct queue_id id)
 	data_sealed(tx, code, status, text);
 }
 
+/* The first word about the spool: those who came before it are greeted. */
+static void
+queue_space_known(struct server *sv)
+{
+	struct session *s;
+	uint32_t i;
+
+	if (sv->space_known)
+		return;
+	sv->space_known = true;
+	for (i = 0; i < sv->cap; i++) {
+		s = sv->sessions[i];
+		if (s == NULL || s->state != SMTP_NAMELESS ||
+		    s->wait != WAIT_NAME)
+			continue;
+		s->wait = WAIT_NONE;
+		names_find(s);
+	}
+}
+
 static void
 queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
@@ -284,6 +304,7 @@ queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
 			return;
 		queue.sv->no_space = !accepting;
 		queue.sv->free_bytes = bytes;
+		queue_space_known(queue.sv);
 		return;
 	}
 	id.n = cursor_u64(&m->body);

@@ -144,7 +144,7 @@ def test_role_that_dies_is_replaced(make, sink):
     gw.expect_log("signal 31|signal SYS|SIGSYS|killed by signal|forbidden")
     for role in ("smtpd", "filter", "relay"):
         old = gw.pids(role)
-        assert gw.kill(role, signal.SIGSYS)
+        wait_for(f"a {role} to kill", lambda: gw.kill(role, signal.SIGSYS))
         wait_for(f"a new {role}", lambda: len(gw.pids(role)) == len(old)
                  and gw.pids(role) != old, 20)
     gw.ready()
