@@ -48,6 +48,7 @@ boundaries_add(struct boundaries *b, const struct field_value *v,
 		if (view_eq(buf_part(&b->text, to->at, to->n), text)) {
 			if (v->token_n < to->token_n)
 				to->token_n = v->token_n;
+			to->closed = false;
 			return added;
 		}
 	}
@@ -59,6 +60,7 @@ boundaries_add(struct boundaries *b, const struct field_value *v,
 	to->token_n = v->token_n < text.n ? v->token_n : text.n;
 	to->level = level;
 	to->digest = digest;
+	to->closed = false;
 	ensure(buf_putv(&b->text, text));
 	return added;
 }
@@ -94,14 +96,16 @@ compare(const struct boundaries *b, const struct boundary *to,
  * it fit an inner one by its begin and an outer one exactly, receivers that
  * compare whole lines and others that compare the begin see two structures:
  * then the line begins a part for us, so that the headers behind it are
- * looked at, and no boundary is given up.
+ * looked at, and no boundary is given up.  One that was closed counts only
+ * for a whole line that is no other boundary: there are receivers that go on
+ * with another part.
  */
 enum boundary_line
 boundaries_find(const struct boundaries *b, struct view line,
     size_t *ret_which, bool *ret_ambiguous)
 {
 	enum match match;
-	size_t i, inner = b->n, exact = b->n;
+	size_t i, inner = b->n, exact = b->n, again = b->n;
 	bool close, inner_close = false, exact_close = false;
 
 	line = view_from(line, 2);
@@ -111,6 +115,11 @@ boundaries_find(const struct boundaries *b, struct view line,
 		match = compare(b, &b->list[i], line, &close);
 		if (match == MATCH_NONE)
 			continue;
+		if (b->list[i].closed) {
+			if (match == MATCH_EXACT && !close && again == b->n)
+				again = i;
+			continue;
+		}
 		if (inner == b->n) {
 			inner = i;
 			inner_close = close;
@@ -120,8 +129,11 @@ boundaries_find(const struct boundaries *b, struct view line,
 			exact_close = close;
 		}
 	}
-	if (inner == b->n)
-		return BOUNDARY_NONE;
+	*ret_ambiguous = false;
+	if (inner == b->n) {
+		*ret_which = again;
+		return again == b->n ? BOUNDARY_NONE : BOUNDARY_OPEN;
+	}
 	*ret_which = inner;
 	*ret_ambiguous = exact < inner;
 	if (*ret_ambiguous && !exact_close)
@@ -132,19 +144,24 @@ boundaries_find(const struct boundaries *b, struct view line,
 void
 boundaries_close(struct boundaries *b, size_t which)
 {
-	struct boundary gone = b->list[which];
-	char *text = b->text.p + gone.at;
+	b->list[which].closed = true;
+}
+
+void
+boundaries_open(struct boundaries *b, size_t which)
+{
+	b->list[which].closed = false;
+}
+
+bool
+boundaries_unfinished(const struct boundaries *b)
+{
 	size_t i;
 
-	/* A second one of the same header may stand behind it. */
-	b->text.n -= gone.n;
-	if (gone.n > 0)
-		memmove(text, text + gone.n, b->text.n - gone.at);
-	b->n--;
-	for (i = which; i < b->n; i++) {
-		b->list[i] = b->list[i + 1];
-		b->list[i].at -= gone.n;
-	}
+	for (i = 0; i < b->n; i++)
+		if (!b->list[i].closed)
+			return true;
+	return false;
 }
 
 void

@@ -13,6 +13,7 @@ struct boundary {
 	size_t token_n;		/* see struct field_value */
 	size_t level;		/* of the part that declared it: its depth */
 	bool digest;
+	bool closed;		/* its final boundary was seen */
 };
 
 struct boundaries {
@@ -39,8 +40,11 @@ enum boundary_added boundaries_add(struct boundaries *b,
  */
 enum boundary_line boundaries_find(const struct boundaries *b,
     struct view line, size_t *ret_which, bool *ret_ambiguous);
-/* Its final boundary was seen. */
+/* Its final boundary was seen; it begins a part nevertheless. */
 void boundaries_close(struct boundaries *b, size_t which);
+void boundaries_open(struct boundaries *b, size_t which);
+/* Is the final boundary of one of them missing? */
+bool boundaries_unfinished(const struct boundaries *b);
 /* Parts of this level and deeper are over. */
 void boundaries_leave(struct boundaries *b, size_t level);
 

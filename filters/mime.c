@@ -33,6 +33,12 @@ enum line_kind {
 	LINE_KINDS
 };
 
+/*
+ * A line that is no header ends the header block of the message, and it is
+ * made to end there for everybody (see non_empty_end_of_header_action).  In
+ * other blocks nothing is changed, and there are receivers that skip such a
+ * line: so do we, and see the headers behind it.
+ */
 static const enum mime_state next[MIME_STATES][LINE_KINDS] = {
 	[MIME_PRIMARY] = {
 		[LINE_EMPTY] = MIME_ENTITY,
@@ -51,7 +57,7 @@ static const enum mime_state next[MIME_STATES][LINE_KINDS] = {
 		[LINE_REST] = MIME_PART,
 		[LINE_OPEN] = MIME_PART,
 		[LINE_CLOSE] = MIME_GAP,
-		[LINE_OTHER] = MIME_BODY,
+		[LINE_OTHER] = MIME_PART,
 		[LINE_LAST] = MIME_DONE,
 	},
 	[MIME_NESTED] = {
@@ -61,7 +67,7 @@ static const enum mime_state next[MIME_STATES][LINE_KINDS] = {
 		[LINE_REST] = MIME_NESTED,
 		[LINE_OPEN] = MIME_PART,
 		[LINE_CLOSE] = MIME_GAP,
-		[LINE_OTHER] = MIME_BODY,
+		[LINE_OTHER] = MIME_NESTED,
 		[LINE_LAST] = MIME_DONE,
 	},
 	[MIME_BODY] = {
@@ -128,6 +134,15 @@ struct mime {
 	struct buf scratch;
 };
 
+/* A boundary has to fit into the first piece of its line, with the "--". */
+static size_t
+boundary_limit(const struct mime_options *o)
+{
+	ensure(o->line_length_limit > 2);
+	return o->boundary_length_limit < o->line_length_limit - 2 ?
+	    o->boundary_length_limit : o->line_length_limit - 2;
+}
+
 struct mime *
 mime_new(const struct mime_options *o)
 {
@@ -138,7 +153,7 @@ mime_new(const struct mime_options *o)
 	m->options = *o;
 	/* As in Postfix, one more than the limit says. */
 	boundaries_init(&m->boundaries, (size_t)o->nesting_limit + 1,
-	    o->boundary_length_limit);
+	    boundary_limit(o));
 	/* A level belongs to a boundary or to a nested message. */
 	m->max_levels = m->boundaries.max + o->nesting_limit + 1;
 	m->levels = mem_array(m->max_levels, sizeof *m->levels);
@@ -330,7 +345,8 @@ content_type(struct mime *m, struct view value)
 	field_type(value, &type, &subtype, &rest);
 	if (view_is_nocase(type, "message")) {
 		if (view_is_nocase(subtype, "rfc822") ||
-		    view_is_nocase(subtype, "global"))
+		    view_is_nocase(subtype, "global") ||
+		    view_is_nocase(subtype, "news"))
 			m->type |= TYPE_MESSAGE;
 	} else if (view_is_nocase(type, "multipart")) {
 		m->type |= TYPE_MULTIPART;
@@ -462,8 +478,10 @@ enter_boundary(struct mime *m, enum line_kind kind, size_t which,
 	tell_line(m, p, true);
 	if (kind == LINE_CLOSE)
 		boundaries_close(&m->boundaries, which);
-	else
+	else {
+		boundaries_open(&m->boundaries, which);
 		open_part(m, MIME_BLOCK_PART, p->offset + p->size, digest);
+	}
 }
 
 static void
@@ -492,7 +510,8 @@ take_piece(struct mime *m, struct piece *p)
 		    p->last ? p->size - p->raw.n : 0);
 		return;
 	}
-	if (headers && kind != LINE_REST)
+	if (headers && kind != LINE_REST &&
+	    (kind != LINE_OTHER || to != m->state))
 		end_headers(m, kind, p->offset, p->text);
 	if (m->stopped)
 		return;
@@ -501,7 +520,7 @@ take_piece(struct mime *m, struct piece *p)
 	else if (to == MIME_ENTITY)
 		to = enter_entity(m, p);
 	else {
-		if (headers && kind == LINE_OTHER)
+		if (headers && to == MIME_BODY)
 			begin_section(m, p->offset);
 		/* Behind a boundary too long for one piece: its rest. */
 		tell_line(m, p, to != MIME_BODY);
@@ -660,7 +679,7 @@ mime_end(struct mime *m)
 		end_headers(m, LINE_LAST, m->offset, view_make("", 0));
 	m->state = next[m->state][LINE_LAST];
 	ensure(m->state == MIME_DONE);
-	if (m->boundaries.n > 0)
+	if (boundaries_unfinished(&m->boundaries))
 		tell_condition(m, MIME_NO_FINAL_BOUNDARY, m->offset,
 		    view_make("", 0));
 	close_parts(m, 0);

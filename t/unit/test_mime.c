@@ -633,14 +633,16 @@ limits(void **state)
 		assert_int_equal(strstr(buf_cstr(&r.out), "too-many-parts") !=
 		    NULL, i >= 5);
 	}
-	/* Many boundaries of one header, used and closed in any order. */
+	/* Many boundaries of one header, used and closed in any order; each
+	 * part is within the one before for a receiver that goes on with a
+	 * closed boundary. */
 	buf_clear(&text);
 	for (int i = 0; i < 100; i++)
 		buf_puts(&text, "Content-Type: multipart/x; boundary=aa; "
 		    "boundary=bb; boundary=cc\r\n\r\n--aa--\r\n--cc\r\n\r\n"
 		    "--bb--\r\n--cc--\r\n--aa\r\n--cc\r\n");
 	walk(&r, buf_view(&text), text.n, 1);
-	assert_null(strstr(buf_cstr(&r.out), "too-deep"));
+	assert_non_null(strstr(buf_cstr(&r.out), "too-deep"));
 	buf_free(&text);
 	buf_free(&r.out);
 	mime_free(&m);

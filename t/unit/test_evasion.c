@@ -1,0 +1,237 @@
+/* link: filters */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "filters/engine.h"
+#include "lib/log.h"
+
+/*
+ * The shipped rules against messages that try to get past them: what mail
+ * programs show their users although it is not written as RFC 2045 says.
+ * The "programs" are a few letters of text.
+ */
+static struct {
+	struct conf *conf;
+	struct engine *engine;
+	struct arena *arena;
+} gateway;
+
+static void
+report(bool error, const char *text, void *arg)
+{
+	(void)arg;
+	if (error)
+		fail_msg("%s", text);
+}
+
+/* type: the table type that reads the rules */
+static void
+open_stock(const char *type)
+{
+	char *dir = getcwd(NULL, 0);
+	struct buf b;
+
+	assert_non_null(dir);
+	buf_init(&b, 65536);
+	buf_printf(&b, "config_directory = %s/rules/stock\n"
+	    "header_checks = %s:header_checks\n"
+	    "body_checks = %s:body_checks\n", dir, type, type);
+	free(dir);
+	gateway.conf = conf_parse(buf_view(&b), "main.cf", report, NULL);
+	assert_non_null(gateway.conf);
+	buf_free(&b);
+	assert_true(engine_check(gateway.conf, report, NULL));
+	gateway.engine = engine_open(gateway.conf, report, NULL);
+	assert_non_null(gateway.engine);
+	gateway.arena = arena_new(1u << 20);
+}
+
+static void
+close_stock(void)
+{
+	engine_free(&gateway.engine);
+	conf_free(&gateway.conf);
+	arena_free(&gateway.arena);
+}
+
+static bool
+refused(struct view text)
+{
+	struct recipient rcpts[] = { { .addr = view_of("r@example.com") } };
+	struct envelope e = { .sender = view_of("a@b.org"),
+		.client_name = view_of("mx.b.org"),
+		.client_addr = view_of("192.0.2.1"),
+		.helo = view_of("mx.b"), .proto = view_of("ESMTP"),
+		.nrcpts = 1, .rcpts = rcpts };
+	struct queue_id id = { 0x1234 };
+	struct judgement j;
+
+	arena_reset(gateway.arena);
+	engine_judge(gateway.engine, text, &e, id, &j, gateway.arena);
+	return j.verdict.action == ACTION_REJECT;
+}
+
+#define PRIMARY	"Subject: x\r\nMIME-Version: 1.0\r\n"
+#define MULTI(type) PRIMARY "Content-Type: " type "\r\n\r\n"
+#define FIRST	"Content-Type: text/plain\r\n\r\nhello\r\n"
+#define PARTS	MULTI("multipart/mixed; boundary=\"=_b\"")		\
+	"--=_b\r\n" FIRST "--=_b\r\n"
+#define END	"\r\n\r\nTVqQ\r\n--=_b--\r\n"
+#define NAMED	"Content-Type: x/y; name=a.txt\r\n"			\
+	"Content-Disposition: attachment;\r\n filename=\"invoice.pdf.exe\""
+#define DISPOSITION(s)	PARTS "Content-Disposition: attachment; " s END
+
+static const char *const evasions[] = {
+	/* the header block */
+	PARTS "cOnTeNt-dIsPoSiTiOn: attachment;\r\n\tFILENAME=Invoice.EXE" END,
+	PARTS "Content-Disposition \t: attachment; filename=invoice.exe" END,
+	PARTS "Content-Disposition:attachment;filename=invoice.exe" END,
+	PARTS "Content-Disposition:\r\n attachment\r\n ;\r\n filename\r\n =\r\n"
+	" \"invoice.pdf\r\n .exe\"" END,
+	PARTS "Content-Type: text/plain\r\nContent-Type: x/y; name=a.exe" END,
+	PARTS "Content-Type: x/y; name=a.txt; name=a.exe" END,
+	PARTS "no header\r\n" NAMED END,
+	PARTS " folded nothing\r\n" NAMED END,
+	PARTS "From someone\r\n" NAMED END,
+	/* how the name is written */
+	DISPOSITION("filename=\"invoice.exe"),
+	DISPOSITION("filename=invoice.exe (a comment)"),
+	DISPOSITION("filename (a comment) = \"setup.msi\""),
+	DISPOSITION("filename=setup.msi(a comment)"),
+	DISPOSITION("filename\t=\t\"setup.msi\t\""),
+	DISPOSITION("filename=\"invoice.e\\xe\""),
+	DISPOSITION("filename=\"invoice\\.exe\""),
+	DISPOSITION("filename=\"\\s\\e\\t\\u\\p.m\\s\\i\""),
+	DISPOSITION("filename='setup.msi'"),
+	DISPOSITION("filename=\"r\xc3\xa9sum\xe9.exe\""),
+	DISPOSITION("filename=\"setup.msi. .\""),
+	DISPOSITION("filename=\"a.{3050F4D8-98B5-11CF-BB82-00AA00BDCE0B}\""),
+	/* RFC 2231 */
+	DISPOSITION("filename*=utf-8''invoice.exe"),
+	DISPOSITION("filename*=utf-8''setup%2Emsi"),
+	DISPOSITION("filename*=utf-8''setup.m%73i"),
+	DISPOSITION("filename*=utf-8''setup%2e%6D%73%69"),
+	DISPOSITION("filename*=utf-8''setup.msi%20%2E"),
+	DISPOSITION("filename*0=invoice; filename*1=\".exe\""),
+	DISPOSITION("filename*0*=utf-8''set; filename*1*=up%2Emsi"),
+	/* RFC 2047, which is not for this place but is decoded there */
+	DISPOSITION("filename=\"=?utf-8?q?setup=2Emsi?=\""),
+	DISPOSITION("filename==?utf-8?q?setup.m=73i?="),
+	DISPOSITION("filename=\"=?utf-8?q?setup.msi_?=\""),
+	/* the message is the attachment */
+	PRIMARY "Content-Type: x/y; name=a.exe\r\n\r\nTVqQ\r\n",
+	PRIMARY "Content-Disposition: inline; filename=a.exe\r\n\r\nTVqQ\r\n",
+	"Content-Disposition: attachment; filename=a.exe\r\n",
+	/* boundaries */
+	MULTI("multipart/mixed; boundary=a") "--a  \t\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a") "--abc\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=\"a b:()=?'\\\"c\"")
+	"--a b:()=?'\"c\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a; boundary=b") "--b\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary*0=a; boundary*1=b") "--ab\r\n" NAMED
+	END,
+	MULTI("multipart/mixed boundary=a") "--a\r\n" NAMED END,
+	MULTI("multipart; boundary=a") "--a\r\n" NAMED END,
+	MULTI("(c) multipart(c)/(c)mixed (c); (c) boundary (c) = (c) a (c)")
+	"--a\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=\"\"") "--\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a") "--a--\r\n--a\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a") "--a\r\n" NAMED,
+	"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n" NAMED END,
+	"Content-Type: text/plain\r\nContent-Type: multipart/mixed;\r\n"
+	" boundary=a\r\n\r\n--a\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a") "--a\r\n"
+	"Content-Type: multipart/mixed; boundary=ab\r\n\r\n--ab\r\n" NAMED END,
+	MULTI("multipart/mixed; boundary=a") "--a\r\n"
+	"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n" NAMED END,
+	/* attached messages */
+	PARTS "Content-Type: message/rfc822\r\n\r\nSubject: y\r\n" NAMED END,
+	PARTS "Content-Type: message/news\r\n\r\nSubject: y\r\n" NAMED END,
+	PARTS "Content-Type: message/rfc822\r\n\r\n>From a@b Mon\r\n" NAMED END,
+	PARTS "Content-Type: message/rfc822\r\n\r\nSubject: y\r\n"
+	"Content-Type: multipart/mixed; boundary=z\r\n\r\n--z\r\n" NAMED END,
+	PARTS "Content-Type: message/rfc822\r\n\r\n>From a@b Mon\r\n"
+	"Content-Type: multipart/mixed; boundary=z\r\n\r\n--z\r\n" NAMED END,
+	PRIMARY "Content-Type: message/rfc822\r\n\r\n" NAMED "\r\n\r\nx\r\n",
+	MULTI("multipart/digest; boundary=z") "--z\r\n\r\n" NAMED END,
+	PARTS "Content-Type: message/rfc822\r\n\r\nSubject: ILOVEYOU" END,
+	/* a message in pieces: nobody sees the name's end */
+	PRIMARY "Content-Type: message/partial; number=2; total=3; id=a\r\n"
+	"\r\nTVqQ\r\n",
+	/* not MIME */
+	PRIMARY "\r\nbegin 644 invoice.exe\r\n#0V%T\r\n`\r\nend\r\n",
+	PRIMARY "\r\nbegin 0755 my setup.msi \r\n#0V%T\r\n`\r\nend\r\n",
+	PRIMARY "\r\nbegin-base64 644 invoice.exe\r\nTVqQ\r\n====\r\n",
+	PARTS "Content-Type: text/plain\r\n\r\nbegin 666 a.vbs\r\n#0V%T" END,
+	/* LoveLetter */
+	"Subject: ILOVEYOU\r\n\r\n",
+	"sUBJECT \t:\tFwd: ILoveYou\r\n\r\n",
+	"Subject:\r\n \r\n\tILOVEYOU\r\n\r\n",
+	"Subject: lunch\r\nSubject: ILOVEYOU\r\n\r\n",
+	"Subject: =?us-ascii?Q?ILOVEYOU?=\r\n\r\n",
+};
+
+/* Good mail that looks a little like it. */
+static const char *const innocent[] = {
+	DISPOSITION("filename=\"invoice.pdf\""),
+	DISPOSITION("filename*=utf-8''r%C3%A9sum%C3%A9%20v1.2.pdf"),
+	DISPOSITION("filename=\"=?utf-8?q?r=C3=A9sum=C3=A9_v1.2=2Epdf?=\""),
+	DISPOSITION("filename=\"\\\\server\\share\\report.pdf\""),
+	DISPOSITION("filename*0=\"a long report of the year.p\"; "
+	"filename*1=df"),
+	PARTS "Content-Type: multipart/related; name=x; type=\"text/html\";\r\n"
+	" boundary=\"----=_NextPart.1a=3b=41\"\r\n\r\n",
+	PRIMARY "\r\nbegin 644 invoice.pdf\r\n#0V%T\r\n`\r\nend\r\n",
+	PRIMARY "\r\nbegin 2024 with setup.exe and more\r\n",
+	PRIMARY "\r\nSee https://www.example.org/?name=example.com\r\n",
+	"Subject: I love you, too\r\n\r\nSubject: ILOVEYOU\r\n",
+};
+
+#define EACH(i, list)	for (i = 0; i < sizeof list / sizeof list[0]; i++)
+
+static void
+stock_rules(const char *type)
+{
+	size_t i;
+
+	open_stock(type);
+	EACH(i, evasions)
+		if (!refused(view_of(evasions[i])))
+			fail_msg("%s: gets past:\n%s", type, evasions[i]);
+	EACH(i, innocent)
+		if (refused(view_of(innocent[i])))
+			fail_msg("%s: refused:\n%s", type, innocent[i]);
+	close_stock();
+}
+
+static void
+with_pcre(void **state)
+{
+	(void)state;
+	stock_rules("pcre");
+}
+
+static void
+with_regexp(void **state)
+{
+	(void)state;
+	stock_rules("regexp");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(with_pcre),
+		cmocka_unit_test(with_regexp),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
