@@ -94,6 +94,8 @@ struct message {
 	struct entry *entries;
 	struct failure *failures;
 	uint32_t n_failures, n_deferred;
+	char *history;			/* as it is on disk; NULL: none */
+	size_t n_history;
 	uint32_t n_entries;		/* not finished */
 	struct journal_segment *segment;	/* it lives there */
 	struct event timer;		/* a failed write is tried again */
@@ -144,7 +146,8 @@ const char *message_id(const struct message *m);
  * what was accepted before. */
 void message_envelope(const struct message *m, struct arena *a,
     struct envelope *ret);
-/* Copy what a message is made of into one piece of memory. */
+/* Copy what a message is made of into one piece of memory; the history, which
+ * changes, into another. */
 void message_set_tail(struct message *m, const struct spool_tail *t);
 /* Sealed and on disk: make it active, now or later. */
 void message_activate(struct message *m);
@@ -158,6 +161,11 @@ void message_finish(struct message *m);
 void message_bounced(struct message *m, bool ok);
 /* A text descriptor for reading; -1 after logging why not. */
 int message_text(struct message *m);
+
+/* qmgr_history.c: see queue/history.h */
+/* m was not delivered to those of its failures that are deferred. */
+void message_remember_attempt(struct message *m);
+void message_remember_hold(struct message *m, struct view why);
 
 /* qmgr_writer.c: smtpd and bounce */
 void writer_peer(const struct role_peer *peer, int fd);

@@ -126,6 +126,7 @@ message_free(struct message **mp)
 		close(m->spill);
 	free(m->bytes);
 	free(m->status);
+	free(m->history);
 	free(m);
 	qmgr.messages--;
 }
@@ -138,6 +139,12 @@ message_set_tail(struct message *m, const struct spool_tail *t)
 
 	free(m->bytes);
 	free(m->status);
+	if (t->history.n > 0 && t->history.p != m->history) {
+		free(m->history);
+		m->history = mem_copy(t->history);
+		m->n_history = t->history.n;
+	}
+	m->tail.history = view_make(m->history, m->n_history);
 	m->bytes = p = mem_alloc(n + 1);
 	m->n_bytes = n;
 	m->tail.nrcpts = t->nrcpts;
@@ -319,23 +326,30 @@ message_defer_work(struct pool_job *j)
 	    (struct message *)((char *)j - offsetof(struct message, job));
 
 	struct spool_tail t = m->tail;
+	struct spool_change change = {
+		.status = view_make(m->status, m->tail.nrcpts),
+		.status_offset = m->status_offset,
+		.status_changed = m->status_changed,
+		.history = m->tail.history,
+		.next = m->retry,
+	};
 
 	m->error = 0;
 	if (m->segment != NULL) {
 		/* From the journal: a file that is complete, then moved. */
-		t.status = view_make(m->status, m->tail.nrcpts);
+		t.status = change.status;
+		change.status_changed = false;
+		change.history = view_make("", 0);
 		m->error = spool_seal(&qmgr.spool, m->known.id,
 		    PLACE_INCOMING, -1, m->fd, 0, m->text_size, m->arrival,
 		    &t, NULL);
 		if (m->error == 0)
 			m->error = spool_defer(&qmgr.spool, m->known.id,
-			    PLACE_INCOMING, PLACE_DEFERRED, t.status, 0,
-			    false, m->retry);
+			    PLACE_INCOMING, PLACE_DEFERRED, &change);
 		return;
 	}
 	m->error = spool_defer(&qmgr.spool, m->known.id, m->place,
-	    PLACE_DEFERRED, view_make(m->status, m->tail.nrcpts),
-	    m->status_offset, m->status_changed, m->retry);
+	    PLACE_DEFERRED, &change);
 }
 
 static void
@@ -507,6 +521,8 @@ message_finish(struct message *m)
 		    "for %u recipients", message_id(m),
 		    m->n_failures - m->n_deferred);
 	arena_free(&a);
+	if (m->n_deferred > 0)
+		message_remember_attempt(m);
 	message_settle_failures(m);
 	untried = m->n_deferred == 0;
 	if (untried &&

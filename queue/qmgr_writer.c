@@ -325,6 +325,8 @@ writer_judged(struct message *m, const struct judgement *j)
 	}
 	m->hold = j->verdict.action == ACTION_HOLD;
 	writer_apply(m, j);
+	if (m->hold)
+		message_remember_hold(m, j->verdict.text);
 	message_enter(m, M_SYNCING);
 	if (journal_takes(m))
 		journal_append(m);

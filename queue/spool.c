@@ -12,15 +12,19 @@
 #include "lib/clock.h"
 #include "lib/conf.h"
 #include "lib/log.h"
+#include "queue/history.h"
 #include "queue/spool_path.h"
 
 #define COPY_SIZE	65536u
 #define SMALL_TEXT	16384u	/* written with one system call */
 #define FORM		1u
 #define END_SIZE	16u	/* magic and checksum */
+#define HISTORY_FRAME	20u	/* magic, length, checksum */
 
-static const char magic[8] = "PSTRNQ\r\n";	/* breaks if a copy changes line ends */
+/* Breaks if a copy changes line ends. */
+static const char magic[8] = "PSTRNQ\r\n";
 static const char end_magic[8] = "\nEND\r\n\n\n";
+static const char history_magic[8] = "\nHIST\r\n\n";
 
 const char *const spool_place_names[PLACES] = {
 	[PLACE_NONE] = "none",
@@ -276,10 +280,27 @@ spool_put_tail(struct buf *b, const struct spool_tail *t, size_t *ret_status)
 	return true;
 }
 
+static bool
+put_history(struct buf *b, struct view history)
+{
+	return buf_put(b, history_magic, sizeof history_magic) &&
+	    put_view(b, history) &&
+	    put_u64(b, XXH3_64bits(history.p, history.n));
+}
+
+/* END, and what stands behind it. */
+static bool
+put_end(struct buf *b, XXH3_state_t *hash, struct view history)
+{
+	return buf_put(b, end_magic, sizeof end_magic) &&
+	    put_u64(b, XXH3_64bits_digest(hash)) &&
+	    (history.n == 0 || put_history(b, history));
+}
+
 /* Text, tail and END of a text in memory, written together. */
 static int
-spool_write_small(int fd, int from, uint64_t from_at, size_t text_size, struct buf *tail,
-    size_t hashed, XXH3_state_t *hash)
+spool_write_small(int fd, int from, uint64_t from_at, size_t text_size,
+    struct buf *tail, size_t hashed, XXH3_state_t *hash, struct view history)
 {
 	char text[SMALL_TEXT];
 	struct iovec iov[2];
@@ -291,8 +312,7 @@ spool_write_small(int fd, int from, uint64_t from_at, size_t text_size, struct b
 		return rc;
 	(void)XXH3_64bits_update(hash, text, text_size);
 	(void)XXH3_64bits_update(hash, tail->p, hashed);
-	if (!buf_put(tail, end_magic, sizeof end_magic) ||
-	    !put_u64(tail, XXH3_64bits_digest(hash)))
+	if (!put_end(tail, hash, history))
 		return EFBIG;
 	iov[0] = (struct iovec){ text, text_size };
 	iov[1] = (struct iovec){ tail->p, tail->n };
@@ -305,7 +325,8 @@ spool_write_small(int fd, int from, uint64_t from_at, size_t text_size, struct b
 /* The same for a text of any size, or one that is in the file already. */
 static int
 spool_write_large(int fd, bool has_text, int from, uint64_t from_at,
-    uint64_t text_size, struct buf *tail, size_t hashed, XXH3_state_t *hash)
+    uint64_t text_size, struct buf *tail, size_t hashed, XXH3_state_t *hash,
+    struct view history)
 {
 	int rc;
 
@@ -317,8 +338,7 @@ spool_write_large(int fd, bool has_text, int from, uint64_t from_at,
 	if (rc != 0)
 		return rc;
 	(void)XXH3_64bits_update(hash, tail->p, hashed);
-	if (!buf_put(tail, end_magic, sizeof end_magic) ||
-	    !put_u64(tail, XXH3_64bits_digest(hash)))
+	if (!put_end(tail, hash, history))
 		return EFBIG;
 	return spool_write(fd, tail->p, tail->n, SPOOL_TEXT_OFFSET + text_size);
 }
@@ -335,7 +355,7 @@ spool_finish(const struct spool *s, struct queue_id id,
 	int rc;
 
 	buf_init(&head, SPOOL_TEXT_OFFSET);
-	buf_init(&b, SPOOL_TAIL_MAX);
+	buf_init(&b, SPOOL_TAIL_MAX + HISTORY_MAX + HISTORY_FRAME);
 	if (!spool_put_tail(&b, tail, &hashed)) {
 		buf_free(&b);
 		return EFBIG;
@@ -345,10 +365,10 @@ spool_finish(const struct spool *s, struct queue_id id,
 	(void)XXH3_64bits_update(&hash, head.p, head.n);
 	if (!has_text && text_size <= SMALL_TEXT)
 		rc = spool_write_small(fd, from, from_at,
-		    (size_t)text_size, &b, hashed, &hash);
+		    (size_t)text_size, &b, hashed, &hash, tail->history);
 	else
 		rc = spool_write_large(fd, has_text, from, from_at,
-		    text_size, &b, hashed, &hash);
+		    text_size, &b, hashed, &hash, tail->history);
 	if (rc == 0)
 		rc = spool_write(fd, head.p, head.n, 0);
 	if (rc == 0 && fchmod(fd, 0700) != 0)
@@ -399,6 +419,27 @@ spool_seal(const struct spool *s, struct queue_id id, enum spool_place place,
 	return 0;
 }
 
+/* How much of what stands behind END can be a history. */
+static size_t
+history_size(uint64_t n)
+{
+	return n <= HISTORY_MAX + HISTORY_FRAME ? (size_t)n : 0;
+}
+
+/* Empty unless it is complete. */
+static struct view
+get_history(struct view bytes)
+{
+	struct cursor c = cursor_of(bytes);
+	struct view v = cursor_bytes(&c, sizeof history_magic), history;
+
+	if (!view_eq(v, view_make(history_magic, sizeof history_magic)))
+		return view_make("", 0);
+	history = cursor_view(&c);
+	return cursor_u64(&c) == XXH3_64bits(history.p, history.n) &&
+	    cursor_done(&c) ? history : view_make("", 0);
+}
+
 int
 spool_check(int fd, struct queue_id id, struct spool_file *ret)
 {
@@ -408,8 +449,8 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 	struct cursor c;
 	char head[SPOOL_TEXT_OFFSET];
 	struct view v;
-	uint64_t tail_size, sum;
-	size_t hashed;
+	uint64_t tail_size, sum, end;
+	size_t hashed, extra;
 	int rc;
 
 	if (fstat(fd, &st) != 0)
@@ -428,15 +469,17 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 	f.arrival.us = (int64_t)cursor_u64(&c);
 	f.text_size = cursor_u64(&c);
 	tail_size = cursor_u64(&c);
+	end = SPOOL_TEXT_OFFSET + f.text_size + tail_size + END_SIZE;
 	if (f.id.n != id.n || tail_size > SPOOL_TAIL_MAX ||
-	    f.text_size > (uint64_t)st.st_size || SPOOL_TEXT_OFFSET +
-	    f.text_size + tail_size + END_SIZE != (uint64_t)st.st_size)
+	    f.text_size > (uint64_t)st.st_size || end > (uint64_t)st.st_size)
 		return EBADMSG;
 
+	extra = history_size((uint64_t)st.st_size - end);
 	f.n_bytes = (size_t)tail_size + END_SIZE;
-	f.bytes = mem_alloc(f.n_bytes);
-	rc = spool_load(fd, f.bytes, f.n_bytes,
+	f.bytes = mem_alloc(f.n_bytes + extra);
+	rc = spool_load(fd, f.bytes, f.n_bytes + extra,
 	    SPOOL_TEXT_OFFSET + f.text_size);
+	f.tail.history = get_history(view_make(f.bytes + f.n_bytes, extra));
 	(void)XXH3_64bits_reset(&hash);
 	(void)XXH3_64bits_update(&hash, head, sizeof head);
 	if (rc == 0)
@@ -505,10 +548,26 @@ spool_unlink(const struct spool *s, struct queue_id id,
 	    == 0 ? 0 : errno;
 }
 
+/* It ends the file, so what was there before is gone. */
+static int
+write_history(int fd, const struct spool_change *change)
+{
+	uint64_t at = change->status_offset + change->status.n + END_SIZE;
+	struct buf b;
+	int rc;
+
+	buf_init(&b, HISTORY_MAX + HISTORY_FRAME);
+	rc = put_history(&b, change->history) ?
+	    spool_write(fd, b.p, b.n, at) : EFBIG;
+	if (rc == 0 && ftruncate(fd, (off_t)(at + b.n)) != 0)
+		rc = errno;
+	buf_free(&b);
+	return rc;
+}
+
 int
 spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
-    enum spool_place to, struct view status, uint64_t status_offset,
-    bool status_changed, struct wall next)
+    enum spool_place to, const struct spool_change *change)
 {
 	char path[SPOOL_PATH];
 	struct timespec t[2];
@@ -518,14 +577,19 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 	    O_RDWR | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return errno;
-	if (status_changed) {
-		rc = spool_write(fd, status.p, status.n, status_offset);
+	/* Without it the message is as safe, so an error does not count. */
+	if (change->history.n > 0)
+		(void)write_history(fd, change);
+	if (change->status_changed) {
+		rc = spool_write(fd, change->status.p, change->status.n,
+		    change->status_offset);
 		if (rc == 0 && fdatasync(fd) != 0)
 			rc = errno;
 	}
-	t[0].tv_sec = t[1].tv_sec = (time_t)(next.us / 1000000);
-	t[0].tv_nsec = t[1].tv_nsec = (long)(next.us % 1000000) * 1000;
-	if (rc == 0 && futimens(fd, t) != 0)
+	t[0].tv_sec = t[1].tv_sec = (time_t)(change->next.us / 1000000);
+	t[0].tv_nsec = t[1].tv_nsec =
+	    (long)(change->next.us % 1000000) * 1000;
+	if (futimens(fd, t) != 0 && rc == 0)
 		rc = errno;
 	close(fd);
 	/*

@@ -36,6 +36,7 @@ struct spool_tail {
 	struct view edits;		/* encoded */
 	struct view route;		/* "transport:nexthop"; empty: resolve */
 	struct view status;		/* to store; empty: all open */
+	struct view history;		/* encoded; empty: nothing known */
 	uint32_t nrcpts;
 };
 
@@ -63,12 +64,13 @@ int spool_copy(const struct spool *s, struct queue_id id, int from,
 /*
  * waits: make the message complete and durable in place (incoming or hold).
  * copied is the descriptor from spool_copy(), or -1: then the text is taken
- * from `from`, at from_offset, and the file is created.  On failure nothing is left.  On
- * success *ret_fd, if asked, is the file.
+ * from `from`, at from_offset, and the file is created.  On failure nothing is
+ * left.  On success *ret_fd, if asked, is the file.
  */
 int spool_seal(const struct spool *s, struct queue_id id,
     enum spool_place place, int copied, int from, uint64_t from_offset,
-    uint64_t text_size, struct wall arrival, const struct spool_tail *tail, int *ret_fd);
+    uint64_t text_size, struct wall arrival, const struct spool_tail *tail,
+    int *ret_fd);
 
 /* A complete file as it was read. */
 struct spool_file {
@@ -93,13 +95,21 @@ int spool_rename(const struct spool *s, struct queue_id id,
     enum spool_place from, enum spool_place to);
 int spool_unlink(const struct spool *s, struct queue_id id,
     enum spool_place place);
+/* What an attempt has changed. */
+struct spool_change {
+	struct view status;
+	uint64_t status_offset;
+	bool status_changed;
+	struct view history;		/* empty: it stays as it is */
+	struct wall next;		/* time of the next attempt */
+};
 /*
- * waits: store the changed status bytes, set the time of the next attempt,
- * move from active to deferred (or to place).
+ * waits: store it, then move from one place to another (or stay).  The status
+ * bytes are synced before the move, the history is not.
  */
 int spool_defer(const struct spool *s, struct queue_id id,
-    enum spool_place from, enum spool_place to, struct view status,
-    uint64_t status_offset, bool status_changed, struct wall next);
+    enum spool_place from, enum spool_place to,
+    const struct spool_change *change);
 /* A descriptor to change the status bytes; -1 and errno. */
 int spool_open_status(const struct spool *s, struct queue_id id,
     enum spool_place place);

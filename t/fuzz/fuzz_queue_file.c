@@ -1,4 +1,4 @@
-/* link: queue/spool.c queue/spool_sync.c */
+/* link: queue/history.c queue/spool.c queue/spool_sync.c */
 /*
  * A queue file of any bytes: it is refused, or what is read from it lies
  * inside it.  The corpus holds complete files without their checksum being
@@ -15,6 +15,7 @@
 
 #include "lib/envelope.h"
 #include "lib/log.h"
+#include "queue/history.h"
 #include "queue/spool.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,6 +26,7 @@ use(const struct spool_file *f)
 	struct arena *a = arena_new(f->tail.envelope.n * 16 + 65536);
 	struct envelope e;
 	struct edits ed;
+	struct history h;
 	volatile char sink = 0;
 	size_t i;
 
@@ -38,6 +40,10 @@ use(const struct spool_file *f)
 	a = arena_new(EDITS_MAX * sizeof(struct edit) + 65536);
 	if (edits_get(f->tail.edits, f->text_size, a, &ed))
 		ensure(edits_size(&ed, f->text_size) < UINT64_MAX / 2);
+	arena_free(&a);
+	a = arena_new(f->tail.history.n * 8 + 65536);
+	if (history_get(f->tail.history, a, &h))
+		(void)history_of(&h, 0);
 	arena_free(&a);
 }
 

@@ -233,6 +233,8 @@ static void
 deferring_keeps_marks_and_time(void **state)
 {
 	struct queue_id id = { 0x400 };
+	struct spool_change change = { .status = view_of("D.D"),
+		.status_changed = true, .next = { 2000000000000000 } };
 	struct spool_file f;
 	struct wall next;
 
@@ -241,9 +243,9 @@ deferring_keeps_marks_and_time(void **state)
 	assert_int_equal(spool_rename(&spool, id, PLACE_INCOMING,
 	    PLACE_ACTIVE), 0);
 	assert_int_equal(spool_read(&spool, id, PLACE_ACTIVE, &f), 0);
+	change.status_offset = f.status_offset;
 	assert_int_equal(spool_defer(&spool, id, PLACE_ACTIVE,
-	    PLACE_DEFERRED, view_of("D.D"), f.status_offset, true,
-	    (struct wall){ 2000000000000000 }), 0);
+	    PLACE_DEFERRED, &change), 0);
 	free(f.bytes);
 	close(f.fd);
 	assert_false(spool_exists(&spool, id, PLACE_ACTIVE));
@@ -254,6 +256,56 @@ deferring_keeps_marks_and_time(void **state)
 	assert_int_equal(spool_next_time(&spool, id, PLACE_DEFERRED, &next),
 	    0);
 	assert_true(next.us == 2000000000000000);
+}
+
+/* Seal with a history, or without; then replace it by another. */
+static void
+history_stands_behind_the_end(void **state)
+{
+	static const char *const next[] = { "short", "a longer one", "x" };
+	struct queue_id id = { 0x401 };
+	struct spool_change change = { .status = view_of("..."),
+		.next = { 1000000 } };
+	struct spool_tail t = { .history = view_of("first"), .nrcpts = 3 };
+	struct spool_file f;
+	struct buf env;
+	int from = text_fd(50);
+	size_t i, n, k, mail = 0;
+	char *p;
+
+	(void)state;
+	envelope_bytes(&env, 3);
+	t.envelope = buf_view(&env);
+	assert_int_equal(spool_seal(&spool, id, PLACE_INCOMING, -1, from, 0,
+	    50, (struct wall){ 1 }, &t, NULL), 0);
+	close(from);
+	assert_int_equal(spool_read(&spool, id, PLACE_INCOMING, &f), 0);
+	assert_true(view_is(f.tail.history, "first"));
+	change.status_offset = f.status_offset;
+	free(f.bytes);
+	close(f.fd);
+	for (i = 0; i < sizeof next / sizeof next[0]; i++) {
+		change.history = view_of(next[i]);
+		assert_int_equal(spool_defer(&spool, id, PLACE_INCOMING,
+		    PLACE_INCOMING, &change), 0);
+		assert_int_equal(spool_read(&spool, id, PLACE_INCOMING, &f),
+		    0);
+		assert_true(view_is(f.tail.history, next[i]));
+		free(f.bytes);
+		close(f.fd);
+	}
+	/* Damaged, it is no history; the message is complete all the same. */
+	p = read_whole(id, &n);
+	for (k = 0; k < n; k++)
+		mail += check_bytes(id, p, k) == 0;
+	assert_int_equal(mail, 8 + 4 + 1 + 8);
+	for (k = n - mail; k < n; k++) {
+		p[k] ^= 0x20;
+		assert_int_equal(check_bytes(id, p, n), 0);
+		p[k] ^= 0x20;
+	}
+	free(p);
+	buf_free(&env);
 }
 
 static void
@@ -337,6 +389,7 @@ main(void)
 		cmocka_unit_test(copied_but_not_sealed_is_no_mail),
 		cmocka_unit_test(cut_or_changed_is_no_mail),
 		cmocka_unit_test(deferring_keeps_marks_and_time),
+		cmocka_unit_test(history_stands_behind_the_end),
 		cmocka_unit_test(not_a_plain_file_is_not_followed),
 		cmocka_unit_test(walk_finds_each_once),
 		cmocka_unit_test(a_used_id_is_refused),
