@@ -73,7 +73,7 @@ static enum match
 compare(const struct boundaries *b, const struct boundary *to,
     struct view line, bool *ret_close)
 {
-	const char *text = b->text.p + to->at;
+	const char *text = to->n > 0 ? b->text.p + to->at : "";
 	struct view tail;
 	size_t n = to->n;
 
