@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/envelope.h"
 
 #define ENVELOPE_FORM	1	/* first byte: form of what follows */
@@ -72,6 +73,18 @@ envelope_clean(struct view v, size_t max)
 	return v.n <= max;
 }
 
+static bool
+recipient_good(const struct recipient *r)
+{
+	struct view type, addr;
+
+	return r->addr.n > 0 && envelope_clean(r->addr, ADDRESS_MAX) &&
+	    envelope_clean(r->orcpt, ADDRESS_MAX + DSN_TYPE_MAX) &&
+	    (r->orcpt.n == 0 || dsn_orcpt_split(r->orcpt, &type, &addr)) &&
+	    (r->notify & NOTIFY_NEVER ? r->notify == NOTIFY_NEVER :
+	    r->notify < 2 * NOTIFY_DELAY);
+}
+
 bool
 envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 {
@@ -101,7 +114,8 @@ envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 	    !envelope_clean(e.client_name, 1024) ||
 	    !envelope_clean(e.client_addr, 256) ||
 	    !envelope_clean(e.helo, 1024) || !envelope_clean(e.proto, 32) ||
-	    !envelope_clean(e.login, 1024) || !envelope_clean(e.envid, 1024))
+	    !envelope_clean(e.login, 1024) || !envelope_clean(e.envid, DSN_ENVID_MAX) ||
+	    (e.ret != 0 && e.ret != 'F' && e.ret != 'H'))
 		return false;
 	e.rcpts = arena_alloc(a, e.nrcpts * sizeof *e.rcpts);
 	for (i = 0; i < e.nrcpts; i++) {
@@ -109,9 +123,7 @@ envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 		r->addr = cursor_view(&c);
 		r->orcpt = cursor_view(&c);
 		r->notify = cursor_u8(&c);
-		if (!envelope_clean(r->addr, ADDRESS_MAX) ||
-		    !envelope_clean(r->orcpt, ADDRESS_MAX) ||
-		    (r->addr.n == 0))
+		if (!recipient_good(r))
 			return false;
 	}
 	if (!cursor_done(&c))

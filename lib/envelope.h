@@ -30,10 +30,12 @@ enum envelope_flag {
 
 struct recipient {
 	struct view addr;		/* internal form */
-	struct view orcpt;		/* RFC 3461 ORCPT, "rfc822;..." */
-	uint8_t notify;			/* RFC 3461: bits never success failure delay; 0: default */
+	struct view orcpt;		/* "rfc822;..."; see lib/dsn.h */
+	uint8_t notify;			/* enum dsn_notify; 0: not given */
 };
-enum { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4,
+
+/* RFC 3461 section 4.1; NEVER stands alone. */
+enum dsn_notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4,
 	NOTIFY_DELAY = 8 };
 
 struct envelope {
@@ -45,7 +47,7 @@ struct envelope {
 	struct view helo;
 	struct view proto;		/* "SMTP", "ESMTP" */
 	struct view login;		/* SASL; empty: none */
-	struct view envid;
+	struct view envid;		/* decoded; see lib/dsn.h */
 	uint8_t ret;			/* RFC 3461: 0, 'F' or 'H' */
 	uint32_t nrcpts;
 	struct recipient *rcpts;
@@ -54,8 +56,8 @@ struct envelope {
 /* false: b is full */
 bool envelope_put(struct buf *b, const struct envelope *e);
 /* One encoded envelope (put_view'ed by the sender).  Refuses what is not
- * exact, has no recipient or more than ENVELOPE_RCPTS_MAX, or addresses over
- * ADDRESS_MAX. */
+ * exact, has no recipient or more than ENVELOPE_RCPTS_MAX, addresses over
+ * ADDRESS_MAX, or what no client could have said about notifications. */
 bool envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
     __attribute__((warn_unused_result));
 

@@ -23,6 +23,7 @@ struct server {
 	enum bare_lf bare_lf;
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
+	bool dsn;		/* DSN is announced */
 	struct view ehlo;	/* the whole reply to EHLO */
 
 	struct session **sessions;	/* by number; NULL: free */

@@ -124,6 +124,8 @@ data_seal(struct session *s)
 		.client_port = s->addr.port,
 		.helo = session_helo(s),
 		.proto = view_of(s->esmtp ? "ESMTP" : "SMTP"),
+		.envid = tx->envid,
+		.ret = tx->ret,
 		.nrcpts = tx->nrcpts,
 		.rcpts = tx->rcpts,
 	};

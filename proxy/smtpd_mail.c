@@ -2,12 +2,13 @@
  *	mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
  *	Mail-parameters = esmtp-param *(SP esmtp-param)
  *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
- *	    "SMTPUTF8"
+ *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext
  *
- * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531.  White space after
+ * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461.  White space after
  * the colon, and a path without brackets, are accepted as everywhere.
  */
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
@@ -16,7 +17,29 @@ struct mail_args {
 	struct view path;	/* and what follows */
 	uint32_t flags;
 	uint64_t size;
+	uint8_t ret;
+	struct buf *envid;	/* decoded */
 };
+
+/* RFC 3461.  Each once; an ENVID is never empty. */
+static bool
+mail_dsn(struct session *s, struct view word, struct mail_args *a)
+{
+	if (view_starts_nocase(word, "RET=")) {
+		if (a->ret == 0)
+			a->ret = dsn_ret(view_from(word, 4));
+		else
+			a->ret = 0;
+		if (a->ret == 0)
+			session_refuse(s,
+			    "501 5.5.4 Bad RET parameter syntax");
+		return a->ret != 0;
+	}
+	if (a->envid->n == 0 && dsn_envid_get(a->envid, view_from(word, 6)))
+		return true;
+	session_refuse(s, "501 5.5.4 Bad ENVID parameter syntax");
+	return false;
+}
 
 /* A parameter; false: it was answered. */
 static bool
@@ -31,6 +54,9 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 		a->flags &= ~(uint32_t)ENVELOPE_8BIT;
 	} else if (view_is_nocase(word, "SMTPUTF8") && s->server->utf8) {
 		a->flags |= ENVELOPE_SMTPUTF8;
+	} else if (s->server->dsn && (view_starts_nocase(word, "RET=") ||
+	    view_starts_nocase(word, "ENVID="))) {
+		return mail_dsn(s, word, a);
 	} else if (view_starts_nocase(word, "SIZE=")) {
 		digits = view_from(word, 5);
 		for (n = 0; (size_t)n < digits.n; n++)
@@ -72,12 +98,12 @@ mail_room(struct session *s, uint64_t size)
 
 static bool
 mail_parse(struct session *s, struct view args, struct buf *sender,
-    struct mail_args *a)
+    struct buf *envid, struct mail_args *a)
 {
 	struct view rest, word;
 	bool utf8;
 
-	*a = (struct mail_args){ 0 };
+	*a = (struct mail_args){ .envid = envid };
 	if (!view_starts_nocase(args, "FROM:") ||
 	    (rest = view_trim(view_from(args, 5))).n == 0) {
 		session_refuse(s, "501 5.5.4 Syntax: MAIL FROM:<address>");
@@ -98,7 +124,7 @@ bool
 mail_check(struct session *s, struct view args)
 {
 	struct mail_args a;
-	struct buf sender;
+	struct buf sender, envid;
 	bool ok;
 
 	if (s->server->cf->smtpd_helo_required && s->helo == NULL) {
@@ -106,8 +132,10 @@ mail_check(struct session *s, struct view args)
 		return false;
 	}
 	buf_init(&sender, ADDRESS_MAX);
-	ok = mail_parse(s, args, &sender, &a);
+	buf_init(&envid, DSN_ENVID_MAX + 1);
+	ok = mail_parse(s, args, &sender, &envid, &a);
 	buf_free(&sender);
+	buf_free(&envid);
 	return ok;
 }
 
@@ -115,14 +143,19 @@ void
 mail_proceed(struct session *s, struct view args)
 {
 	struct mail_args a;
-	struct buf sender;
+	struct buf sender, envid;
 
 	buf_init(&sender, ADDRESS_MAX);
-	ensure(mail_parse(s, args, &sender, &a));
+	buf_init(&envid, DSN_ENVID_MAX + 1);
+	ensure(mail_parse(s, args, &sender, &envid, &a));
 	session_enter(s, SMTP_MAIL);
 	s->tx->sender = arena_copy(s->tx->arena, buf_view(&sender));
 	s->tx->flags = a.flags;
 	s->tx->declared = a.size;
+	s->tx->ret = a.ret;
+	if (envid.n > 0)
+		s->tx->envid = arena_copy(s->tx->arena, buf_view(&envid));
 	buf_free(&sender);
+	buf_free(&envid);
 	session_accept(s, VERB_MAIL, "250 2.1.0 Ok");
 }

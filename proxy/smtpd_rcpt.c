@@ -2,20 +2,73 @@
  *	rcpt = "RCPT TO:" ( "<Postmaster@" Domain ">" / "<Postmaster>" /
  *	    Forward-path ) [SP Rcpt-parameters] CRLF
  *
- * RFC 5321 section 4.1.1.3.  No Rcpt-parameters are announced, so none is
- * accepted.  The first accepted recipient gives the message its queue id.
+ *	Rcpt-parameters = rcpt-parameter *(SP rcpt-parameter)
+ *	rcpt-parameter = "ORCPT=" address-type ";" xtext / "NOTIFY=" ( "NEVER" /
+ *	    1#( "SUCCESS" / "FAILURE" / "DELAY" ) )
+ *
+ * RFC 5321 section 4.1.1.3, RFC 3461, RFC 6533 for ORCPT=utf-8;.  The first
+ * accepted recipient gives the message its queue id.
  */
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
 
-/* *ret_postmaster: it is <postmaster>, which every host must accept without
- * looking further (RFC 5321 section 4.5.1). */
-static bool
-rcpt_parse(struct session *s, struct view args, struct buf *rcpt,
-    bool *ret_postmaster)
+struct rcpt_args {
+	struct buf addr, orcpt;
+	uint8_t notify;
+	/* It is <postmaster>, which every host must accept without looking
+	 * further (RFC 5321 section 4.5.1). */
+	bool postmaster;
+};
+
+static void
+rcpt_args_init(struct rcpt_args *a)
 {
+	*a = (struct rcpt_args){ 0 };
+	buf_init(&a->addr, ADDRESS_MAX);
+	buf_init(&a->orcpt, DSN_ORCPT_MAX);
+}
+
+static void
+rcpt_args_free(struct rcpt_args *a)
+{
+	buf_free(&a->addr);
+	buf_free(&a->orcpt);
+}
+
+/* A parameter; false: it was answered. */
+static bool
+rcpt_parameter(struct session *s, struct view word, struct rcpt_args *a)
+{
+	bool utf8 = (s->tx->flags & ENVELOPE_SMTPUTF8) != 0;
+
+	if (s->server->dsn && view_starts_nocase(word, "NOTIFY=")) {
+		a->notify = a->notify != 0 ? 0 :
+		    dsn_notify(view_from(word, 7));
+		if (a->notify == 0)
+			session_refuse(s, "501 5.5.4 Error: Bad NOTIFY "
+			    "parameter syntax");
+		return a->notify != 0;
+	}
+	if (s->server->dsn && view_starts_nocase(word, "ORCPT=")) {
+		if (a->orcpt.n == 0 &&
+		    dsn_orcpt_get(&a->orcpt, view_from(word, 6), utf8))
+			return true;
+		session_refuse(s,
+		    "501 5.5.4 Error: Bad ORCPT parameter syntax");
+		return false;
+	}
+	session_refuse(s, "555 5.5.4 Unsupported option: %s",
+	    log_safe(view_head(word, 200)));
+	return false;
+}
+
+static bool
+rcpt_parse(struct session *s, struct view args, struct rcpt_args *a)
+{
+	struct buf *rcpt = &a->addr;
 	const struct conf *cf = s->server->cf;
 	struct view rest, word;
 	bool utf8;
@@ -30,13 +83,10 @@ rcpt_parse(struct session *s, struct view args, struct buf *rcpt,
 		session_refuse(s, "501 5.1.3 Bad recipient address syntax");
 		return false;
 	}
-	word = view_word(&rest, " \t");
-	if (word.n > 0) {
-		session_refuse(s, "555 5.5.4 Unsupported option: %s",
-		    log_safe(view_head(word, 200)));
-		return false;
-	}
-	*ret_postmaster = view_is_nocase(buf_view(rcpt), "postmaster");
+	while ((word = view_word(&rest, " \t")).n > 0)
+		if (!rcpt_parameter(s, word, a))
+			return false;
+	a->postmaster = view_is_nocase(buf_view(rcpt), "postmaster");
 	/* An address without a domain is one of this host's. */
 	if (view_find(buf_view(rcpt), '@') == rcpt->n &&
 	    (!buf_putc(rcpt, '@') || !buf_puts(rcpt, cf->myorigin))) {
@@ -113,19 +163,19 @@ rcpt_policy(struct session *s, struct view sender, struct view rcpt)
 bool
 rcpt_check(struct session *s, struct view args)
 {
-	struct buf rcpt;
-	bool ok, postmaster;
+	struct rcpt_args a;
+	bool ok;
 
-	buf_init(&rcpt, ADDRESS_MAX);
-	ok = rcpt_parse(s, args, &rcpt, &postmaster) &&
-	    rcpt_limit(s, rcpt.n) && (postmaster ||
-	    rcpt_policy(s, s->tx->sender, buf_view(&rcpt)));
-	buf_free(&rcpt);
+	rcpt_args_init(&a);
+	ok = rcpt_parse(s, args, &a) &&
+	    rcpt_limit(s, a.addr.n + a.orcpt.n) && (a.postmaster ||
+	    rcpt_policy(s, s->tx->sender, buf_view(&a.addr)));
+	rcpt_args_free(&a);
 	return ok;
 }
 
 static void
-rcpt_add(struct session *s, struct view rcpt)
+rcpt_add(struct session *s, const struct recipient *rcpt)
 {
 	transaction_add(s->tx, rcpt);
 	if (s->state != SMTP_RCPT)
@@ -150,26 +200,30 @@ rcpt_slot(struct session *s)
 void
 rcpt_proceed(struct session *s, struct view args)
 {
-	struct buf rcpt;
-	bool postmaster;
+	struct rcpt_args a;
+	struct recipient rcpt = { 0 };
 
-	buf_init(&rcpt, ADDRESS_MAX);
-	ensure(rcpt_parse(s, args, &rcpt, &postmaster));
+	rcpt_args_init(&a);
+	ensure(rcpt_parse(s, args, &a));
+	rcpt.addr = arena_copy(s->tx->arena, buf_view(&a.addr));
+	if (a.orcpt.n > 0)
+		rcpt.orcpt = arena_copy(s->tx->arena, buf_view(&a.orcpt));
+	rcpt.notify = a.notify;
+	rcpt_args_free(&a);
 	if (rcpt_slot(s)) {
-		rcpt_add(s, buf_view(&rcpt));
+		rcpt_add(s, &rcpt);
 	} else {
-		s->tx->waiting = arena_copy(s->tx->arena, buf_view(&rcpt));
+		s->tx->waiting = rcpt;
 		session_wait_for(s, WAIT_SLOT, SLOT_WAIT_MS);
 	}
-	buf_free(&rcpt);
 }
 
 void
 session_rcpt_resume(struct session *s)
 {
 	if (rcpt_slot(s))
-		rcpt_add(s, s->tx->waiting);
+		rcpt_add(s, &s->tx->waiting);
 	else
 		session_refuse(s, "451 4.3.0 Error: queue file write error");
-	s->tx->waiting = (struct view){ NULL, 0 };
+	s->tx->waiting = (struct recipient){ 0 };
 }

@@ -32,6 +32,7 @@ server_ehlo(struct server *sv)
 		{ "vrfy", "VRFY", !cf->disable_vrfy_command },
 		{ "enhancedstatuscodes", "ENHANCEDSTATUSCODES", true },
 		{ "8bitmime", "8BITMIME", true },
+		{ "dsn", "DSN", true },
 		{ "smtputf8", "SMTPUTF8", cf->smtputf8_enable },
 	};
 	size_t i, last = 0;
@@ -55,6 +56,7 @@ server_ehlo(struct server *sv)
 	b.p[last + 3] = ' ';
 	sv->ehlo = view_make(mem_copy(buf_view(&b)), b.n);
 	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
+	sv->dsn = !ehlo_discarded(cf, "dsn");
 	buf_free(&b);
 }
 

@@ -71,10 +71,12 @@ struct transaction {
 	struct transaction *next;	/* in the queue's table by id */
 	uint32_t flags;			/* enum envelope_flag */
 	struct view sender;
+	struct view envid;		/* decoded */
+	uint8_t ret;			/* 0, 'F' or 'H' */
 	uint64_t declared;		/* SIZE=; 0: none */
 	struct recipient *rcpts;
 	uint32_t nrcpts, cap;
-	struct view waiting;		/* recipient that waits for a slot */
+	struct recipient waiting;	/* waits for a slot */
 	bool has_slot;
 	struct slot slot;
 	/* DATA */
@@ -215,6 +217,7 @@ struct transaction *transaction_new(struct session *s);
 void transaction_free(struct transaction **tx);
 /* Room for one more recipient of n bytes? */
 bool transaction_fits(const struct transaction *tx, size_t n);
-void transaction_add(struct transaction *tx, struct view rcpt);
+/* Its views are in the arena of tx already. */
+void transaction_add(struct transaction *tx, const struct recipient *rcpt);
 
 #endif

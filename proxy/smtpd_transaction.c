@@ -75,12 +75,11 @@ transaction_fits(const struct transaction *tx, size_t n)
 }
 
 void
-transaction_add(struct transaction *tx, struct view rcpt)
+transaction_add(struct transaction *tx, const struct recipient *rcpt)
 {
 	if (tx->nrcpts == tx->cap) {
 		tx->cap = tx->cap * 2 + 4;
 		tx->rcpts = mem_resize(tx->rcpts, tx->cap, sizeof *tx->rcpts);
 	}
-	tx->rcpts[tx->nrcpts++] = (struct recipient){
-		.addr = arena_copy(tx->arena, rcpt) };
+	tx->rcpts[tx->nrcpts++] = *rcpt;
 }
