@@ -11,6 +11,9 @@ const struct conf_param conf_params[] = {
 #define PARAM_STR(param, text, words)					\
 	{ .name = #param, .kind = CONF_STR, .def = text, .help = words,	\
 	    .offset = offsetof(struct conf, param) },
+#define PARAM_TEXT(param, member, text, words)				\
+	{ .name = #param, .kind = CONF_STR, .def = text, .help = words,	\
+	    .offset = offsetof(struct conf, member) },
 #define PARAM_INT(param, text, low, high, words)			\
 	{ .name = #param, .kind = CONF_INT, .def = text, .min = low,	\
 	    .max = high, .help = words,					\
@@ -24,6 +27,7 @@ const struct conf_param conf_params[] = {
 	    .help = words, .offset = offsetof(struct conf, param) },
 #include "lib/conf_params.def"
 #undef PARAM_STR
+#undef PARAM_TEXT
 #undef PARAM_INT
 #undef PARAM_BOOL
 #undef PARAM_TIME

@@ -22,12 +22,14 @@ struct conf_source;		/* raw settings: name, value, file, line */
 
 struct conf {
 #define PARAM_STR(name, def, help)		const char *name;
+#define PARAM_TEXT(name, member, def, help)	const char *member;
 #define PARAM_INT(name, def, min, max, help)	int64_t name;
 #define PARAM_BOOL(name, def, help)		bool name;
 /* milliseconds */
 #define PARAM_TIME(name, def, unit, min, help)	int64_t name;
 #include "lib/conf_params.def"
 #undef PARAM_STR
+#undef PARAM_TEXT
 #undef PARAM_INT
 #undef PARAM_BOOL
 #undef PARAM_TIME

@@ -37,7 +37,19 @@ const char *role_kind_name(enum role_kind k);
 enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };
 enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
 	ROUTE_NULL_MX };
-enum rcpt_status { RCPT_SENT = 1, RCPT_DEFERRED, RCPT_BOUNCED };
+/*
+ * RELAYED, DELIVERED, EXPANDED: done as SENT is, and nobody else will tell a
+ * sender who asked for a notice of success (RFC 3461 section 5.2) - handed to
+ * a server without DSN; in its mailbox; given to a list of others.
+ */
+enum rcpt_status { RCPT_SENT = 1, RCPT_DEFERRED, RCPT_BOUNCED, RCPT_RELAYED,
+	RCPT_DELIVERED, RCPT_EXPANDED };
+/* What a notification is about, and for whom it is. */
+enum notice_kind { NOTICE_FAILURE = 1, NOTICE_DELAY, NOTICE_SUCCESS,
+	NOTICE_FAILURE_COPY,	/* for the postmaster, headers only */
+	NOTICE_DELAY_COPY,	/* the same */
+	NOTICE_DOUBLE,		/* a notification failed */
+	NOTICE_KINDS };
 /* What a delivery attempt tells about the destination as a whole. */
 enum delivery_trouble {
 	TROUBLE_NONE = 1,	/* the conversation took place */

@@ -318,20 +318,26 @@ plan_word_file(struct view word)
 }
 
 static void
+plan_file(struct view file, const char *config_dir, enum role_kind kind,
+    plan_each_file *each, void *arg)
+{
+	char *path = file.p[0] == '/' ? mem_copy(file) :
+	    mem_printf("%s/%.*s", config_dir, VIEW_ARGS(file));
+
+	each(path, kind, arg);
+	free(path);
+}
+
+static void
 plan_files_of(const char *value, const char *config_dir, enum role_kind kind,
     plan_each_file *each, void *arg)
 {
 	struct view rest = view_of(value), word, file;
-	char *path;
 
 	while ((word = conf_word(&rest)).n > 0) {
 		file = plan_word_file(word);
-		if (file.n == 0)
-			continue;
-		path = file.p[0] == '/' ? mem_copy(file) :
-		    mem_printf("%s/%.*s", config_dir, VIEW_ARGS(file));
-		each(path, kind, arg);
-		free(path);
+		if (file.n > 0)
+			plan_file(file, config_dir, kind, each, arg);
 	}
 }
 
@@ -349,6 +355,9 @@ plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 		if (value != NULL)
 			plan_files_of(value, config_dir, kind, each, arg);
 	}
+	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
+		plan_file(view_of(cf->bounce_template_file), config_dir, kind,
+		    each, arg);
 	if (kind == ROLE_LOOKUP) {
 		each("/etc/resolv.conf", kind, arg);
 		each("/etc/hosts", kind, arg);

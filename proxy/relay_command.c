@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
@@ -122,17 +123,61 @@ smtp_put_mail(const struct session *s, struct buf *b)
 	if ((features & FEATURE_SMTPUTF8) != 0 &&
 	    ((d->env.flags & ENVELOPE_SMTPUTF8) != 0 || smtp_8bit_address(d)))
 		(void)buf_puts(b, " SMTPUTF8");
+	if ((features & FEATURE_DSN) != 0 && d->env.ret != 0)
+		(void)buf_printf(b, " RET=%s", d->env.ret == 'H' ? "HDRS" :
+		    "FULL");
+	if ((features & FEATURE_DSN) != 0 && d->env.envid.n > 0) {
+		(void)buf_puts(b, " ENVID=");
+		(void)xtext_put(b, d->env.envid);
+	}
 	(void)buf_puts(b, "\r\n");
+}
+
+/*
+ * RFC 3461 section 5.2.1 lets us give the recipient as we received it as the
+ * original one when the client gave none; other MTAs' notices then name it.
+ */
+static void
+smtp_put_orcpt(const struct recipient *r, struct buf *b)
+{
+	size_t n = b->n;
+	struct buf quoted;
+
+	(void)buf_puts(b, " ORCPT=");
+	if (r->orcpt.n > 0) {
+		(void)dsn_orcpt_put(b, r->orcpt);
+	} else {
+		buf_init(&quoted, 2 * ADDRESS_MAX + 2);
+		(void)address_quote(r->addr, &quoted);
+		(void)(smtp_8bit(r->addr) ? buf_puts(b, "utf-8;") &&
+		    unitext_put(b, buf_view(&quoted)) :
+		    buf_puts(b, "rfc822;") && xtext_put(b, buf_view(&quoted)));
+		buf_free(&quoted);
+	}
+	/* Longer than the other side must accept: better without it. */
+	if (b->n - n > sizeof " ORCPT=" - 1 + DSN_ORCPT_MAX)
+		b->n = n;
 }
 
 static void
 smtp_put_rcpt(struct session *s, struct buf *b)
 {
 	struct session_mail *m = &s->mail;
+	const struct delivery *d = s->delivery;
+	const struct recipient *r =
+	    &d->env.rcpts[d->rcpts[m->todo[m->sent++]].index];
 
 	(void)buf_puts(b, "RCPT TO:<");
-	(void)address_quote(s->delivery->rcpts[m->todo[m->sent++]].addr, b);
-	(void)buf_puts(b, ">\r\n");
+	(void)address_quote(r->addr, b);
+	(void)buf_puts(b, ">");
+	if ((s->ehlo.features & FEATURE_DSN) != 0) {
+		if (r->notify != 0) {
+			(void)buf_puts(b, " NOTIFY=");
+			(void)dsn_notify_put(b, r->notify);
+		}
+		smtp_put_orcpt(r, b);
+	}
+	(void)buf_puts(b, "\r\n");
 }
 
 /* The rest of the group that may be sent ahead, up to DATA; many recipients

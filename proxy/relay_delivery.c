@@ -55,7 +55,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 	if (s != NULL)
 		rcpt->mta = arena_copy(d->arena, view_of(s->host));
 	d->open--;
-	r->sent += status == RCPT_SENT;
+	r->sent += status == RCPT_SENT || status == RCPT_RELAYED;
 	r->deferred += status == RCPT_DEFERRED;
 	r->bounced += status == RCPT_BOUNCED;
 
@@ -123,15 +123,21 @@ delivery_ready(struct delivery *d)
 }
 
 void
-delivery_sent(struct delivery *d, struct view reason)
+delivery_sent(struct delivery *d, struct view reason, const char *dsn,
+    bool has_dsn)
 {
+	enum rcpt_status status;
 	uint32_t i;
 
 	reason = delivery_reason(d, reason);
-	for (i = 0; i < d->n_rcpts; i++)
-		if (d->rcpts[i].accepted && d->rcpts[i].status == 0)
-			delivery_settle(d, &d->rcpts[i], RCPT_SENT, "2.0.0",
-			    reason);
+	for (i = 0; i < d->n_rcpts; i++) {
+		if (!d->rcpts[i].accepted || d->rcpts[i].status != 0)
+			continue;
+		/* Nobody behind us will tell the sender: we do. */
+		status = !has_dsn && (d->env.rcpts[d->rcpts[i].index].notify &
+		    NOTIFY_SUCCESS) != 0 ? RCPT_RELAYED : RCPT_SENT;
+		delivery_settle(d, &d->rcpts[i], status, dsn, reason);
+	}
 }
 
 void

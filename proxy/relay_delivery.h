@@ -81,7 +81,9 @@ void delivery_again(struct delivery *d);
 void delivery_ready(struct delivery *d);
 /* The server is one of those preferred most. */
 bool delivery_at_best(const struct delivery *d);
-void delivery_sent(struct delivery *d, struct view reason);
+/* The server took the message.  has_dsn: it will notify of success itself. */
+void delivery_sent(struct delivery *d, struct view reason, const char *dsn,
+    bool has_dsn);
 void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason);
 

@@ -9,6 +9,7 @@ static const struct {
 	{ "SIZE", FEATURE_SIZE },
 	{ "8BITMIME", FEATURE_8BITMIME },
 	{ "SMTPUTF8", FEATURE_SMTPUTF8 },
+	{ "DSN", FEATURE_DSN },
 };
 
 static uint32_t

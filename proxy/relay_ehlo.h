@@ -12,6 +12,7 @@ enum relay_feature {
 	FEATURE_SIZE = 1 << 1,		/* RFC 1870 */
 	FEATURE_8BITMIME = 1 << 2,	/* RFC 6152 */
 	FEATURE_SMTPUTF8 = 1 << 3,	/* RFC 6531 */
+	FEATURE_DSN = 1 << 4,		/* RFC 3461 */
 };
 
 struct relay_ehlo {

@@ -49,7 +49,7 @@ relay_log_line(struct buf *b, const struct relay_line *l,
 	    relay_log_delay(b, now.us - t->arrival.us) &&
 	    buf_puts(b, ", delays=") && log_delays(b, t, now) &&
 	    buf_printf(b, ", dsn=%s, status=%s (%s)", l->dsn,
-	    l->status == RCPT_SENT ? "sent" :
+	    l->status == RCPT_SENT || l->status == RCPT_RELAYED ? "sent" :
 	    l->status == RCPT_BOUNCED ? "bounced" : "deferred",
 	    log_safe(l->reason));
 }

@@ -297,13 +297,17 @@ smtp_text_reply(struct session *s)
 static void
 smtp_dot_reply(struct session *s)
 {
+	char dsn[RELAY_STATUS_MAX];
+
 	if (s->mail.accepted == 0) {
 		smtp_finish(s, smtp_unless_closing(s, RELAY_RSET));
 		return;
 	}
+	relay_reply_status(&s->reply, dsn);
 	if (s->reply.code / 100 == 2)
 		delivery_sent(s->delivery,
-		    relay_reply_said(&s->reply, SAID_MAX));
+		    relay_reply_said(&s->reply, SAID_MAX), dsn,
+		    (s->ehlo.features & FEATURE_DSN) != 0);
 	else
 		smtp_refused(s, WHOM_ACCEPTED, 0);
 	smtp_finish(s, smtp_unless_closing(s, RELAY_IDLE));

@@ -1,34 +1,31 @@
 /*
- * The bounce role: writes non-delivery notifications.  An order from qmgr
- * (MSG_BOUNCE) needs a slot, like any message; the notification is sealed and
- * durable before qmgr is told that the failed recipients are done.
+ * The bounce role: writes notifications.  An order from qmgr (MSG_BOUNCE)
+ * needs a slot, like any message; the notification is sealed and durable
+ * before qmgr is told that the recipients it tells of are done.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/role.h"
-#include "queue/bounce_report.h"
+#include "queue/bounce_order.h"
 
 #define IDLE_MS		100000
 #define ORIGINAL_MAX	(16u << 20)
+#define TEXT_MAX	(48u << 20)	/* 10,000 recipients and an original */
 #define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
 
 struct order {
 	struct order *next;
 	struct manager *manager;
-	struct queue_id id, note;
-	struct wall arrival;
-	uint64_t text_offset, text_size;
-	int fd;				/* of the failed message */
-	char *bytes;			/* the order as it came */
+	struct bounce_order what;
+	struct queue_id note;
+	int fd;				/* of the message */
 	struct arena *arena;
-	struct envelope env;
-	struct bounce_failure *failures;
-	uint32_t n_failures;
 	bool sealed;			/* waits for SEALED */
 };
 
@@ -37,6 +34,7 @@ struct manager {
 	struct chan *chan;
 };
 
+static struct bounce_templates templates;
 static struct manager *managers;
 static struct order *orders;
 static struct event idle_timer;
@@ -52,8 +50,6 @@ order_free(struct order *o)
 	if (o->fd >= 0)
 		close(o->fd);
 	arena_free(&o->arena);
-	free(o->bytes);
-	free(o->failures);
 	free(o);
 	event_add(&idle_timer, loop_timeout(IDLE_MS));
 	if (orders == NULL && role_phase() == PHASE_RETIRING)
@@ -65,73 +61,17 @@ order_answer(struct order *o, bool ok)
 {
 	struct buf *b = chan_begin(o->manager->chan, MSG_BOUNCED);
 
-	put_u64(b, o->id.n);
+	put_u64(b, o->what.id.n);
 	put_u8(b, ok);
 	put_u64(b, ok ? o->note.n : 0);
 	chan_end(o->manager->chan);
 	order_free(o);
 }
 
-static bool
-order_read(struct chan *c, struct chan_in *in, struct order *o)
-{
-	struct cursor *p = &in->body;
-	uint32_t i;
-	struct view env;
-
-	/* Its views must outlive the message. */
-	o->bytes = mem_copy(view_make(p->p, cursor_left(p)));
-	*p = cursor_of(view_make(o->bytes, cursor_left(p)));
-	o->id.n = cursor_u64(p);
-	o->text_offset = cursor_u64(p);
-	o->text_size = cursor_u64(p);
-	o->arrival.us = (int64_t)cursor_u64(p);
-	o->n_failures = cursor_u32(p);
-	if (p->bad || o->n_failures > ENVELOPE_RCPTS_MAX) {
-		chan_blame(c, "bad order");
-		return false;
-	}
-	o->failures = mem_array(o->n_failures, sizeof *o->failures);
-	for (i = 0; i < o->n_failures; i++) {
-		o->failures[i].index = cursor_u32(p);
-		o->failures[i].status = cursor_view(p);
-		o->failures[i].reason = cursor_view(p);
-		o->failures[i].mta = cursor_view(p);
-	}
-	env = cursor_view(p);
-	if (!chan_check(c, in))
-		return false;
-	o->arena = arena_new(env.n * 16 + 65536);
-	if (!envelope_get(env, o->arena, &o->env)) {
-		chan_blame(c, "bad envelope");
-		return false;
-	}
-	for (i = 0; i < o->n_failures; i++)
-		if (o->failures[i].index >= o->env.nrcpts) {
-			chan_blame(c, "no such recipient");
-			return false;
-		}
-	return true;
-}
-
-/* Those that asked for NOTIFY=NEVER, or not for FAILURE, are left out. */
-static void
-order_wanted(struct order *o)
-{
-	uint32_t i, n = 0;
-	uint8_t notify;
-
-	for (i = 0; i < o->n_failures; i++) {
-		notify = o->env.rcpts[o->failures[i].index].notify;
-		if (notify == 0 || (notify & NOTIFY_FAILURE) != 0)
-			o->failures[n++] = o->failures[i];
-	}
-	o->n_failures = n;
-}
-
 static void
 manager_order(struct manager *m, struct chan_in *in)
 {
+	struct view body = view_make(in->body.p, cursor_left(&in->body));
 	struct order *o = mem_alloc(sizeof *o);
 	struct buf *b;
 
@@ -140,12 +80,16 @@ manager_order(struct manager *m, struct chan_in *in)
 	in->fd[0] = -1;
 	o->next = orders;
 	orders = o;
-	if (!order_read(m->chan, in, o)) {
+	o->arena = arena_new(bounce_order_memory(body.n));
+	if (!bounce_order_read(body, o->arena, &o->what)) {
 		order_free(o);
+		chan_blame(m->chan, "bad order");
 		return;
 	}
-	order_wanted(o);
-	if (o->n_failures == 0 || o->env.sender.n == 0) {
+	bounce_order_wanted(&o->what);
+	/* A null sender is never answered (RFC 5321 section 4.5.5). */
+	if (o->what.n_outcomes == 0 || (o->what.env.sender.n == 0 &&
+	    !bounce_for_postmaster(o->what.kind))) {
 		order_answer(o, true);
 		return;
 	}
@@ -158,11 +102,16 @@ static bool
 order_original(struct order *o, struct bounce_facts *f, struct buf *text)
 {
 	uint64_t limit = (uint64_t)role_conf()->bounce_size_limit, n;
+	enum notice_kind kind = o->what.kind;
 	char *to;
 	ssize_t k;
 
-	f->headers_only = o->text_size > limit || o->env.ret == 'H';
-	n = o->text_size < ORIGINAL_MAX ? o->text_size : ORIGINAL_MAX;
+	/* RET is about failures alone (RFC 3461 section 4.3). */
+	f->headers_only = o->what.text_size > limit ||
+	    !(kind == NOTICE_DOUBLE ||
+	    (kind == NOTICE_FAILURE && o->what.env.ret != 'H'));
+	n = o->what.text_size < ORIGINAL_MAX ? o->what.text_size :
+	    ORIGINAL_MAX;
 	if (f->headers_only && n > limit)
 		n = limit;
 	while (text->n < n) {
@@ -170,7 +119,7 @@ order_original(struct order *o, struct bounce_facts *f, struct buf *text)
 		if (to == NULL)
 			return false;
 		k = pread(o->fd, to, n - text->n,
-		    (off_t)(o->text_offset + text->n));
+		    (off_t)(o->what.text_offset + text->n));
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k <= 0)
@@ -198,49 +147,123 @@ write_text(int fd, struct view v)
 	return true;
 }
 
-static void
-order_write(struct order *o, int fd)
+/* The postmaster of a notify class, with our domain if it has none. */
+static struct view
+order_postmaster(struct order *o)
 {
-	struct bounce_facts f = {
-		.cf = role_conf(), .id = o->id, .note = o->note,
-		.arrival = o->arrival, .now = clock_wall(), .env = &o->env,
-		.failures = o->failures, .n_failures = o->n_failures,
+	const struct conf *cf = role_conf();
+	const char *name = o->what.kind == NOTICE_DOUBLE ?
+	    cf->second_bounce_notice_recipient :
+	    o->what.kind == NOTICE_DELAY_COPY ? cf->delay_notice_recipient :
+	    cf->bounce_notice_recipient;
+	struct view v = view_head(view_of(name), ADDRESS_MAX / 2);
+	struct buf b;
+
+	buf_init(&b, ADDRESS_MAX);
+	(void)buf_putv(&b, v);
+	if (view_find(v, '@') == v.n)
+		(void)buf_printf(&b, "@%.400s", cf->myorigin);
+	v = arena_copy(o->arena, buf_view(&b));
+	buf_free(&b);
+	return v;
+}
+
+static void
+order_announce(const struct order *o)
+{
+	static const char *const what[NOTICE_KINDS] = {
+		[NOTICE_FAILURE] = "sender non-delivery notification",
+		[NOTICE_DELAY] = "sender delay notification",
+		[NOTICE_SUCCESS] = "sender delivery status notification",
+		[NOTICE_FAILURE_COPY] = "postmaster non-delivery notification",
+		[NOTICE_DELAY_COPY] = "postmaster delay notification",
+		[NOTICE_DOUBLE] = "postmaster non-delivery notification",
 	};
-	struct chan *c = o->manager->chan;
-	struct buf original, text, *b, env;
-	struct recipient to = { .addr = o->env.sender };
-	struct envelope e = {
-		.flags = ENVELOPE_NO_FILTER | (o->env.flags &
-		    (ENVELOPE_8BIT | ENVELOPE_SMTPUTF8)),
+	char id[QUEUE_ID_TEXT], note[QUEUE_ID_TEXT];
+
+	log_info("%s: %s: %s", queue_id_text(o->what.id, id),
+	    what[o->what.kind], queue_id_text(o->note, note));
+	/* Before anybody else has something to say about it. */
+	log_flush();
+}
+
+/* Who it comes from and goes to; envelope of the notification. */
+static void
+order_envelope(struct order *o, bool is_8bit, struct recipient *to,
+    struct envelope *e)
+{
+	const struct conf *cf = role_conf();
+
+	*e = (struct envelope){ .flags = ENVELOPE_NO_FILTER,
 		.client_name = view_of("localhost"),
 		.client_addr = view_of("127.0.0.1"),
-		.proto = view_of("internal"), .nrcpts = 1, .rcpts = &to,
-	};
-	bool ok;
+		.proto = view_of("internal"), .nrcpts = 1, .rcpts = to };
+	if (is_8bit)
+		e->flags |= ENVELOPE_8BIT;
+	if (bounce_is_global(&o->what.env))
+		e->flags |= ENVELOPE_SMTPUTF8;
+	if (bounce_for_postmaster(o->what.kind))
+		e->sender = arena_copy(o->arena, view_of(conf_expand(cf,
+		    "$double_bounce_sender@$myhostname")));
+}
 
-	buf_init(&original, ORIGINAL_MAX + 1);
-	buf_init(&text, ORIGINAL_MAX * 2);
+static bool
+order_seal(struct order *o, const struct buf *text, struct view to)
+{
+	struct chan *c = o->manager->chan;
+	struct recipient rcpt = { .addr = to };
+	struct envelope e;
+	struct buf env, *b;
+	bool ok, is_8bit = false;
+	size_t i;
+
+	for (i = 0; i < text->n && !is_8bit; i++)
+		is_8bit = (unsigned char)text->p[i] > 127;
+	order_envelope(o, is_8bit, &rcpt, &e);
 	buf_init(&env, 16384);
-	ok = order_original(o, &f, &original) && bounce_report(&f, &text) &&
-	    envelope_put(&env, &e) && write_text(fd, buf_view(&text)) &&
-	    fcntl(fd, F_ADD_SEALS, SEALS) == 0;
+	ok = envelope_put(&env, &e);
 	if (ok) {
 		b = chan_begin(c, MSG_SEAL);
 		put_u64(b, o->note.n);
-		put_u64(b, text.n);
+		put_u64(b, text->n);
 		put_u8(b, 1);
 		put_view(b, buf_view(&env));
 		chan_end(c);
 		o->sealed = true;
 	}
+	buf_free(&env);
+	return ok;
+}
+
+static void
+order_write(struct order *o, int fd)
+{
+	const struct bounce_order *w = &o->what;
+	struct bounce_facts f = {
+		.cf = role_conf(), .templates = &templates, .kind = w->kind,
+		.id = w->id, .note = o->note, .arrival = w->arrival,
+		.now = clock_wall(), .attempt = w->attempt,
+		.until = w->until, .env = &w->env, .outcomes = w->outcomes,
+		.n_outcomes = w->n_outcomes,
+	};
+	struct buf original, text, *b;
+	bool ok;
+
+	f.to = bounce_for_postmaster(w->kind) ? order_postmaster(o) :
+	    w->env.sender;
+	order_announce(o);
+	buf_init(&original, ORIGINAL_MAX + 1);
+	buf_init(&text, TEXT_MAX);
+	ok = order_original(o, &f, &original) && bounce_report(&f, &text) &&
+	    write_text(fd, buf_view(&text)) &&
+	    fcntl(fd, F_ADD_SEALS, SEALS) == 0 && order_seal(o, &text, f.to);
 	buf_free(&original);
 	buf_free(&text);
-	buf_free(&env);
 	if (!ok) {
 		log_error("cannot write a notification: %s", strerror(errno));
-		b = chan_begin(c, MSG_SLOT_DROP);
+		b = chan_begin(o->manager->chan, MSG_SLOT_DROP);
 		put_u64(b, o->note.n);
-		chan_end(c);
+		chan_end(o->manager->chan);
 		order_answer(o, false);
 	}
 }
@@ -286,7 +309,7 @@ manager_sealed(struct manager *m, struct chan_in *in)
 		return;
 	if (code / 100 != 2)
 		log_warn("%s: notification was not accepted: %u %s %s",
-		    queue_id_text(o->id, name), code, log_safe(status),
+		    queue_id_text(o->what.id, name), code, log_safe(status),
 		    log_safe(text));
 	order_answer(o, code / 100 == 2);
 }
@@ -356,6 +379,17 @@ bounce_idle(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+bounce_load(void)
+{
+	const struct conf *cf = role_conf();
+
+	bounce_templates_init(&templates, cf);
+	if (cf->bounce_template_file[0] != '\0')
+		(void)bounce_templates_load(&templates, cf,
+		    cf->bounce_template_file, log_report, NULL);
+}
+
+static void
 bounce_start(void)
 {
 	evtimer_assign(&idle_timer, loop_base(), bounce_idle, NULL);
@@ -371,6 +405,7 @@ bounce_retire(void)
 
 static const struct role_def bounce_def = {
 	.kind = ROLE_BOUNCE,
+	.load = bounce_load,
 	.start = bounce_start,
 	.peer = bounce_peer,
 	.retire = bounce_retire,

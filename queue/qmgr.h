@@ -54,9 +54,10 @@ struct deferred {
 	size_t heap_at;
 };
 
-/* One recipient that failed, for the notification. */
+/* What became of one recipient, for the notification: not of RCPT_SENT. */
 struct failure {
 	uint32_t index;
+	enum rcpt_status fate;
 	char *status, *reason, *mta;
 };
 
@@ -102,6 +103,9 @@ struct message {
 	int error;			/* of the pool job */
 	struct wall retry;		/* time of the next attempt */
 	uint8_t bounce_tries;
+	enum notice_kind notice;	/* M_BOUNCING: which */
+	uint16_t noticed;		/* 1 << kind: considered this time */
+	bool late, warned;		/* the delay is one; was told */
 	bool copied;			/* text is in incoming/ID */
 	bool status_changed;
 	bool hold;
@@ -156,11 +160,26 @@ void message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
     struct view dsn, struct view reason, struct view mta);
 /* Store the status bytes where m lives now, if that can be done at once. */
 void message_mark(struct message *m);
-/* All its entries are finished: bounce, defer or remove. */
+/* All its entries are finished: notify, defer or remove. */
 void message_finish(struct message *m);
+/* The notification it waits for is sealed (ok), or could not be written. */
 void message_bounced(struct message *m, bool ok);
 /* A text descriptor for reading; -1 after logging why not. */
 int message_text(struct message *m);
+
+/* qmgr_expire.c */
+struct wall message_end_of_life(const struct message *m,
+    const struct envelope *e);
+/* If it is over: what was deferred is bounced now. */
+void message_expire(struct message *m, const struct envelope *e);
+
+/* qmgr_notice.c */
+void notice_load(void);
+/* The address of our mail to the postmaster. */
+bool notice_is_double(struct view addr);
+/* Order the next notification that m is due; false: there is none. */
+bool notice_next(struct message *m, const struct envelope *e);
+void notice_sealed(struct message *m, bool ok);
 
 /* qmgr_history.c: see queue/history.h */
 /* m was not delivered to those of its failures that are deferred. */

@@ -6,6 +6,8 @@
 
 #define BOUNCE_TRIES	2u	/* after the bounce role died with it */
 #define BOUNCE_DEPTH	32u	/* notifications being written at once */
+#define ORDER_SPARE	65536u	/* of an order, beside recipients */
+#define ORDER_LINE	100u	/* of a recipient, beside the reason */
 
 static struct chan *bounce;
 static struct message *waiting, **waiting_end = &waiting;
@@ -35,26 +37,110 @@ bounce_ask(evutil_socket_t fd, short what, void *arg)
 	event_add(&ask_timer, loop_timeout(5000));
 }
 
+/* One line of the order: a recipient and what became of it. */
+static void
+bounce_put(struct buf *b, uint32_t index, enum rcpt_status fate,
+    const struct failure *f, size_t max)
+{
+	put_u32(b, index);
+	put_u8(b, (uint8_t)fate);
+	put_view(b, view_head(view_of(f != NULL ? f->status : "2.0.0"), 12));
+	put_view(b, view_head(view_of(f != NULL ? f->reason :
+	    "the details were lost when the system was restarted"), max));
+	put_view(b, view_head(view_of(f != NULL ? f->mta : ""), 64));
+}
+
+static enum rcpt_status
+bounce_fate(enum notice_kind kind)
+{
+	return kind == NOTICE_DELAY || kind == NOTICE_DELAY_COPY ?
+	    RCPT_DEFERRED : RCPT_BOUNCED;
+}
+
+/* Recipients whose notice of success is due; what was said is known, unless
+ * an earlier process heard it. */
+static uint32_t
+bounce_put_owed(struct buf *b, const struct message *m, size_t max)
+{
+	struct failure **of = mem_array(m->tail.nrcpts, sizeof *of);
+	enum rcpt_status fate;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < m->n_failures; i++)
+		of[m->failures[i].index] = &m->failures[i];
+	for (i = 0; i < m->tail.nrcpts; i++) {
+		if (!spool_rcpt_owed(m->status[i]))
+			continue;
+		fate = m->status[i] == SPOOL_DELIVERED ? RCPT_DELIVERED :
+		    m->status[i] == SPOOL_EXPANDED ? RCPT_EXPANDED :
+		    RCPT_RELAYED;
+		n++;
+		if (b != NULL)
+			bounce_put(b, i, fate, of[i], max);
+	}
+	free(of);
+	return n;
+}
+
+static uint32_t
+bounce_put_failures(struct buf *b, const struct message *m, size_t max)
+{
+	enum rcpt_status fate = bounce_fate(m->notice);
+	uint32_t i, n = 0;
+
+	for (i = 0; i < m->n_failures; i++) {
+		if (m->failures[i].fate != fate)
+			continue;
+		n++;
+		if (b != NULL)
+			bounce_put(b, m->failures[i].index, fate,
+			    &m->failures[i], max);
+	}
+	return n;
+}
+
+static uint32_t
+bounce_put_outcomes(struct buf *b, const struct message *m, size_t max)
+{
+	return m->notice == NOTICE_SUCCESS ? bounce_put_owed(b, m, max) :
+	    bounce_put_failures(b, m, max);
+}
+
+static struct wall
+bounce_until(const struct message *m)
+{
+	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
+	struct envelope e;
+	struct wall until;
+
+	message_envelope(m, a, &e);
+	until = message_end_of_life(m, &e);
+	arena_free(&a);
+	return until;
+}
+
 static void
 bounce_send(struct message *m)
 {
+	uint32_t n = bounce_put_outcomes(NULL, m, 0);
 	struct buf *b;
-	uint32_t i;
+	size_t max;
 
+	/* Reasons are cut where there are so many that the order would pass
+	 * what a channel carries. */
+	max = (CHAN_MSG_MAX - ORDER_SPARE - m->tail.envelope.n) /
+	    (n > 0 ? n : 1u);
+	max = max > ORDER_LINE ? max - ORDER_LINE : 0;
 	b = chan_begin(bounce, MSG_BOUNCE);
 	put_u64(b, m->known.id.n);
+	put_u8(b, (uint8_t)m->notice);
 	put_u64(b, m->text_offset);
 	put_u64(b, m->text_size);
 	put_u64(b, (uint64_t)m->arrival.us);
-	put_u32(b, m->n_failures - m->n_deferred);
-	for (i = 0; i < m->n_failures; i++) {
-		if (m->failures[i].status[0] != '5')
-			continue;
-		put_u32(b, m->failures[i].index);
-		put_view(b, view_of(m->failures[i].status));
-		put_view(b, view_of(m->failures[i].reason));
-		put_view(b, view_of(m->failures[i].mta));
-	}
+	put_u64(b, (uint64_t)bounce_until(m).us);
+	put_u64(b, (uint64_t)clock_wall().us);
+	put_u32(b, n);
+	(void)bounce_put_outcomes(b, m, max);
 	put_view(b, m->tail.envelope);
 	chan_put_fd(bounce, m->fd, true);
 	chan_end(bounce);
@@ -148,9 +234,9 @@ bounce_done(struct chan *c, struct chan_in *in)
 {
 	struct queue_id id = { cursor_u64(&in->body) };
 	bool ok = cursor_u8(&in->body) != 0;
-	struct queue_id note = { cursor_u64(&in->body) };
-	char text[QUEUE_ID_TEXT];
 	struct message *m;
+
+	(void)cursor_u64(&in->body);	/* the notification's id */
 
 	if (!chan_check(c, in))
 		return;
@@ -162,9 +248,6 @@ bounce_done(struct chan *c, struct chan_in *in)
 	}
 	if (c == bounce && underway > 0)
 		underway--;
-	if (ok && note.n != 0)
-		log_info("%s: sender non-delivery notification: %s",
-		    message_id(m), queue_id_text(note, text));
 	message_bounced(m, ok);
 	bounce_give();
 }

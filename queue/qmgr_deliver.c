@@ -77,6 +77,7 @@ deliver_settle(struct message *m, const struct envelope *e, uint32_t i,
 {
 	static const char *const words[] = {
 		[RCPT_SENT] = "sent",
+		[RCPT_DELIVERED] = "sent",
 		[RCPT_DEFERRED] = "deferred",
 		[RCPT_BOUNCED] = "bounced",
 	};
@@ -112,6 +113,11 @@ deliver_target(struct message *m, const struct envelope *e, uint32_t i,
 	const char *why;
 	char *reason;
 
+	if (notice_is_double(e->rcpts[i].addr)) {
+		deliver_settle(m, e, i, RCPT_SENT, "2.0.0",
+		    "undeliverable postmaster notification discarded");
+		return NULL;
+	}
 	if (m->tail.route.n > 0) {
 		route_split(m->tail.route, &t, &h);
 		buf_clear(transport);
@@ -131,8 +137,9 @@ deliver_target(struct message *m, const struct envelope *e, uint32_t i,
 		return NULL;
 	}
 	if (view_is(buf_view(transport), "discard")) {
-		deliver_settle(m, e, i, RCPT_SENT, "2.0.0",
-		    buf_cstr(nexthop));
+		deliver_settle(m, e, i,
+		    (e->rcpts[i].notify & NOTIFY_SUCCESS) != 0 ?
+		    RCPT_DELIVERED : RCPT_SENT, "2.0.0", buf_cstr(nexthop));
 		return NULL;
 	}
 	if (!deliver_by_relay(buf_cstr(transport))) {
@@ -372,7 +379,7 @@ relay_delivered(struct relay *r, struct chan_in *in)
 		o[i].reason = cursor_view(c);
 		o[i].mta = cursor_view(c);
 		ok = ok && o[i].status >= RCPT_SENT &&
-		    o[i].status <= RCPT_BOUNCED;
+		    o[i].status <= RCPT_EXPANDED;
 	}
 	e = ok && cursor_done(c) ? deliver_take(r, delivery) : NULL;
 	/* Every recipient exactly once, and no other. */

@@ -38,13 +38,13 @@ message_remember_attempt(struct message *m)
 
 	(void)history_get(m->tail.history, a, &old);
 	history_init(&h, a, m->n_deferred);
-	h.flags = old.flags;
+	h.flags = old.flags | (m->warned ? HISTORY_WARNED : 0);
 	h.attempts = old.attempts + 1;
 	h.last = clock_wall();
 	h.held = old.held;
 	for (i = 0; i < m->n_failures; i++) {
 		f = &m->failures[i];
-		if (f->status[0] == '4')
+		if (f->fate == RCPT_DEFERRED)
 			history_add(&h, f->index, &(struct history_reason){
 			    view_of(f->status), view_of(f->reason),
 			    view_of(f->mta) });

@@ -28,6 +28,7 @@ qmgr_load(void)
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
 	deliver_load();
+	notice_load();
 	journal_load();
 }
 

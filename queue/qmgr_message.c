@@ -99,6 +99,7 @@ message_drop_failures(struct message *m)
 	free(m->failures);
 	m->failures = NULL;
 	m->n_failures = 0;
+	m->noticed = 0;
 }
 
 void
@@ -280,16 +281,38 @@ message_failed_already(const struct message *m, uint32_t index)
 	return false;
 }
 
-void
-message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
+static void
+message_note(struct message *m, uint32_t index, enum rcpt_status fate,
     struct view dsn, struct view reason, struct view mta)
 {
 	struct failure *f;
 
-	ensure(index < m->tail.nrcpts && m->status[index] == '.');
+	ensure(!message_failed_already(m, index));
+	if (m->n_failures % 64 == 0)
+		m->failures = mem_resize(m->failures, m->n_failures + 64u,
+		    sizeof *m->failures);
+	f = &m->failures[m->n_failures++];
+	f->index = index;
+	f->fate = fate;
+	f->status = mem_copy(dsn);
+	f->reason = mem_copy(reason);
+	f->mta = mem_copy(mta);
+}
+
+void
+message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
+    struct view dsn, struct view reason, struct view mta)
+{
+	static const char owed[] = {
+		[RCPT_RELAYED] = SPOOL_RELAYED,
+		[RCPT_DELIVERED] = SPOOL_DELIVERED,
+		[RCPT_EXPANDED] = SPOOL_EXPANDED,
+	};
+
+	ensure(index < m->tail.nrcpts && m->status[index] == SPOOL_OPEN);
 	switch (status) {
 	case RCPT_SENT:
-		m->status[index] = 'D';
+		m->status[index] = SPOOL_DONE;
 		m->status_changed = true;
 		qmgr.delivered++;
 		/* Others may take hours; a crash until then must not repeat
@@ -297,22 +320,22 @@ message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
 		if (m->tail.nrcpts > 1)
 			message_mark(m);
 		break;
-	case RCPT_BOUNCED:
+	case RCPT_RELAYED:
+	case RCPT_DELIVERED:
+	case RCPT_EXPANDED:
+		/* A crash before the notice is sealed repeats neither. */
+		m->status[index] = owed[status];
+		m->status_changed = true;
+		qmgr.delivered++;
+		message_mark(m);
+		message_note(m, index, status, dsn, reason, mta);
+		break;
 	case RCPT_DEFERRED:
-		ensure(!message_failed_already(m, index));
-		m->failures = mem_resize(m->failures, m->n_failures + 1u,
-		    sizeof *m->failures);
-		f = &m->failures[m->n_failures++];
-		f->index = index;
-		f->status = mem_copy(dsn);
-		f->reason = mem_copy(reason);
-		f->mta = mem_copy(mta);
-		if (status == RCPT_DEFERRED) {
-			/* First character of the status tells them apart. */
-			f->status[0] = '4';
-			m->n_deferred++;
-		} else
-			f->status[0] = '5';
+		m->n_deferred++;
+		message_note(m, index, status, dsn, reason, mta);
+		break;
+	case RCPT_BOUNCED:
+		message_note(m, index, status, dsn, reason, mta);
 		break;
 	default:
 		panic("%s: recipient status %d", message_id(m), (int)status);
@@ -438,44 +461,22 @@ message_remove(struct message *m)
 	qmgr_check_end();
 }
 
-/* Old age: what is deferred has failed for good. */
-static bool
-message_too_old(const struct message *m, const struct envelope *e)
-{
-	int64_t age = (clock_wall().us - m->arrival.us) / 1000;
-	int64_t limit = e->sender.n > 0 ? qmgr.cf->maximal_queue_lifetime :
-	    qmgr.cf->bounce_queue_lifetime;
-
-	return age >= limit;
-}
-
-static void
-message_expire(struct message *m, const struct envelope *e)
-{
-	uint32_t i;
-
-	if (m->n_deferred == 0 || !message_too_old(m, e))
-		return;
-	log_info("%s: from=<%s>, status=expired, returned to sender",
-	    message_id(m), log_safe(e->sender));
-	for (i = 0; i < m->n_failures; i++)
-		if (m->failures[i].status[0] == '4')
-			m->failures[i].status[0] = '5';
-	m->n_deferred = 0;
-}
-
 /* Mark what needs no more attempts; keep the deferred ones. */
 static void
 message_settle_failures(struct message *m)
 {
+	struct failure *f;
 	uint32_t i;
 
-	for (i = 0; i < m->n_failures; i++)
-		if (m->failures[i].status[0] == '5') {
-			m->status[m->failures[i].index] = 'D';
+	for (i = 0; i < m->n_failures; i++) {
+		f = &m->failures[i];
+		if (f->fate == RCPT_BOUNCED &&
+		    m->status[f->index] == SPOOL_OPEN) {
+			m->status[f->index] = SPOOL_DONE;
 			m->status_changed = true;
 			qmgr.bounced++;
 		}
+	}
 	message_drop_failures(m);
 }
 
@@ -483,22 +484,17 @@ void
 message_bounced(struct message *m, bool ok)
 {
 	message_enter(m, M_ACTIVE);
-	if (ok)
-		message_settle_failures(m);
-	else {
-		/* No notification, so the recipient is not done. */
-		m->n_deferred += m->n_failures;
-		message_drop_failures(m);
-	}
+	notice_sealed(m, ok);
 	message_finish(m);
 }
 
 void
 message_finish(struct message *m)
 {
+	struct view status = view_make(m->status, m->tail.nrcpts);
 	struct arena *a;
 	struct envelope e;
-	bool failed, untried;
+	bool busy, untried;
 
 	ensure(m->known.state == M_ACTIVE && m->n_entries == 0);
 	if (m->evicting) {
@@ -507,30 +503,22 @@ message_finish(struct message *m)
 	}
 	a = arena_new(m->tail.envelope.n * 16 + 65536);
 	message_envelope(m, a, &e);
-	message_expire(m, &e);
-	failed = m->n_failures > m->n_deferred;
-	if (failed && e.sender.n > 0) {
-		arena_free(&a);
-		message_enter(m, M_BOUNCING);
-		bounce_submit(m);
-		return;
-	}
-	if (failed)
-		/* A null sender is never answered (RFC 5321 4.5.5). */
-		log_info("%s: undeliverable, and the sender is <>: dropped "
-		    "for %u recipients", message_id(m),
-		    m->n_failures - m->n_deferred);
+	if (m->noticed == 0)
+		message_expire(m, &e);
+	busy = notice_next(m, &e);
 	arena_free(&a);
+	if (busy)
+		return;
 	if (m->n_deferred > 0)
 		message_remember_attempt(m);
 	message_settle_failures(m);
-	untried = m->n_deferred == 0;
-	if (untried &&
-	    memchr(m->status, '.', m->tail.nrcpts) == NULL) {
+	if (spool_rcpts_done(status)) {
 		message_remove(m);
 		return;
 	}
 	/* What was not even tried, because somebody else shall, is due now. */
+	untried = m->n_deferred == 0 &&
+	    view_find(status, SPOOL_OPEN) < status.n;
 	m->retry = untried ? clock_wall() : message_retry_time(m);
 	message_enter(m, M_DEFERRING);
 	m->job.work = message_defer_work;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
 
@@ -252,6 +253,28 @@ writer_seal_file(struct message *m)
 	pool_submit(&m->job);
 }
 
+/* The first recipient gets it in place of all; notifications name the one
+ * that the sender wrote. */
+static void
+writer_redirect(struct envelope *e, struct view to, struct arena *a)
+{
+	struct recipient *r = &e->rcpts[0];
+	bool utf8 = false;
+	struct buf b;
+
+	if (r->orcpt.n == 0) {
+		buf_init(&b, 2 * ADDRESS_MAX + 16);
+		(void)address_utf8(r->addr, &utf8);
+		(void)buf_puts(&b, utf8 ? "utf-8;" : "rfc822;");
+		if (address_quote(r->addr, &b) &&
+		    b.n <= ADDRESS_MAX + DSN_TYPE_MAX)
+			r->orcpt = arena_copy(a, buf_view(&b));
+		buf_free(&b);
+	}
+	r->addr = to;
+	e->nrcpts = 1;
+}
+
 /* REDIRECT and BCC change who gets it; "FILTER" how. */
 static void
 writer_apply(struct message *m, const struct judgement *j)
@@ -271,8 +294,7 @@ writer_apply(struct message *m, const struct judgement *j)
 		memcpy(all, e.rcpts, e.nrcpts * sizeof *all);
 		e.rcpts = all;
 		if (j->redirect.n > 0) {
-			e.nrcpts = 1;
-			e.rcpts[0] = (struct recipient){ .addr = j->redirect };
+			writer_redirect(&e, j->redirect, a);
 		}
 		for (i = 0; i < j->n_bcc && e.nrcpts < ENVELOPE_RCPTS_MAX; i++)
 			e.rcpts[e.nrcpts++] = (struct recipient){
@@ -426,8 +448,10 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 			return;
 		if (n > SLOTS_AT_ONCE)
 			n = SLOTS_AT_ONCE;
-		/* After a hand-over the writer asks the other qmgr. */
-		while (!qmgr.handed_over && n-- > 0 && w->slots < SLOTS_MAX)
+		/* After a hand-over the writer asks the other qmgr; but what
+		 * is about a message of ours must come to us. */
+		while ((!qmgr.handed_over || w->kind == ROLE_BOUNCE) &&
+		    n-- > 0 && w->slots < SLOTS_MAX)
 			writer_slot(w);
 		break;
 	case MSG_SLOT_DROP:

@@ -251,6 +251,17 @@ spool_header(struct buf *b, struct queue_id id, struct wall arrival,
 	(void)buf_put(b, zero, SPOOL_TEXT_OFFSET - b->n);
 }
 
+bool
+spool_rcpts_done(struct view status)
+{
+	size_t i;
+
+	for (i = 0; i < status.n; i++)
+		if (status.p[i] != SPOOL_DONE)
+			return false;
+	return true;
+}
+
 uint64_t
 spool_status_offset(uint64_t text_size, const struct spool_tail *t)
 {

@@ -23,6 +23,25 @@ extern const char *const spool_place_names[PLACES];
 #define SPOOL_TEXT_OFFSET	64u	/* where the text starts in the file */
 #define SPOOL_TAIL_MAX		(8u << 20)
 
+/*
+ * The status byte of a recipient.  What is neither OPEN nor DONE needs no more
+ * attempts, but its notice of success is due.
+ */
+enum spool_rcpt {
+	SPOOL_OPEN = '.',
+	SPOOL_DONE = 'D',
+	SPOOL_RELAYED = 'R',
+	SPOOL_DELIVERED = 'L',
+	SPOOL_EXPANDED = 'X',
+};
+static inline bool
+spool_rcpt_owed(char c)
+{
+	return c != SPOOL_OPEN && c != SPOOL_DONE;
+}
+/* All recipients are DONE. */
+bool spool_rcpts_done(struct view status);
+
 #define SPOOL_PATH	40		/* longest "D/0123456789A" and more */
 
 struct spool {

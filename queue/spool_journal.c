@@ -280,7 +280,7 @@ journal_scan(int fd, void (*each)(const struct journal_record *r, void *arg),
 		n = record_get(p + at, size - at, epoch, &r);
 		if (n > 0) {
 			r.text_offset += at;
-			if (view_find(r.tail.status, '.') < r.tail.status.n)
+			if (!spool_rcpts_done(r.tail.status))
 				each(&r, arg);
 			at = round_up(at + n, 8);
 		} else if (at % JOURNAL_BLOCK != 0)
