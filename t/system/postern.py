@@ -224,6 +224,7 @@ class Sink:
         self.keywords = keywords
         self.messages = []
         self.ahead = []     # commands sent before the reply to another
+        self.commands = []  # as they came, of all sessions
         self.sessions = 0
         self.port = free_port()
         self.lock = threading.Lock()
@@ -293,6 +294,7 @@ class Sink:
         for line in lines:
             text = line.rstrip(b"\r\n").decode("utf-8", "replace")
             verb = text[:4].upper()
+            self.commands.append(text)
             if lines.ahead:
                 self.ahead.append(text)
             path = re.search(r"<(.*?)>", text)
