@@ -39,6 +39,17 @@ static struct manager *managers;
 static struct order *orders;
 static struct event idle_timer;
 
+/* Answers that were not sent would have the notifications written twice. */
+static void
+bounce_end(void)
+{
+	struct manager *m;
+
+	for (m = managers; m != NULL; m = m->next)
+		chan_drain(m->chan);
+	role_exit();
+}
+
 static void
 order_free(struct order *o)
 {
@@ -53,7 +64,7 @@ order_free(struct order *o)
 	free(o);
 	event_add(&idle_timer, loop_timeout(IDLE_MS));
 	if (orders == NULL && role_phase() == PHASE_RETIRING)
-		role_exit();
+		bounce_end();
 }
 
 static void
@@ -374,7 +385,7 @@ bounce_idle(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	if (orders == NULL)
-		role_exit();
+		bounce_end();
 	event_add(&idle_timer, loop_timeout(IDLE_MS));
 }
 
@@ -400,7 +411,7 @@ static void
 bounce_retire(void)
 {
 	if (orders == NULL)
-		role_exit();
+		bounce_end();
 }
 
 static const struct role_def bounce_def = {
