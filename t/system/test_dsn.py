@@ -1,13 +1,15 @@
 """Delivery status notifications: who is told what, when, and once."""
 import os
 import re
+import shutil
 import signal
 import time
 
 import pytest
 from dsn_report import Report, reports
-from postern import (DOMAIN, HOSTNAME, SLOW, Closed, Sink, mail,
+from postern import (DOMAIN, HOSTNAME, SLOW, Client, Closed, Sink, mail,
                      wait_for)
+from test_message import Inside
 
 ANN = "ann@client.example"
 NOTIFY = {"plain": None, "never": "NEVER", "success": "SUCCESS",
@@ -560,6 +562,90 @@ def test_ten_thousand_recipients_fail(gateway, sink):
     assert len(sink.messages[0].text) < 16 << 20
     f = r.recipients[everybody[-1]]
     assert "550 5.1.1" in f["diagnostic-code"]
+
+
+# With Postfix
+
+
+def postfix(relayhost):
+    if os.getuid() != 0 or not shutil.which("postfix"):
+        pytest.skip("needs root, and Postfix")
+    return Inside("postfix", "mail/inbox", f"relayhost = {relayhost}\n")
+
+
+def test_postfix_behind_us(make, sink):
+    """It has DSN, so the notices are its own - and name what we gave it."""
+    server = postfix(f"[127.0.0.1]:{sink.port}")
+    try:
+        gw = make(relay=f"127.0.0.1:{server.port}",
+                  main={"mynetworks": "127.0.0.0/8"})
+        qid = hand_in(gw, {
+            f"fine@{DOMAIN}": " NOTIFY=SUCCESS ORCPT=rfc822;a+2Bb@old.example",
+            f"quiet@{DOMAIN}": " NOTIFY=NEVER",
+            f"plain@{DOMAIN}": ""},
+            mail(body=b"the body\r\n"), more=" ENVID=QQ+2B31 RET=HDRS")
+        gw.wait_log(qid + ": removed")
+        server.wait_text(b"the body")
+        wait_for("a notice from Postfix", lambda: sink.messages, 30)
+        time.sleep(1)
+        m, = sink.messages
+        assert m.sender == "" and m.rcpts == [ANN]
+        text = re.sub(rb"\r\n[ \t]+", b" ", m.text)
+        assert b"Original-Envelope-Id: QQ+31\r\n" in text or \
+            b"Original-Envelope-Id: QQ+2B31\r\n" in text
+        assert b"Original-Recipient: rfc822;a+b@old.example\r\n" in text
+        assert b"Action: delivered\r\n" in text
+        assert text.count(b"Final-Recipient:") == 1
+    finally:
+        server.stop()
+
+
+def test_postfix_in_front_of_us(gateway, sink):
+    """What it passes on reaches the next server, or comes back from us."""
+    sink.on = lambda verb, arg: "550 5.1.1 no" if verb == "RCPT" and \
+        arg.startswith("gone@") else None
+    gw = gateway(smtp_connection_cache_on_demand="no")
+    server = postfix(f"[127.0.0.1]:{gw.port}")
+    try:
+        with Client(server.port) as c:
+            c.ehlo()
+            assert c.cmd(f"MAIL FROM:<{ANN}> ENVID=QQ+2B31 "
+                         "RET=HDRS").code == 250
+            for rcpt, more in (("a@b.example", "NOTIFY=SUCCESS,FAILURE"),
+                               ("gone@b.example",
+                                "ORCPT=rfc822;list@old.example"),
+                               ("quiet@b.example", "NOTIFY=NEVER")):
+                assert c.cmd(f"RCPT TO:<{rcpt}> {more}").code == 250
+            assert c.data_cmd(mail(body=b"the body\r\n")).code == 250
+        wait_for("message and two notices",
+                 lambda: len(sink.messages) >= 3, 30)
+        emptied(gw)
+        got = {r.subject: r for _, r in reports(sink)}
+        relayed = got["Successful Mail Delivery Report"]
+        failed = got["Undelivered Mail Returned to Sender"]
+        assert len(sink.messages) == 3
+        assert set(relayed.recipients) == {"a@b.example"}
+        f, = failed.recipients.values()
+        assert f["original-recipient"] == "rfc822; list@old.example"
+        assert failed.headers_only
+        for r in got.values():
+            assert r.message["original-envelope-id"] == "QQ+31"
+        # the same once more to a server with DSN
+        sink.keywords = USUAL + ("DSN",)
+        sink.commands.clear()
+        with Client(server.port) as c:
+            c.ehlo()
+            assert c.cmd(f"MAIL FROM:<{ANN}> ENVID=QQ+2B31").code == 250
+            assert c.cmd("RCPT TO:<jo+x@c.example> NOTIFY=DELAY").code == 250
+            assert c.data_cmd(mail()).code == 250
+        wait_for("the command", lambda: any(
+            c.startswith("RCPT TO:<jo+x@c.example>")
+            for c in sink.commands), 30)
+        assert "RCPT TO:<jo+x@c.example> NOTIFY=DELAY " \
+            "ORCPT=rfc822;jo+2Bx@c.example" in sink.commands
+        assert any(" ENVID=QQ+2B31" in c for c in sink.commands)
+    finally:
+        server.stop()
 
 
 def test_report_reader_sees_mistakes():

@@ -14,14 +14,14 @@ need_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 class Inside:
     """A real mail server from t/peers, with one mailbox."""
 
-    def __init__(self, name, inbox):
+    def __init__(self, name, inbox, settings=""):
         self.script = f"{TOP}/t/peers/{name}"
         self.dir = tempfile.mkdtemp(prefix=f"postern-{name}-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.inbox = os.path.join(self.dir, inbox)
         self.port = free_port()
         subprocess.run([self.script, "start", self.dir, str(self.port)],
-                       check=True, stdin=subprocess.DEVNULL, timeout=60)
+                       check=True, input=settings.encode(), timeout=60)
         wait_for(f"{name} to listen", self.listens, 20)
 
     def listens(self):
