@@ -24,6 +24,9 @@ struct server {
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
 	bool dsn;		/* DSN is announced */
+	uint8_t notify;		/* notice_classes() */
+	uint32_t notices;	/* to the postmaster, in this minute */
+	struct mono notices_since;
 	struct view ehlo;	/* the whole reply to EHLO */
 
 	struct session **sessions;	/* by number; NULL: free */
@@ -54,6 +57,18 @@ void server_remove(struct server *sv, struct session *s);
 /* Find the name of s's client: session_named() comes now or later. */
 void names_find(struct session *s);
 
+/* -- mail to the postmaster (smtpd_notice.c) -------- */
+
+/* Those of notify_classes that are about sessions. */
+uint8_t notice_classes(const char *list);
+/* Lines of the conversation; who: "In" or "Out". */
+void notice_said(struct session *s, const char *who, struct view text);
+/* The refusal that comes next is one of policy. */
+void notice_policy(struct session *s);
+void notice_refused(struct session *s, struct view reply);
+/* The session ends. */
+void notice_send(struct session *s);
+
 /* -- qmgr (smtpd_queue.c) -------- */
 
 /* A slot from the stock; false: none, session_resume() comes when there is
@@ -70,6 +85,10 @@ void queue_seal(struct transaction *tx, const struct envelope *e);
 void queue_forget(struct transaction *tx);
 /* Its slot is used up: sealed, or given up. */
 void queue_release(struct transaction *tx);
+
+/* A mail of our own to the postmaster.  False: too many wait, or
+ * an address is too long. */
+bool queue_notice(struct view from, struct view to, struct view text);
 
 /* From qmgr, to the session that waits (smtpd_data.c). */
 void data_spilled(struct transaction *tx, int fd);

@@ -193,6 +193,7 @@ session_command(struct session *s, struct view in)
 	if ((lf == 0 || in.p[lf - 1] != '\r') && command_bare_lf(s))
 		return used;
 	line = view_trim(view_head(in, lf));
+	notice_said(s, "In", line);
 	if (!command_malformed(s, line)) {
 		word = view_word(&line, " \t");
 		v = verb_find(word);

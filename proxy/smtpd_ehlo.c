@@ -62,6 +62,7 @@ ehlo_proceed(struct session *s, struct view args)
 	s->esmtp = true;
 	session_enter(s, SMTP_GREETED);
 	s->good[VERB_EHLO]++;
+	notice_said(s, "Out", s->server->ehlo);
 	if (!buf_putv(&s->out, s->server->ehlo))
 		s->hangup = true;
 }

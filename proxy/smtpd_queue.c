@@ -1,7 +1,10 @@
 /* The smtpd role's side of qmgr: slots in stock, questions and answers. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -10,6 +13,7 @@
 #define STOCK_MIN	8u
 #define STOCK_MAX	256u
 #define PLACES		1024u
+#define NOTICES_WAITING	20u
 #define ENVELOPE_BYTES	(CHAN_MSG_MAX - 4096u)
 
 struct queue_link {
@@ -21,8 +25,16 @@ struct queue_link {
 	struct queue_link *next;
 };
 
+/* Our own mail to the postmaster, until there is a slot. */
+struct postmaster_mail {
+	struct postmaster_mail *next;
+	struct buf env, text;
+};
+
 static struct {
 	struct server *sv;
+	struct postmaster_mail *notices;
+	uint32_t n_notices;
 	struct queue_link *links, *now;	/* now: where new slots come from */
 	uint32_t in_use;
 	struct session **waiting;	/* for a slot, in order */
@@ -229,6 +241,90 @@ queue_seal(struct transaction *tx, const struct envelope *e)
 	queue_expect(tx);
 }
 
+static bool
+queue_write(int fd, struct view text)
+{
+	ssize_t n;
+
+	while (text.n > 0) {
+		n = write(fd, text.p, text.n);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		text = view_from(text, (size_t)n);
+	}
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK |
+	    F_SEAL_GROW | F_SEAL_WRITE) == 0;
+}
+
+static bool
+queue_send_notice(struct queue_link *l, const struct postmaster_mail *n)
+{
+	struct slot slot = l->stock[--l->n_stock];
+	bool ok = queue_write(slot.fd, buf_view(&n->text));
+	struct buf *b;
+
+	close(slot.fd);
+	if (ok) {
+		b = chan_begin(l->c, MSG_SEAL);
+		(void)put_u64(b, slot.id.n);
+		(void)put_u64(b, n->text.n);
+		(void)put_u8(b, 1);
+		(void)put_view(b, buf_view(&n->env));
+		chan_end(l->c);
+	} else {
+		queue_drop_id(l, slot.id);
+	}
+	return ok;
+}
+
+/* Those that wait for a slot.  Nobody waits for the answer: what cannot be
+ * queued is lost. */
+static void
+queue_notices(struct queue_link *l)
+{
+	struct postmaster_mail *n;
+
+	while ((n = queue.notices) != NULL && l == queue.now &&
+	    l->n_stock > 0) {
+		queue.notices = n->next;
+		queue.n_notices--;
+		if (!queue_send_notice(l, n))
+			log_warn("cannot write a notice to the postmaster: %s",
+			    strerror(errno));
+		buf_free(&n->env);
+		buf_free(&n->text);
+		free(n);
+	}
+}
+
+bool
+queue_notice(struct view from, struct view to, struct view text)
+{
+	struct recipient rcpt = { .addr = to };
+	struct envelope e = { .flags = ENVELOPE_8BIT, .sender = from,
+		.client_name = view_of("localhost"),
+		.client_addr = view_of("127.0.0.1"),
+		.proto = view_of("internal"), .nrcpts = 1, .rcpts = &rcpt };
+	struct postmaster_mail *n;
+
+	if (queue.n_notices == NOTICES_WAITING || from.n > ADDRESS_MAX ||
+	    to.n > ADDRESS_MAX)
+		return false;
+	n = mem_alloc(sizeof *n);
+	buf_init(&n->env, 8192);
+	buf_init(&n->text, text.n);
+	ensure(envelope_put(&n->env, &e) && buf_putv(&n->text, text));
+	n->next = queue.notices;
+	queue.notices = n;
+	queue.n_notices++;
+	if (queue.now != NULL)
+		queue_notices(queue.now);
+	queue_stock();
+	return true;
+}
+
 static void
 queue_wake(struct queue_link *l)
 {
@@ -248,6 +344,7 @@ queue_on_slot(struct queue_link *l, struct chan_in *m, struct queue_id id)
 	l->stock[l->n_stock++] = (struct slot){ id, m->fd[0], l };
 	m->fd[0] = -1;
 	queue_wake(l);
+	queue_notices(l);
 }
 
 static void

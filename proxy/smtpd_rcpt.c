@@ -154,6 +154,7 @@ rcpt_policy(struct session *s, struct view sender, struct view rcpt)
 				text.p[4] = '4';
 		}
 		session_log_reject(s, "reject", buf_cstr(&text), rcpt);
+		notice_policy(s);
 		session_refuse(s, "%s", buf_cstr(&text));
 	}
 	buf_free(&text);

@@ -5,8 +5,8 @@
 #include "lib/clock.h"
 #include "proxy/smtpd.h"
 
-/* RFC 5322 3.3 with the zone's name; made once a second. */
-static const char *
+/* Made once a second. */
+const char *
 received_date(void)
 {
 	static const char *const day[] = { "Sun", "Mon", "Tue", "Wed", "Thu",

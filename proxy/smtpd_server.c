@@ -103,6 +103,7 @@ server_load(struct server *sv, const struct conf *cf,
 	    report, arg);
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
+	sv->notify = notice_classes(cf->notify_classes);
 	return sv->bare_lf_exclusions != NULL && sv->policy != NULL;
 }
 

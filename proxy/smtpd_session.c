@@ -148,6 +148,7 @@ session_free(struct session *s)
 	close(s->fd);
 	buf_free(&s->in);
 	buf_free(&s->out);
+	buf_free(&s->talk);
 	free(s->name);
 	free(s->helo);
 	server_remove(sv, s);
@@ -233,14 +234,15 @@ session_close(struct session *s, const char *why)
 		session_counts(s, &b);
 		log_info("disconnect from %s%s", s->name, buf_cstr(&b));
 		buf_free(&b);
+		notice_send(s);
 	}
 	session_free(s);
 }
 
 /* -- replies -------- */
 
-static void __attribute__((format(printf, 2, 0)))
-session_vreply(struct session *s, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 3, 0)))
+session_vreply(struct session *s, bool refused, const char *fmt, va_list ap)
 {
 	char line[REPLY_MAX + 2];
 	int n = vsnprintf(line, REPLY_MAX, fmt, ap);
@@ -255,6 +257,9 @@ session_vreply(struct session *s, const char *fmt, va_list ap)
 	}
 	if (line[1] == '2' && line[2] == '1')
 		s->hangup = true;
+	notice_said(s, "Out", view_make(line, (size_t)n));
+	if (refused)
+		notice_refused(s, view_make(line, (size_t)n));
 	line[n++] = '\r';
 	line[n++] = '\n';
 	if (!buf_put(&s->out, line, (size_t)n))
@@ -267,7 +272,7 @@ session_reply(struct session *s, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	session_vreply(s, fmt, ap);
+	session_vreply(s, false, fmt, ap);
 	va_end(ap);
 }
 
@@ -278,7 +283,7 @@ session_accept(struct session *s, enum verb v, const char *fmt, ...)
 
 	s->good[v]++;
 	va_start(ap, fmt);
-	session_vreply(s, fmt, ap);
+	session_vreply(s, false, fmt, ap);
 	va_end(ap);
 }
 
@@ -289,7 +294,7 @@ session_refuse(struct session *s, const char *fmt, ...)
 
 	s->errors++;
 	va_start(ap, fmt);
-	session_vreply(s, fmt, ap);
+	session_vreply(s, true, fmt, ap);
 	va_end(ap);
 }
 

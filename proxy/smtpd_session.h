@@ -106,6 +106,9 @@ struct session {
 	char *helo;			/* NULL: none given */
 	struct transaction *tx;
 	struct buf in, out;
+	struct buf talk;		/* for a mail to the postmaster */
+	uint8_t noted;			/* classes of its errors */
+	bool note_known;		/* the next one's is known */
 	struct event io, timer;
 	uint32_t errors, junk, overshoot;
 	uint32_t total[VERBS], good[VERBS];
@@ -209,6 +212,8 @@ void quit_proceed(struct session *s, struct view args);
 bool rcpt_policy(struct session *s, struct view sender, struct view rcpt);
 /* smtpd_received.c */
 void received_put(const struct session *s, struct buf *out);
+/* RFC 5322 3.3 with the zone's name: now. */
+const char *received_date(void);
 
 /* -- transactions (smtpd_transaction.c) -------- */
 

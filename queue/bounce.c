@@ -214,8 +214,8 @@ order_envelope(struct order *o, bool is_8bit, struct recipient *to,
 	if (bounce_is_global(&o->what.env))
 		e->flags |= ENVELOPE_SMTPUTF8;
 	if (bounce_for_postmaster(o->what.kind))
-		e->sender = arena_copy(o->arena, view_of(conf_expand(cf,
-		    "$double_bounce_sender@$myhostname")));
+		e->sender = view_head(view_of(conf_expand(cf,
+		    "$double_bounce_sender@$myhostname")), ADDRESS_MAX);
 }
 
 static bool

@@ -177,6 +177,8 @@ void message_expire(struct message *m, const struct envelope *e);
 void notice_load(void);
 /* The address of our mail to the postmaster. */
 bool notice_is_double(struct view addr);
+/* From there to error_notice_recipient: what smtpd may send unfiltered. */
+bool notice_is_ours(const struct envelope *e);
 /* Order the next notification that m is due; false: there is none. */
 bool notice_next(struct message *m, const struct envelope *e);
 void notice_sealed(struct message *m, bool ok);

@@ -19,6 +19,7 @@ enum notify_class {
 
 static uint32_t classes;
 static char *double_bounce[3];		/* the address, in our domains */
+static char *error_recipient;
 
 void
 notice_load(void)
@@ -50,6 +51,9 @@ notice_load(void)
 			log_warn("notify_classes: unknown class: %s",
 			    log_safe(word));
 	}
+	error_recipient = strchr(cf->error_notice_recipient, '@') != NULL ?
+	    mem_strdup(cf->error_notice_recipient) :
+	    mem_printf("%s@%s", cf->error_notice_recipient, cf->myorigin);
 	double_bounce[0] = mem_printf("%s@%s", cf->double_bounce_sender,
 	    cf->myhostname);
 	double_bounce[1] = mem_printf("%s@%s", cf->double_bounce_sender,
@@ -67,6 +71,13 @@ notice_is_double(struct view addr)
 		if (view_is_nocase(addr, double_bounce[i]))
 			return true;
 	return false;
+}
+
+bool
+notice_is_ours(const struct envelope *e)
+{
+	return notice_is_double(e->sender) && e->nrcpts == 1 &&
+	    view_is_nocase(e->rcpts[0].addr, error_recipient);
 }
 
 static bool

@@ -385,7 +385,7 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 		return;
 	a = arena_new(t.envelope.n * 16 + 65536);
 	if (!envelope_get(t.envelope, a, &e) ||
-	    (m->internal && w->kind != ROLE_BOUNCE)) {
+	    (m->internal && w->kind != ROLE_BOUNCE && !notice_is_ours(&e))) {
 		arena_free(&a);
 		chan_blame(w->chan, "bad envelope");
 		return;

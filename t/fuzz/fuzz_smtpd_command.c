@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c t/unit/fake_smtpd.c */
 /*
  * A whole session fed with bytes.  The first byte chooses how: its low bits
  * the size of the pieces, the others what qmgr does.
@@ -35,7 +35,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		started = true;
 		log_to(LOG_SINK_FILE, -1, 0);
 		fake_start("queue_memory_text_limit = 4096\n"
-		    "message_size_limit = 20000\nsmtpd_recipient_limit = 5\n");
+		    "message_size_limit = 20000\nsmtpd_recipient_limit = 5\n"
+		    "notify_classes = policy, protocol, resource\n");
 	}
 	if (size == 0)
 		return 0;

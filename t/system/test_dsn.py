@@ -395,6 +395,47 @@ def test_no_double_bounce_of_others(gateway, sink):
     sink.wait(1)
 
 
+def errors(gw, *commands):
+    with gw.client() as c:
+        c.ehlo()
+        replies = [c.cmd(x) for x in commands]
+        c.cmd("QUIT")
+    return replies
+
+
+def test_postmaster_hears_of_sessions(gateway, sink):
+    gw = gateway(notify_classes="policy, protocol",
+                 error_notice_recipient="errors@client.example",
+                 mynetworks="192.0.2.1")
+    # rules are for what others send
+    rules(gw, "header_checks", "/SMTP server/ REJECT", "/./ INFO")
+    rules(gw, "body_checks", "/NOOPE/ REJECT")
+    gw.command("reload")
+    assert [r.code for r in errors(
+        gw, "NOOPE", "MAIL FROM:<a@b.example>",
+        "RCPT TO:<u@elsewhere.example>")][::2] == [500, 554]
+    m, = sink.wait(1)
+    assert m.sender == f"double-bounce@{HOSTNAME}"
+    assert m.rcpts == ["errors@client.example"]
+    assert m.field("Subject") == \
+        "Postern SMTP server: errors from unknown[127.0.0.1]"
+    assert b"In: NOOPE\r\nOut: 500 5.5.2" in m.body
+    assert b"(notify_classes: policy protocol)" in m.body
+    errors(gw, "MAIL FROM:<a@b.example>")
+    emptied(gw)
+    time.sleep(0.5)
+    assert len(sink.messages) == 1
+
+
+def test_undeliverable_mail_about_sessions_ends(gateway, sink):
+    sink.on = lambda verb, arg: "550 5.1.1 no" if verb == "RCPT" else None
+    gw = gateway(notify_classes="protocol, bounce, 2bounce")
+    errors(gw, "NOOPE")
+    gw.wait_log("undeliverable postmaster notification discarded")
+    emptied(gw)
+    assert "non-delivery notification" not in gw.log()
+
+
 # What rules do to recipients
 
 

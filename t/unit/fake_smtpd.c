@@ -221,6 +221,17 @@ queue_seal(struct transaction *tx, const struct envelope *e)
 	    VIEW_ARGS(e->sender));
 }
 
+bool
+queue_notice(struct view from, struct view to, struct view text)
+{
+	(void)from;
+	(void)to;
+	fake.notices++;
+	(void)snprintf(fake.notice, sizeof fake.notice, "%.*s",
+	    VIEW_ARGS(text));
+	return true;
+}
+
 void
 queue_forget(struct transaction *tx)
 {

@@ -21,6 +21,8 @@ struct fake {
 	char sender[1024];
 	char said[65536];		/* replies read last */
 	size_t said_n;
+	unsigned notices;		/* to the postmaster */
+	char notice[20000];		/* the last one */
 };
 extern struct fake fake;
 

@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c t/unit/fake_smtpd.c */
 /* Sessions: every verb in every state, and what a transaction leaves. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -399,6 +399,92 @@ idle_holds_no_buffers(void **state)
 	assert_true(sizeof *s < 1024);
 }
 
+static void
+notice_has(const char *text)
+{
+	if (strstr(fake.notice, text) == NULL)
+		fail_msg("no \"%s\" in\n%s", text, fake.notice);
+}
+
+static void
+postmaster_hears_what_he_wants(void **state)
+{
+	(void)state;
+	fake_stop();
+	fake_start("notify_classes = policy, bounce\n");
+	(void)in_state(SMTP_MAIL);
+	/* Mistakes of the protocol are another class. */
+	(void)fake_say("MAIL FROM:<b@c>\r\nNOOPE\r\nRCPT TO:<>\r\n"
+	    "RCPT TO:<user@inside.example> NOTIFY=X\r\n");
+	fake_disconnect();
+	assert_int_equal(fake.notices, 0);
+	(void)in_state(SMTP_MAIL);
+	(void)fake_say("RCPT TO:<u@elsewhere.example>\r\nQUIT\r\n");
+	assert_int_equal(fake.notices, 1);
+	notice_has("To: postmaster@example.net\r\n");
+	notice_has("Subject: Postern SMTP server: errors from "
+	    "client.example[203.0.113.5]\r\n");
+	notice_has("(notify_classes: policy)");
+	notice_has("Out: 220 gw.example.net ESMTP Postern\r\nIn: EHLO ");
+	notice_has("In: RCPT TO:<u@elsewhere.example>\r\nOut: 454 4.7.1 ");
+	notice_has("\r\nIn: QUIT\r\nOut: 221 2.0.0 Bye\r\n");
+	/* What one client says is not the next one's. */
+	(void)in_state(SMTP_GREETED);
+	fake_disconnect();
+	assert_int_equal(fake.notices, 1);
+}
+
+static void
+postmaster_is_not_flooded(void **state)
+{
+	char line[600];
+	unsigned i;
+
+	(void)state;
+	fake_stop();
+	fake_start("notify_classes = protocol\nsmtpd_hard_error_limit = 1000\n"
+	    "error_notice_recipient = errors@x.example\n");
+	(void)in_state(SMTP_GREETED);
+	memset(line, 'x', sizeof line);
+	memcpy(line + sizeof line - 3, "\r\n", 3);
+	for (i = 0; i < 60; i++)
+		(void)fake_say(line);
+	(void)fake_say("LAST\r\n");
+	fake_disconnect();
+	assert_int_equal(fake.notices, 1);
+	notice_has("To: errors@x.example\r\n");
+	notice_has("In: LAST\r\nOut: 500 5.5.2 ");
+	/* The end of it, with whole lines. */
+	assert_null(strstr(fake.notice, "220 gw.example.net"));
+	assert_true(strlen(fake.notice) < 10000);
+	assert_true(strlen(fake.notice) > 6000);
+	assert_true(strstr(fake.notice, "last:\r\n\r\nIn: xxx") != NULL ||
+	    strstr(fake.notice, "last:\r\n\r\nOut: 500") != NULL);
+	for (i = 0; i < 100; i++) {
+		(void)in_state(SMTP_GREETED);
+		(void)fake_say("NOOPE\r\n");
+		fake_disconnect();
+	}
+	assert_int_equal(fake.notices, 20);
+}
+
+static void
+nothing_is_kept_for_other_classes(void **state)
+{
+	struct session *s;
+
+	(void)state;
+	fake_stop();
+	fake_start("notify_classes = resource\n");
+	s = in_state(SMTP_SEALING);
+	assert_null(s->talk.p);
+	data_lost(s->tx);
+	fake_disconnect();
+	assert_int_equal(fake.notices, 1);
+	notice_has("(notify_classes: resource)");
+	assert_null(strstr(fake.notice, "In: "));
+}
+
 int
 main(void)
 {
@@ -416,6 +502,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(synchronization, start, stop),
 		cmocka_unit_test_setup_teardown(idle_holds_no_buffers, start,
 		    stop),
+		cmocka_unit_test_setup_teardown(
+		    postmaster_hears_what_he_wants, start, stop),
+		cmocka_unit_test_setup_teardown(postmaster_is_not_flooded,
+		    start, stop),
+		cmocka_unit_test_setup_teardown(
+		    nothing_is_kept_for_other_classes, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
