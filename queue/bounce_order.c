@@ -36,6 +36,7 @@ bounce_order_read(struct view body, struct arena *a, struct bounce_order *ret)
 	struct bounce_outcome *t;
 	unsigned kind, fate;
 	struct view env;
+	uint8_t *seen;
 	uint32_t i;
 
 	o.id.n = cursor_u64(&c);
@@ -68,9 +69,13 @@ bounce_order_read(struct view body, struct arena *a, struct bounce_order *ret)
 	env = cursor_view(&c);
 	if (!cursor_done(&c) || !envelope_get(env, a, &o.env))
 		return false;
-	for (i = 0; i < o.n_outcomes; i++)
-		if (o.outcomes[i].index >= o.env.nrcpts)
+	seen = arena_alloc(a, o.env.nrcpts);
+	memset(seen, 0, o.env.nrcpts);
+	for (i = 0; i < o.n_outcomes; i++) {
+		t = &o.outcomes[i];
+		if (t->index >= o.env.nrcpts || seen[t->index]++ != 0)
 			return false;
+	}
 	*ret = o;
 	return true;
 }

@@ -10,9 +10,10 @@ static const char suspended[] = "delivery temporarily suspended: ";
 struct wall
 message_end_of_life(const struct message *m, const struct envelope *e)
 {
-	int64_t limit = e->sender.n > 0 ? qmgr.cf->maximal_queue_lifetime :
-	    qmgr.cf->bounce_queue_lifetime;
+	int64_t limit = qmgr.cf->maximal_queue_lifetime;
 
+	if (e->sender.n == 0 && qmgr.cf->bounce_queue_lifetime < limit)
+		limit = qmgr.cf->bounce_queue_lifetime;
 	return (struct wall){ m->arrival.us + limit * 1000 };
 }
 

@@ -51,6 +51,9 @@ notice_load(void)
 			log_warn("notify_classes: unknown class: %s",
 			    log_safe(word));
 	}
+	if (cf->bounce_queue_lifetime > cf->maximal_queue_lifetime)
+		log_warn("bounce_queue_lifetime is larger than "
+		    "maximal_queue_lifetime, which is used for both");
 	error_recipient = strchr(cf->error_notice_recipient, '@') != NULL ?
 	    mem_strdup(cf->error_notice_recipient) :
 	    mem_printf("%s@%s", cf->error_notice_recipient, cf->myorigin);

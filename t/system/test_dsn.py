@@ -224,6 +224,19 @@ def test_expired(gateway, sink, ret):
     assert sum("RCPT TO:<plain@" in c for c in sink.commands) == 1
 
 
+@pytest.mark.parametrize("main", [
+    dict(bounce_queue_lifetime="0"), dict(maximal_queue_lifetime="0")])
+def test_expired_notification(gateway, sink, main):
+    """The shorter life of the two; and nobody is told."""
+    sink.on = no_recipient("450 4.2.0 later")
+    gw = gateway(**main)
+    qid = hand_in(gw, f"plain@{DOMAIN}", sender="")
+    gw.wait_log(qid + ": from=<>, status=expired, returned to sender")
+    gw.wait_log(qid + ": undeliverable, and the sender is <>: dropped for 1")
+    emptied(gw)
+    assert not sink.messages
+
+
 def test_expired_says_the_last_real_reason(gateway, sink):
     """Not that the destination was not even tried."""
     sink.on = no_recipient("450 4.2.0 later")
@@ -243,6 +256,16 @@ def test_expired_says_the_last_real_reason(gateway, sink):
         emptied(gw)
     finally:
         other.close()
+
+
+def test_a_server_whose_dsn_is_not_used(gateway, sink):
+    sink.keywords = USUAL + ("DSN",)
+    gw = gateway(smtp_discard_ehlo_keywords="dsn")
+    hand_in(gw, {f"user@{DOMAIN}": " NOTIFY=SUCCESS ORCPT=rfc822;x@y"})
+    (to, r), = wait_reports(sink)
+    f, = r.recipients.values()
+    assert f["original-recipient"] == "rfc822; x@y"
+    assert not any("ORCPT=" in c for c in sink.commands)
 
 
 def test_orcpt_goes_both_ways(gateway, sink):
