@@ -184,6 +184,9 @@ notice_next(struct message *m, const struct envelope *e)
 	};
 	size_t i;
 
+	/* Most messages: delivered, and no more to say. */
+	if (m->n_failures == 0 && !notice_owed(m))
+		return false;
 	if (m->noticed == 0)
 		m->late = notice_late(m);
 	for (i = 0; i < sizeof order / sizeof order[0]; i++) {
