@@ -168,7 +168,9 @@ notice_send(struct session *s)
 	char *from, *to;
 	struct buf b;
 
-	if (which == 0 || s->name == NULL || !notice_allowed(s->server))
+	/* A full spool is not made fuller by mail that says so. */
+	if (which == 0 || s->name == NULL || s->server->no_space ||
+	    !notice_allowed(s->server))
 		return;
 	from = mem_printf("%s@%s", cf->double_bounce_sender, cf->myhostname);
 	to = strchr(cf->error_notice_recipient, '@') != NULL ?

@@ -397,7 +397,9 @@ class Instance:
                 f"127.0.0.1:{self.port}", "--relay", relay,
                 "--domain", domain, "--hostname", HOSTNAME, config=False)
             self.set(**{"smtpd_peername_lookup": "no",
-                        "inet_protocols": "ipv4", **(main or {})})
+                        "inet_protocols": "ipv4",
+                        # no mail but the test's own
+                        "notify_classes": "", **(main or {})})
             if start:
                 self.start()
         except BaseException:

@@ -483,6 +483,13 @@ nothing_is_kept_for_other_classes(void **state)
 	assert_int_equal(fake.notices, 1);
 	notice_has("(notify_classes: resource)");
 	assert_null(strstr(fake.notice, "In: "));
+	/* Nor is a full spool filled with it. */
+	fake.server.no_space = true;
+	(void)in_state(SMTP_GREETED);
+	(void)fake_say(MAIL);
+	assert_memory_equal(fake.said, "452 4.3.1 ", 10);
+	fake_disconnect();
+	assert_int_equal(fake.notices, 1);
 }
 
 int
