@@ -574,7 +574,8 @@ def test_no_notice_is_lost(gateway, sink, role, journal):
             kills += 1
             gw.ready()
     assert len(ids) > 20 and kills == 8
-    gw.command("flush")
+    wait_for("a queue manager", lambda: gw.command(
+        "flush", check=False).returncode == 0)
 
     def told():
         have = {}
