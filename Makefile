@@ -30,7 +30,8 @@ smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(wildcard filters/*.c)
-qmgr_SRC = $(wildcard queue/qmgr*.c queue/spool*.c) queue/history.c
+qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c) \
+	queue/history.c
 bounce_SRC = $(wildcard queue/bounce*.c)
 # master and postern read the configuration with the same code.
 CHECKED = config listen plan report setup
