@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "lib/conf_source.h"
+#include "lib/master_cf.h"
 
 #define NAME_COMPARED	64	/* longer names are not compared */
 #define UNUSED_SHOWN	50
@@ -272,6 +273,52 @@ mark_master(struct conf_source *src, const char *dir)
 	free(path);
 }
 
+/* Transports that need no service. */
+static const char *const built_in[] = {
+	"default", "discard", "error", "retry",
+};
+
+static bool
+is_transport(const struct service_table *t, struct view name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof built_in / sizeof built_in[0]; i++)
+		if (view_is(name, built_in[i]))
+			return true;
+	for (i = 0; i < t->n; i++)
+		if (view_is(name, t->list[i].name))
+			return true;
+	return false;
+}
+
+/* TRANSPORT_suffix where nothing is called TRANSPORT has no effect. */
+static void
+warn_transports(const struct conf_source *src, const char *dir,
+    struct conf_reporter *r)
+{
+	struct service_table *t = master_cf_load(dir, NULL, NULL);
+	const struct conf_setting *s;
+	const char *suffix;
+	struct view name;
+	size_t i;
+
+	/* What is wrong with it is told by those that start services. */
+	for (i = 0; t != NULL && i < src->n; i++) {
+		s = &src->list[i];
+		suffix = s->use == CONF_COMPOSED ? composed_suffix(s->name) :
+		    NULL;
+		if (suffix == NULL || s->line == 0)
+			continue;
+		name = view_head(s->name, s->name.n - strlen(suffix));
+		if (!is_transport(t, name))
+			conf_tell(r, false, s->line, "%s: master.cf has no "
+			    "service %.*s", s->name.p,
+			    VIEW_ARGS(view_head(name, 100)));
+	}
+	master_cf_free(&t);
+}
+
 static bool
 any_unused(const struct conf_source *src)
 {
@@ -370,6 +417,8 @@ conf_check(struct conf_source *src, const char *dir, struct conf_reporter *r)
 
 	buf_init(&names, LISTED_MAX);
 	check_use(src, dir);
+	if (dir != NULL)
+		warn_transports(src, dir, r);
 	for (i = 0; i < src->n; i++) {
 		s = &src->list[i];
 		if (s->line == 0)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "lib/conf_source.h"
+#include "lib/feedback.h"
 
 /* Times are kept in 32 bits of seconds by Postfix; nobody needs more. */
 #define SECONDS_MAX	INT32_MAX
@@ -119,6 +120,22 @@ time_text(int64_t ms, char *to, size_t size)
 		(void)snprintf(to, size, "%" PRId64 "ms", ms);
 }
 
+/* A text whose form is known from the parameter's name. */
+static bool
+text_good(const char *name, struct view text, char *why, size_t why_size)
+{
+	struct view v = view_of(name), suffix = view_of("_feedback");
+	struct feedback f;
+
+	if (v.n < suffix.n ||
+	    !view_eq(view_from(v, v.n - suffix.n), suffix) ||
+	    feedback_parse(text, &f))
+		return true;
+	(void)snprintf(why, why_size, "not a number from 0 to 1, "
+	    "number/concurrency or number/sqrt_concurrency");
+	return false;
+}
+
 bool
 conf_value_good(const struct conf_param *p, struct view text, int64_t *ret,
     char *why, size_t why_size)
@@ -130,7 +147,7 @@ conf_value_good(const struct conf_param *p, struct view text, int64_t *ret,
 	switch (p->kind) {
 	case CONF_STR:
 		*ret = 0;
-		return true;
+		return text_good(p->name, text, why, why_size);
 	case CONF_BOOL:
 		if (conf_parse_bool(text, &yes)) {
 			*ret = yes;

@@ -14,6 +14,7 @@
 #include "lib/conf.h"
 #include "lib/loop.h"
 #include "lib/role.h"
+#include "queue/sched.h"
 #include "queue/spool.h"
 #include "queue/spool_journal.h"
 #include "queue/spool_pool.h"
@@ -38,7 +39,6 @@ enum message_state {
 extern const char *const message_state_names[M_STATES];
 
 struct writer;
-struct dest;
 
 /* Anything known by its queue id. */
 struct known {
@@ -47,11 +47,13 @@ struct known {
 	enum message_state state;
 };
 
-/* A deferred message costs this much memory. */
+/* A deferred message costs this much memory.  One that stepped aside (see
+ * queue/sched.h) is with its destination, not in the heap. */
 struct deferred {
 	struct known known;
 	struct wall next;
 	size_t heap_at;
+	struct parked parked;
 };
 
 /* What became of one recipient, for the notification: not of RCPT_SENT. */
@@ -59,19 +61,6 @@ struct failure {
 	uint32_t index;
 	enum rcpt_status fate;
 	char *status, *reason, *mta;
-};
-
-/* Recipients of one message for one destination: one delivery. */
-struct entry {
-	struct entry *next;		/* in the destination's queue */
-	struct entry *sibling;		/* of the same message */
-	struct message *message;
-	struct dest *dest;
-	struct relay *relay;		/* in delivery there; else NULL */
-	uint64_t delivery;
-	bool queued;
-	uint32_t n;
-	uint32_t rcpt[];
 };
 
 struct message {
@@ -92,7 +81,7 @@ struct message {
 	struct spool_tail tail;		/* views into bytes */
 	char *status;			/* one byte for each recipient */
 	uint64_t status_offset;
-	struct entry *entries;
+	struct entry *entries;		/* see queue/sched.h */
 	struct failure *failures;
 	uint32_t n_failures, n_deferred;
 	char *history;			/* as it is on disk; NULL: none */
@@ -111,6 +100,7 @@ struct message {
 	bool hold;
 	bool internal;
 	bool seal_asked;
+	bool aside;			/* goes to deferred untried */
 	bool evicting;			/* pool moves it to a file */
 	bool finish_waits;		/* until that is done */
 	struct spool_file file;		/* M_LOADING */
@@ -121,7 +111,9 @@ struct qmgr {
 	struct spool spool;
 	struct router *router;
 	struct loop_work schedule;	/* try to start deliveries */
+	struct sched *sched;
 	unsigned active, active_limit;
+	uint64_t recipients;		/* of active messages */
 	unsigned messages;		/* structs in memory */
 	bool started;			/* the spool is ours */
 	bool stopping;			/* start nothing new */
@@ -164,6 +156,9 @@ void message_mark(struct message *m);
 void message_finish(struct message *m);
 /* The notification it waits for is sealed (ok), or could not be written. */
 void message_bounced(struct message *m, bool ok);
+/* To deferred/, due at once, and not counted as an attempt: m is M_INCOMING,
+ * and gone after this. */
+void message_step_aside(struct message *m, struct dest *d);
 /* A text descriptor for reading; -1 after logging why not. */
 int message_text(struct message *m);
 
@@ -189,6 +184,7 @@ void message_remember_attempt(struct message *m);
 void message_remember_hold(struct message *m, struct view why);
 
 /* qmgr_writer.c: smtpd and bounce */
+void writer_init(void);
 void writer_peer(const struct role_peer *peer, int fd);
 void writer_retire(void);
 bool writer_busy(void);
@@ -202,10 +198,20 @@ void writer_failed(struct message *m, unsigned code, const char *status,
 void writer_space_check(void);
 void writer_status(struct buf *b);
 
+/* A sealed text and its envelope are here; see flow_delays(). */
+void writer_go_on(struct message *m);
 /* m is durable: tell the client, deliver it. */
 void writer_sealed(struct message *m);
 /* Make m durable as a file of its own. */
 void writer_seal_file(struct message *m);
+
+/* qmgr_flow.c */
+void flow_init(void);
+/* Once a second: does more come in than goes out? */
+void flow_check(void);
+/* True: writer_go_on() for that message is called later. */
+bool flow_delays(struct queue_id id);
+void flow_status(struct buf *b);
 
 /* qmgr_journal.c */
 void journal_load(void);
@@ -228,39 +234,62 @@ void filter_submit(struct message *m);
 void filter_forget(struct message *m);
 void filter_status(struct buf *b);
 
-/* qmgr_dest.c */
-struct dest *dest_get(const char *transport, const char *nexthop);
+/* qmgr_dest.c: the scheduler of queue/sched.h, its parameters and timers */
+void dest_init(void);
+/* What a transport's mail is limited to; transport: of master.cf. */
+struct transport *dest_find_transport(const char *transport);
 /* Queue recipients of m for a destination. */
-void dest_add(struct dest *d, struct message *m, const uint32_t *rcpt,
-    uint32_t n);
-/* The next entry to deliver, taken off its queue; NULL: none may start. */
-struct entry *dest_next(void);
-/* An attempt ended; trouble as the relay saw it. */
-void dest_ended(struct dest *d, enum delivery_trouble trouble,
-    struct view reason);
-/* Attempts that never began (the relay went away) do not count. */
-void dest_returned(struct dest *d);
-const char *dest_transport(const struct dest *d);
-const char *dest_nexthop(const struct dest *d);
-/* Why nothing is tried now, or NULL when it is alive. */
-const char *dest_dead(const struct dest *d);
-void dest_revive_all(void);
+void dest_add(struct dest *d, struct message *m, uint32_t sender,
+    const uint32_t *rcpt, uint32_t n);
+/* e is finished: it leaves m. */
+void dest_drop(struct entry *e);
+/* A delivery ended: trouble as the relay saw it; took: microseconds.  True:
+ * the destination has died of it; dest_died() is to follow. */
+bool dest_ended(struct entry *e, enum delivery_trouble trouble,
+    struct view reason, int64_t took);
+/* All its mail steps aside; messages may be gone after that. */
+void dest_died(struct dest *d);
+/* Look at the clock; set it for what comes next. */
+void dest_wake(void);
+/* No process serves any transport. */
+void dest_no_relays(void);
 /* Take all queued entries of m off. */
 void dest_forget(struct message *m);
+/* Forget what is dead: all; one next hop, returns how many there were. */
+void dest_revive_all(void);
+unsigned dest_revive_site(const char *nexthop);
+/* Places of the active queue that are free. */
+unsigned dest_free_places(void);
+/*
+ * What holds which destination back, for tools and `postern status`.  Times
+ * in facts are those of clock_mono().
+ */
+void dest_each(void (*fn)(const struct dest_facts *f, void *arg), void *arg);
 void dest_status(struct buf *b);
-void dest_init(void);
+
+/* qmgr_resolve.c */
+/* Before the jail: which transports there are. */
+void resolve_load(void);
+/* maxproc of the transport in master.cf; 0: none given. */
+unsigned resolve_at_once(const char *transport);
+/* Destinations of the open recipients of m; they are queued. */
+void resolve_message(struct message *m);
+/* Where m goes there is too much in the active queue already: it has stepped
+ * aside, and is gone from memory. */
+bool resolve_no_room(struct message *m);
+/* The recipients of a piece are not tried now. */
+void resolve_defer(const struct piece *p, const char *dsn, const char *why);
 
 /* qmgr_deliver.c */
 void relay_peer(const struct role_peer *peer, int fd);
+void relay_init(void);
 bool relay_busy(void);
 void deliver_schedule(void *arg);
-/* Resolve the open recipients of m and queue them. */
-void deliver_resolve(struct message *m);
-/* e was taken off its queue: its destination is dead. */
-void deliver_suspended(struct entry *e, const char *why);
+/* A piece taken off its queue is deferred untried; its message may be gone
+ * after that. */
+void deliver_suspended(const struct piece *p, const char *dsn,
+    const char *why);
 void relay_status(struct buf *b);
-/* Before the jail: which transports there are. */
-void deliver_load(void);
 
 /* qmgr_intake.c: what is on disk */
 void intake_init(void);
@@ -274,6 +303,16 @@ void intake_more(void);
 /* id is on disk and nobody works on it: find it. */
 void intake_found(struct queue_id id);
 void intake_deferred(struct queue_id id, struct wall next);
+/* In deferred/, due, but d holds too much of the active queue. */
+void intake_park(struct queue_id id, struct dest *d);
+/* It comes back now (delay 0), or after that many ms. */
+void intake_unpark(struct parked *p, int64_t delay);
+/* Forget one that is deferred: it is taken out of memory. */
+void intake_forget(struct deferred *d);
+/* One more message may become active. */
+bool intake_room(void);
+/* Messages that wait for that. */
+size_t intake_backlog(void);
 void intake_flush(void);
 void intake_status(struct buf *b);
 void intake_waiting(struct message *m);

@@ -1,13 +1,12 @@
-/* Recipients to destinations, entries to relays, answers back. */
-#include <stdio.h>
+/* Pieces of messages to relays, answers back. */
+#include <fcntl.h>
 #include <stdlib.h>
 
-#include "lib/address.h"
 #include "lib/log.h"
-#include "lib/master_cf.h"
 #include "queue/qmgr.h"
 
 #define RELAY_DEPTH	500u	/* deliveries in one relay at once */
+#define UNSENT_MAX	(8u << 20)	/* bytes it has not read yet */
 
 struct relay {
 	struct relay *next;
@@ -24,223 +23,25 @@ static uint64_t last_delivery;
 #define HASH	1024u
 struct underway {
 	struct underway *next;
-	struct entry *entry;
+	uint64_t delivery;
+	struct relay *relay;
+	struct piece piece;
+	struct mono since;
 };
 static struct underway *hash[HASH];
 
-static struct service_table *services;
+/* Runs while there is no relay to give anything to. */
+static struct event alone_timer;
+static bool alone;
 
 void
-deliver_load(void)
+deliver_suspended(const struct piece *p, const char *dsn, const char *why)
 {
-	services = master_cf_load(qmgr.cf->config_directory, log_report_errors,
-	    NULL);
-	if (services == NULL)
-		fatal("cannot read master.cf");
-}
+	struct message *m = p->entry->message;
 
-/* A transport that an SMTP client process serves. */
-static bool
-deliver_by_relay(const char *transport)
-{
-	const struct service *s;
-	size_t i;
-
-	for (i = 0; i < services->n; i++) {
-		s = &services->list[i];
-		if (strcmp(s->name, transport) == 0 &&
-		    strcmp(s->type, "unix") == 0)
-			return strcmp(s->command, "smtp") == 0 ||
-			    strcmp(s->command, "relay") == 0;
-	}
-	return false;
-}
-
-/* The delivery log line for what no relay tried. */
-static void
-deliver_log(const struct message *m, const struct envelope *e, uint32_t i,
-    const char *dsn, const char *status, const char *reason)
-{
-	int64_t now = clock_wall().us;
-
-	log_info("%s: to=<%s>, relay=none, delay=%.2f, delays=%.2f/%.2f/0/0, "
-	    "dsn=%s, status=%s (%s)", message_id(m),
-	    log_safe(e->rcpts[i].addr),
-	    (double)(now - m->arrival.us) / 1e6,
-	    (double)(m->active.us - m->arrival.us) / 1e6,
-	    (double)(now - m->active.us) / 1e6, dsn, status, reason);
-}
-
-static void
-deliver_settle(struct message *m, const struct envelope *e, uint32_t i,
-    enum rcpt_status status, const char *dsn, const char *reason)
-{
-	static const char *const words[] = {
-		[RCPT_SENT] = "sent",
-		[RCPT_DELIVERED] = "sent",
-		[RCPT_DEFERRED] = "deferred",
-		[RCPT_BOUNCED] = "bounced",
-	};
-
-	deliver_log(m, e, i, dsn, words[status],
-	    log_safe(view_of(reason)));
-	message_rcpt(m, i, status, view_of(dsn), view_of(reason),
-	    view_of(""));
-}
-
-struct target {
-	struct dest *dest;
-	uint32_t rcpt;
-};
-
-static int
-target_order(const void *a, const void *b)
-{
-	const struct target *x = a, *y = b;
-
-	if (x->dest != y->dest)
-		return (uintptr_t)x->dest < (uintptr_t)y->dest ? -1 : 1;
-	return x->rcpt < y->rcpt ? -1 : x->rcpt > y->rcpt;
-}
-
-/* One recipient: its destination, or settled at once and NULL. */
-static struct dest *
-deliver_target(struct message *m, const struct envelope *e, uint32_t i,
-    struct buf *transport, struct buf *nexthop)
-{
-	struct view t, h;
-	struct dest *d;
-	const char *why;
-	char *reason;
-
-	if (notice_is_double(e->rcpts[i].addr)) {
-		deliver_settle(m, e, i, RCPT_SENT, "2.0.0",
-		    "undeliverable postmaster notification discarded");
-		return NULL;
-	}
-	if (m->tail.route.n > 0) {
-		route_split(m->tail.route, &t, &h);
-		buf_clear(transport);
-		buf_clear(nexthop);
-		(void)buf_putv(transport, t);
-		(void)buf_putv(nexthop, h.n > 0 ? h :
-		    address_domain(e->rcpts[i].addr));
-	} else if (route_find(qmgr.router, e->rcpts[i].addr, transport,
-	    nexthop) == TABLE_FAILED) {
-		deliver_settle(m, e, i, RCPT_DEFERRED, "4.3.0",
-		    "address routing failed: table lookup error");
-		return NULL;
-	}
-	if (view_is(buf_view(transport), "error")) {
-		deliver_settle(m, e, i, RCPT_BOUNCED, "5.0.0",
-		    buf_cstr(nexthop));
-		return NULL;
-	}
-	if (view_is(buf_view(transport), "discard")) {
-		deliver_settle(m, e, i,
-		    (e->rcpts[i].notify & NOTIFY_SUCCESS) != 0 ?
-		    RCPT_DELIVERED : RCPT_SENT, "2.0.0", buf_cstr(nexthop));
-		return NULL;
-	}
-	if (!deliver_by_relay(buf_cstr(transport))) {
-		deliver_settle(m, e, i, RCPT_DEFERRED, "4.3.0",
-		    "mail transport unavailable");
-		return NULL;
-	}
-	d = dest_get(buf_cstr(transport), buf_cstr(nexthop));
-	why = dest_dead(d);
-	if (why != NULL) {
-		reason = mem_printf("delivery temporarily suspended: %s",
-		    why);
-		deliver_settle(m, e, i, RCPT_DEFERRED, "4.4.1", reason);
-		free(reason);
-		return NULL;
-	}
-	return d;
-}
-
-static uint32_t
-deliver_limit(const struct dest *d)
-{
-	char *name = mem_printf("%s_destination_recipient_limit",
-	    dest_transport(d));
-	int64_t n = conf_number(qmgr.cf, view_of(name),
-	    qmgr.cf->default_destination_recipient_limit);
-
-	free(name);
-	return n < 1 ? 1 : n > 1000 ? 1000 : (uint32_t)n;
-}
-
-void
-deliver_resolve(struct message *m)
-{
-	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
-	struct buf transport, nexthop;
-	struct target *targets;
-	struct envelope e;
-	uint32_t i, k, n = 0, limit, *list;
-
-	message_envelope(m, a, &e);
-	buf_init(&transport, 256);
-	buf_init(&nexthop, 2048);
-	targets = mem_array(e.nrcpts, sizeof *targets);
-	for (i = 0; i < e.nrcpts; i++) {
-		if (m->status[i] != '.')
-			continue;
-		targets[n].dest = deliver_target(m, &e, i, &transport,
-		    &nexthop);
-		targets[n].rcpt = i;
-		if (targets[n].dest != NULL)
-			n++;
-	}
-	if (n > 1)
-		qsort(targets, n, sizeof *targets, target_order);
-	list = mem_array(n, sizeof *list);
-	for (i = 0; i < n; i = k) {
-		limit = deliver_limit(targets[i].dest);
-		for (k = i; k < n && k - i < limit &&
-		    targets[k].dest == targets[i].dest; k++)
-			list[k - i] = targets[k].rcpt;
-		dest_add(targets[i].dest, m, list, k - i);
-	}
-	free(list);
-	free(targets);
-	buf_free(&transport);
-	buf_free(&nexthop);
-	arena_free(&a);
-	if (m->n_entries == 0)
-		message_finish(m);
-}
-
-static void
-entry_free(struct entry *e)
-{
-	struct message *m = e->message;
-	struct entry **p;
-
-	for (p = &m->entries; *p != e; p = &(*p)->sibling)
-		ensure(*p != NULL);
-	*p = e->sibling;
-	m->n_entries--;
-	free(e);
-}
-
-void
-deliver_suspended(struct entry *entry, const char *why)
-{
-	struct message *m = entry->message;
-	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
-	struct envelope e;
-	char *reason = mem_printf("delivery temporarily suspended: %s", why);
-	uint32_t i;
-
-	message_envelope(m, a, &e);
-	for (i = 0; i < entry->n; i++)
-		deliver_settle(m, &e, entry->rcpt[i], RCPT_DEFERRED, "4.4.1",
-		    reason);
-	free(reason);
-	arena_free(&a);
-	entry_free(entry);
+	resolve_defer(p, dsn, why);
+	if (entry_finished(p->entry))
+		dest_drop(p->entry);
 	if (m->n_entries == 0)
 		message_finish(m);
 }
@@ -252,97 +53,127 @@ relay_pick(void)
 
 	for (r = relays; r != NULL; r = r->next)
 		if (!r->old && r->busy < RELAY_DEPTH &&
+		    chan_unsent(r->chan) < UNSENT_MAX &&
 		    (best == NULL || r->busy < best->busy))
 			best = r;
 	return best;
 }
 
+/*
+ * The envelope with the recipients of the piece only, so that the cost of a
+ * list of 10,000 is not paid for each of its pieces by the relay.  What the
+ * relay calls recipient i is entry->rcpt[first + i].
+ */
 static void
-deliver_give(struct relay *r, struct entry *e)
+deliver_put_envelope(struct buf *b, const struct piece *p)
 {
-	struct message *m = e->message;
-	struct underway *u = mem_alloc(sizeof *u), **slot;
-	struct buf *b;
+	const struct message *m = p->entry->message;
+	struct arena *a;
+	struct recipient *some;
+	struct envelope e;
+	struct buf env;
 	uint32_t i;
 
-	e->relay = r;
-	e->delivery = ++last_delivery;
+	put_u32(b, p->n);
+	for (i = 0; i < p->n; i++)
+		put_u32(b, i);
+	if (p->n == m->tail.nrcpts) {
+		put_view(b, m->tail.envelope);
+		return;
+	}
+	a = arena_new(m->tail.envelope.n * 16 + 65536);
+	message_envelope(m, a, &e);
+	some = mem_array(p->n, sizeof *some);
+	for (i = 0; i < p->n; i++)
+		some[i] = e.rcpts[p->entry->rcpt[p->first + i]];
+	e.rcpts = some;
+	e.nrcpts = p->n;
+	buf_init(&env, SPOOL_TAIL_MAX);
+	if (!envelope_put(&env, &e))
+		panic("%s: envelope over its maximum", message_id(m));
+	put_view(b, buf_view(&env));
+	buf_free(&env);
+	free(some);
+	arena_free(&a);
+}
+
+/* text: a descriptor for the relay. */
+static void
+deliver_give(struct relay *r, const struct piece *p, int text)
+{
+	const struct dest *d = p->entry->dest;
+	struct message *m = p->entry->message;
+	struct underway *u = mem_alloc(sizeof *u), **slot;
+	struct buf *b;
+
 	r->busy++;
-	slot = &hash[e->delivery % HASH];
-	u->entry = e;
+	u->delivery = ++last_delivery;
+	u->relay = r;
+	u->piece = *p;
+	u->since = loop_now();
+	slot = &hash[u->delivery % HASH];
 	u->next = *slot;
 	*slot = u;
 	b = chan_begin(r->chan, MSG_DELIVER);
-	put_u64(b, e->delivery);
+	put_u64(b, u->delivery);
 	put_u64(b, m->known.id.n);
-	put_view(b, view_of(dest_transport(e->dest)));
-	put_view(b, view_of(dest_nexthop(e->dest)));
+	put_view(b, view_of(transport_name(dest_transport(d))));
+	put_view(b, view_of(dest_nexthop(d)));
 	put_u64(b, m->text_offset);
 	put_u64(b, m->text_size);
 	put_view(b, m->tail.edits);
 	put_u64(b, (uint64_t)m->arrival.us);
 	put_u64(b, (uint64_t)m->active.us);
-	put_u32(b, e->n);
-	for (i = 0; i < e->n; i++)
-		put_u32(b, e->rcpt[i]);
-	put_view(b, m->tail.envelope);
-	chan_put_fd(r->chan, m->fd, true);
+	deliver_put_envelope(b, p);
+	chan_put_fd(r->chan, text, false);
 	chan_end(r->chan);
 }
 
+/* A piece that was given away and not delivered. */
 static void
-deliver_unreadable(struct entry *e)
+deliver_undone(const struct piece *p, const char *why)
 {
-	struct dest *d = e->dest;
-
-	dest_returned(d);
-	deliver_suspended(e, "the queue file cannot be read");
+	sched_returned(p->entry);
+	deliver_suspended(p, "4.4.1", why);
 }
 
 void
 deliver_schedule(void *arg)
 {
 	struct relay *r;
-	struct entry *e;
+	struct piece p;
+	int fd;
 
 	(void)arg;
 	if (qmgr.stopping || qmgr.handed_over)
 		return;
-	while ((r = relay_pick()) != NULL && (e = dest_next()) != NULL) {
-		if (message_text(e->message) < 0)
-			deliver_unreadable(e);
+	dest_wake();
+	while ((r = relay_pick()) != NULL && sched_next(qmgr.sched, &p)) {
+		fd = message_text(p.entry->message);
+		if (fd >= 0)
+			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (fd >= 0)
+			deliver_give(r, &p, fd);
 		else
-			deliver_give(r, e);
+			deliver_undone(&p, "the queue file cannot be read");
 	}
+	dest_wake();
 }
 
-/* Take the entry of a delivery out of those underway. */
-static struct entry *
-deliver_take(struct relay *r, uint64_t delivery)
+/* Take a delivery out of those underway. */
+static bool
+deliver_take(struct relay *r, uint64_t delivery, struct underway *ret)
 {
 	struct underway **p, *u;
-	struct entry *e;
 
 	for (p = &hash[delivery % HASH]; (u = *p) != NULL; p = &u->next)
-		if (u->entry->delivery == delivery && u->entry->relay == r) {
-			e = u->entry;
+		if (u->delivery == delivery && u->relay == r) {
+			*ret = *u;
 			*p = u->next;
 			free(u);
 			r->busy--;
-			e->relay = NULL;
-			return e;
-		}
-	return NULL;
-}
-
-static bool
-entry_has(const struct entry *e, uint32_t rcpt)
-{
-	uint32_t i;
-
-	for (i = 0; i < e->n; i++)
-		if (e->rcpt[i] == rcpt)
 			return true;
+		}
 	return false;
 }
 
@@ -352,6 +183,66 @@ struct outcome {
 	struct view dsn, reason, mta;
 };
 
+/* Every recipient of the piece exactly once, and no other. */
+static bool
+outcomes_match(const struct outcome *o, uint32_t n, const struct piece *p)
+{
+	bool *seen, ok = n == p->n;
+	uint32_t i;
+
+	if (!ok)
+		return false;
+	seen = mem_array(n + 1u, sizeof *seen);
+	for (i = 0; ok && i < n; i++) {
+		ok = o[i].index < n && !seen[o[i].index];
+		if (ok)
+			seen[o[i].index] = true;
+	}
+	free(seen);
+	return ok;
+}
+
+/*
+ * All of m that still waits is for destinations that have more than their
+ * share of the active queue: what they cannot take now leaves room to others.
+ */
+static void
+deliver_yield(struct message *m)
+{
+	const struct entry *e;
+
+	if (!sched_crowded(qmgr.active, qmgr.active_limit))
+		return;
+	for (e = m->entries; e != NULL; e = e->sibling)
+		if (e->busy > 0 || dest_room(e->dest, dest_free_places() + 1))
+			return;
+	dest_forget(m);
+}
+
+static void
+deliver_done(struct underway *u, const struct outcome *o,
+    enum delivery_trouble trouble, struct view why)
+{
+	struct entry *e = u->piece.entry;
+	struct message *m = e->message;
+	struct dest *d = e->dest;
+	uint32_t i;
+	bool died;
+
+	for (i = 0; i < u->piece.n; i++)
+		message_rcpt(m, e->rcpt[u->piece.first + o[i].index],
+		    o[i].status, o[i].dsn, o[i].reason, o[i].mta);
+	died = dest_ended(e, trouble, why, mono_since(u->since, loop_now()));
+	if (entry_finished(e))
+		dest_drop(e);
+	if (m->n_entries > 0 && !died)
+		deliver_yield(m);
+	if (m->n_entries == 0)
+		message_finish(m);
+	if (died)
+		dest_died(d);
+}
+
 static void
 relay_delivered(struct relay *r, struct chan_in *in)
 {
@@ -360,10 +251,8 @@ relay_delivered(struct relay *r, struct chan_in *in)
 	uint8_t trouble = cursor_u8(c);
 	struct view why = cursor_view(c);
 	uint32_t n = cursor_u32(c), i;
+	struct underway u;
 	struct outcome *o;
-	struct message *m;
-	struct entry *e;
-	struct dest *d;
 	bool ok = true;
 
 	if (c->bad || n > 1000 || trouble < TROUBLE_NONE ||
@@ -371,7 +260,7 @@ relay_delivered(struct relay *r, struct chan_in *in)
 		chan_blame(r->chan, "bad delivery report");
 		return;
 	}
-	o = mem_array(n, sizeof *o);
+	o = mem_array(n + 1u, sizeof *o);
 	for (i = 0; i < n; i++) {
 		o[i].index = cursor_u32(c);
 		o[i].status = cursor_u8(c);
@@ -381,34 +270,16 @@ relay_delivered(struct relay *r, struct chan_in *in)
 		ok = ok && o[i].status >= RCPT_SENT &&
 		    o[i].status <= RCPT_EXPANDED;
 	}
-	e = ok && cursor_done(c) ? deliver_take(r, delivery) : NULL;
-	/* Every recipient exactly once, and no other. */
-	ok = e != NULL && n == e->n;
-	m = e != NULL ? e->message : NULL;
-	for (i = 0; ok && i < n; i++)
-		ok = entry_has(e, o[i].index);
-	if (!ok) {
-		free(o);
-		if (e != NULL) {
-			dest_returned(e->dest);
-			deliver_suspended(e, "relay process failed");
-		}
+	ok = ok && cursor_done(c) && deliver_take(r, delivery, &u);
+	if (ok && !outcomes_match(o, n, &u.piece)) {
+		deliver_undone(&u.piece, "relay process failed");
+		ok = false;
+	}
+	if (ok)
+		deliver_done(&u, o, trouble, why);
+	else
 		chan_blame(r->chan, "bad delivery report");
-		return;
-	}
-	for (i = 0; i < n; i++) {
-		if (m->status[o[i].index] != '.')
-			continue;	/* named twice */
-		message_rcpt(m, o[i].index, o[i].status, o[i].dsn,
-		    o[i].reason, o[i].mta);
-	}
-	d = e->dest;
-	entry_free(e);
-	dest_ended(d, trouble, why);
 	free(o);
-	if (m->n_entries == 0)
-		message_finish(m);
-	loop_soon(&qmgr.schedule);
 }
 
 static void
@@ -420,36 +291,81 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		chan_blame(c, "unexpected message");
 }
 
+static bool
+relay_usable(void)
+{
+	const struct relay *r;
+
+	for (r = relays; r != NULL; r = r->next)
+		if (!r->old)
+			return true;
+	return false;
+}
+
+/* A relay that died is back in a moment; mail waits that long. */
+static void
+relay_look_alone(void)
+{
+	bool was = alone;
+
+	alone = !relay_usable();
+	if (alone && !was)
+		event_add(&alone_timer,
+		    loop_timeout(qmgr.cf->transport_retry_time));
+	if (!alone && was) {
+		event_del(&alone_timer);
+		sched_revive_transports(qmgr.sched);
+	}
+}
+
+static void
+relay_still_alone(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (qmgr.stopping || qmgr.handed_over)
+		return;
+	log_warn("no relay process for %lld s: mail is deferred",
+	    (long long)(qmgr.cf->transport_retry_time / 1000));
+	dest_no_relays();
+	event_add(&alone_timer, loop_timeout(qmgr.cf->transport_retry_time));
+}
+
+void
+relay_init(void)
+{
+	evtimer_assign(&alone_timer, loop_base(), relay_still_alone, NULL);
+	relay_look_alone();
+}
+
 static void
 relay_on_close(struct chan *c, void *arg)
 {
 	struct relay *r = arg, **p;
-	struct underway *u, *next;
-	struct entry *e;
-	struct dest *d;
+	struct underway *u, gone;
 	unsigned i;
 
 	(void)c;
 	if (r->busy > 0)
 		log_warn("a relay ended with %u deliveries underway",
 		    r->busy);
-	for (i = 0; i < HASH; i++)
-		for (u = hash[i]; u != NULL; u = next) {
-			next = u->next;
-			if (u->entry->relay != r)
+	for (i = 0; i < HASH && r->busy > 0; i++)
+		for (u = hash[i]; u != NULL;) {
+			if (u->relay != r) {
+				u = u->next;
 				continue;
-			e = deliver_take(r, u->entry->delivery);
-			ensure(e != NULL);
-			d = e->dest;
-			dest_returned(d);
-			deliver_suspended(e, "relay process ended");
-			next = hash[i];		/* the list has changed */
+			}
+			ensure(deliver_take(r, u->delivery, &gone));
+			deliver_undone(&gone.piece, "relay process ended");
+			u = hash[i];		/* the list has changed */
 		}
 	for (p = &relays; *p != r; p = &(*p)->next)
 		;
 	*p = r->next;
 	chan_free(&r->chan);
 	free(r);
+	relay_look_alone();
 	qmgr_check_end();
 }
 
@@ -483,6 +399,7 @@ relay_peer(const struct role_peer *peer, int fd)
 	/* An old relay closes the channel itself when it has finished; one
 	 * without work is let go here. */
 	loop_soon(&let_go);
+	relay_look_alone();
 	loop_soon(&qmgr.schedule);
 }
 

@@ -1,61 +1,20 @@
-/*
- * Destinations: a transport and a next hop, with the deliveries that wait for
- * it, the window of deliveries it may have at once, and its life.
- *
- * The window starts at initial_destination_concurrency, grows by one with
- * each delivery that took place while the window was in use, up to the limit,
- * and shrinks by one with each that did not.  When a whole window (a cohort)
- * has failed without one success, failed_cohort_limit times, the destination
- * is dead for minimal_backoff_time: its mail is deferred without an attempt.
- *
- * Destinations take turns.  One without a delivery in progress comes before
- * those that have some, so a second connection to one place is made only
- * when no other place waits.
- */
+/* The scheduler at work: its parameters, its timers, what it reports. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
 
-struct dest {
-	struct dest *hash_next;
-	struct dest *next, *prev;	/* in a turn list, or both NULL */
-	struct turn *turn;
-	char *transport, *nexthop;
-	struct entry *first, **end;
-	unsigned waiting;		/* entries queued */
-	unsigned busy;			/* in delivery */
-	unsigned window, limit;
-	double failed_cohorts;
-	unsigned cohort_limit;
-	struct mono dead_until;
-	char *dead_why;			/* NULL: alive */
-};
+#define TICK_MS		10000
+#define STATUS_SHOWN	100u
 
-/* Those that may start a delivery: without any in progress, and with some. */
-static struct turn {
-	struct dest *first, *last;
-} idle_turn, busy_turn;
+static struct event wake_timer, tick_timer;
+static struct mono wake_at;		/* us 0: the timer is not set */
 
-#define HASH	4096u
-static struct dest *hash[HASH];
-static unsigned n_dests;
-
-static unsigned
-dest_hash(const char *transport, const char *nexthop)
-{
-	uint32_t h = 2166136261u;
-
-	for (; *transport != '\0'; transport++)
-		h = (h ^ (unsigned char)*transport) * 16777619u;
-	h = (h ^ 0xffu) * 16777619u;
-	for (; *nexthop != '\0'; nexthop++)
-		h = (h ^ (unsigned char)*nexthop) * 16777619u;
-	return h % HASH;
-}
+/* --- parameters ------------------------------------------------------ */
 
 static int64_t
-dest_param(const char *transport, const char *suffix, int64_t fallback)
+param_number(const char *transport, const char *suffix, int64_t fallback)
 {
 	char *name = mem_printf("%s%s", transport, suffix);
 	int64_t n = conf_number(qmgr.cf, view_of(name), fallback);
@@ -64,313 +23,365 @@ dest_param(const char *transport, const char *suffix, int64_t fallback)
 	return n;
 }
 
-static void
-turn_remove(struct dest *d)
+/* In microseconds. */
+static int64_t
+param_time(const char *transport, const char *suffix, int64_t fallback)
 {
-	struct turn *t = d->turn;
+	char *name = mem_printf("%s%s", transport, suffix);
+	int64_t ms = conf_time(qmgr.cf, view_of(name), 's', fallback);
 
-	if (t == NULL)
-		return;
-	if (d->prev != NULL)
-		d->prev->next = d->next;
-	else
-		t->first = d->next;
-	if (d->next != NULL)
-		d->next->prev = d->prev;
-	else
-		t->last = d->prev;
-	d->next = d->prev = NULL;
-	d->turn = NULL;
+	free(name);
+	return ms * 1000;
 }
 
-static void
-turn_append(struct turn *t, struct dest *d)
+static struct feedback
+param_feedback(const char *transport, const char *suffix,
+    const char *fallback)
 {
-	d->turn = t;
-	d->prev = t->last;
-	d->next = NULL;
-	if (t->last != NULL)
-		t->last->next = d;
-	else
-		t->first = d;
-	t->last = d;
+	char *name = mem_printf("%s%s", transport, suffix);
+	const char *text = conf_text(qmgr.cf, view_of(name));
+	struct feedback f = { FEEDBACK_CONSTANT, 1 };
+
+	/* Both were checked when the configuration was read. */
+	if (text == NULL || !feedback_parse(view_of(text), &f))
+		(void)feedback_parse(view_of(fallback), &f);
+	free(name);
+	return f;
 }
 
-/* Put d where its numbers say; last in its line if it moves. */
-static void
-dest_place(struct dest *d)
+static unsigned
+at_least_one(int64_t n)
 {
-	struct turn *want = NULL;
-
-	if (d->waiting > 0 && d->busy < d->window)
-		want = d->busy == 0 ? &idle_turn : &busy_turn;
-	if (want == d->turn)
-		return;
-	turn_remove(d);
-	if (want != NULL) {
-		turn_append(want, d);
-		loop_soon(&qmgr.schedule);
-	}
+	return n < 1 ? 1 : n > 1000000 ? 1000000 : (unsigned)n;
 }
 
-struct dest *
-dest_get(const char *transport, const char *nexthop)
+struct transport *
+dest_find_transport(const char *transport)
 {
-	unsigned h = dest_hash(transport, nexthop);
-	struct dest *d;
+	const struct conf *cf = qmgr.cf;
+	struct transport *t = sched_transport(qmgr.sched, transport);
+	struct sched_limits l = { 0 };
 
-	for (d = hash[h]; d != NULL; d = d->hash_next)
-		if (strcmp(d->transport, transport) == 0 &&
-		    strcmp(d->nexthop, nexthop) == 0)
-			return d;
-	d = mem_alloc(sizeof *d);
-	d->transport = mem_strdup(transport);
-	d->nexthop = mem_strdup(nexthop);
-	d->end = &d->first;
-	d->limit = (unsigned)dest_param(transport,
-	    "_destination_concurrency_limit",
-	    qmgr.cf->default_destination_concurrency_limit);
-	d->cohort_limit = (unsigned)dest_param(transport,
-	    "_destination_concurrency_failed_cohort_limit",
-	    qmgr.cf->default_destination_concurrency_failed_cohort_limit);
-	d->window = (unsigned)dest_param(transport,
+	if (t != NULL)
+		return t;
+	l.initial = at_least_one(param_number(transport,
 	    "_initial_destination_concurrency",
-	    qmgr.cf->initial_destination_concurrency);
-	if (d->limit == 0)
-		d->limit = 1;
-	if (d->window > d->limit)
-		d->window = d->limit;
-	d->hash_next = hash[h];
-	hash[h] = d;
-	n_dests++;
-	return d;
+	    cf->initial_destination_concurrency));
+	l.limit = at_least_one(param_number(transport,
+	    "_destination_concurrency_limit",
+	    cf->default_destination_concurrency_limit));
+	l.recipients = at_least_one(param_number(transport,
+	    "_destination_recipient_limit",
+	    cf->default_destination_recipient_limit));
+	/* A delivery report has no more. */
+	if (l.recipients > 1000)
+		l.recipients = 1000;
+	l.failed_cohorts = (unsigned)param_number(transport,
+	    "_destination_concurrency_failed_cohort_limit",
+	    cf->default_destination_concurrency_failed_cohort_limit);
+	l.positive = param_feedback(transport,
+	    "_destination_concurrency_positive_feedback",
+	    cf->default_destination_concurrency_positive_feedback);
+	l.negative = param_feedback(transport,
+	    "_destination_concurrency_negative_feedback",
+	    cf->default_destination_concurrency_negative_feedback);
+	l.rate_delay = param_time(transport, "_destination_rate_delay",
+	    cf->default_destination_rate_delay);
+	l.transport_rate_delay = param_time(transport,
+	    "_transport_rate_delay", cf->default_transport_rate_delay);
+	l.at_once = resolve_at_once(transport);
+	return sched_add_transport(qmgr.sched, transport, &l);
 }
 
-/* What has no mail and no history need not be remembered. */
-static void
-dest_forget_idle(struct dest *d)
-{
-	struct dest **p;
+/* --- time ------------------------------------------------------------ */
 
-	if (d->waiting > 0 || d->busy > 0 || d->dead_why != NULL)
+static void
+dest_set_timer(void)
+{
+	struct timeval tv = { 0, 1000 };
+	struct mono at;
+	int64_t us;
+
+	if (!sched_wake_at(qmgr.sched, &at)) {
+		if (wake_at.us != 0)
+			event_del(&wake_timer);
+		wake_at.us = 0;
 		return;
-	turn_remove(d);
-	for (p = &hash[dest_hash(d->transport, d->nexthop)]; *p != d;
-	    p = &(*p)->hash_next)
-		ensure(*p != NULL);
-	*p = d->hash_next;
-	free(d->transport);
-	free(d->nexthop);
-	free(d);
-	n_dests--;
+	}
+	if (at.us == wake_at.us)
+		return;
+	wake_at = at;
+	us = at.us - loop_now().us;
+	if (us > 1000) {
+		/* Not early: the loop's own clock is a coarse one. */
+		tv.tv_sec = (us + 1000) / 1000000;
+		tv.tv_usec = (us + 1000) % 1000000;
+	}
+	event_add(&wake_timer, &tv);
+}
+
+void
+dest_wake(void)
+{
+	sched_wake(qmgr.sched, loop_now());
+	dest_set_timer();
+}
+
+static void
+dest_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	wake_at.us = 0;
+	loop_soon(&qmgr.schedule);
+}
+
+/* --- the share of a destination -------------------------------------- */
+
+unsigned
+dest_free_places(void)
+{
+	return qmgr.active < qmgr.active_limit ?
+	    qmgr.active_limit - qmgr.active : 0;
+}
+
+/* A message for d left: others come back. */
+static void
+dest_invite(struct dest *d, void *arg)
+{
+	unsigned n = dest_invites(d, dest_free_places());
+
+	(void)arg;
+	while (n-- > 0)
+		intake_unpark(dest_unpark(d), 0);
 }
 
 static void
 dest_tick(evutil_socket_t fd, short what, void *arg)
 {
-	struct event *timer = arg;
-	struct dest *d, *next;
-	unsigned i;
-
 	(void)fd;
 	(void)what;
-	for (i = 0; i < HASH; i++)
-		for (d = hash[i]; d != NULL; d = next) {
-			next = d->hash_next;
-			if (d->dead_why != NULL &&
-			    loop_now().us >= d->dead_until.us) {
-				free(d->dead_why);
-				d->dead_why = NULL;
-			}
-			dest_forget_idle(d);
-		}
-	event_add(timer, loop_timeout(10000));
+	(void)arg;
+	dest_wake();
+	/* Those whose invitation came to nothing. */
+	if (!qmgr.stopping && !qmgr.handed_over)
+		sched_each_parked(qmgr.sched, dest_invite, NULL);
+	event_add(&tick_timer, loop_timeout(TICK_MS));
 }
 
 void
 dest_init(void)
 {
-	static struct event timer;
-
-	evtimer_assign(&timer, loop_base(), dest_tick, &timer);
-	event_add(&timer, loop_timeout(10000));
+	qmgr.sched = sched_new(qmgr.cf->minimal_backoff_time * 1000);
+	sched_wake(qmgr.sched, loop_now());
+	evtimer_assign(&wake_timer, loop_base(), dest_due, NULL);
+	evtimer_assign(&tick_timer, loop_base(), dest_tick, NULL);
+	event_add(&tick_timer, loop_timeout(TICK_MS));
 }
 
-void
-dest_add(struct dest *d, struct message *m, const uint32_t *rcpt, uint32_t n)
-{
-	struct entry *e = mem_alloc(sizeof *e + n * sizeof e->rcpt[0]);
+/* --- entries of a message -------------------------------------------- */
 
-	e->message = m;
-	e->dest = d;
-	e->n = n;
-	memcpy(e->rcpt, rcpt, n * sizeof e->rcpt[0]);
+void
+dest_add(struct dest *d, struct message *m, uint32_t sender,
+    const uint32_t *rcpt, uint32_t n)
+{
+	struct entry *e = sched_add(d, m, sender, m->text_size,
+	    m->n_history > 0, rcpt, n);
+
 	e->sibling = m->entries;
+	if (e->sibling != NULL)
+		e->sibling->sibling_at = &e->sibling;
+	e->sibling_at = &m->entries;
 	m->entries = e;
 	m->n_entries++;
-	e->queued = true;
-	*d->end = e;
-	d->end = &e->next;
-	d->waiting++;
-	dest_place(d);
-}
-
-static void
-dest_dequeue(struct dest *d, struct entry **p)
-{
-	struct entry *e = *p;
-
-	*p = e->next;
-	if (*p == NULL)
-		d->end = p;
-	e->next = NULL;
-	e->queued = false;
-	d->waiting--;
-}
-
-struct entry *
-dest_next(void)
-{
-	struct dest *d = idle_turn.first != NULL ? idle_turn.first :
-	    busy_turn.first;
-	struct entry *e;
-
-	if (d == NULL)
-		return NULL;
-	e = d->first;
-	dest_dequeue(d, &d->first);
-	d->busy++;
-	/* To the end of the line, whichever that is now. */
-	turn_remove(d);
-	dest_place(d);
-	return e;
-}
-
-static void
-dest_die(struct dest *d, struct view why)
-{
-	struct entry *e;
-
-	free(d->dead_why);
-	d->dead_why = mem_copy(view_head(why, 500));
-	d->dead_until = loop_now();
-	d->dead_until.us += qmgr.cf->minimal_backoff_time * 1000;
-	d->failed_cohorts = 0;
-	d->window = (unsigned)dest_param(d->transport,
-	    "_initial_destination_concurrency",
-	    qmgr.cf->initial_destination_concurrency);
-	log_info("%s:%s is not tried for %lld s: %s", d->transport,
-	    log_safe(view_of(d->nexthop)),
-	    (long long)(qmgr.cf->minimal_backoff_time / 1000),
-	    log_safe(view_of(d->dead_why)));
-	/* All its mail steps aside at once. */
-	while ((e = d->first) != NULL) {
-		dest_dequeue(d, &d->first);
-		deliver_suspended(e, d->dead_why);
-	}
+	loop_soon(&qmgr.schedule);
 }
 
 void
-dest_ended(struct dest *d, enum delivery_trouble trouble, struct view reason)
+dest_drop(struct entry *e)
 {
-	ensure(d->busy > 0);
-	if (trouble == TROUBLE_NONE) {
-		d->failed_cohorts = 0;
-		if (d->busy >= d->window && d->window < d->limit)
-			d->window++;
-		if (d->dead_why != NULL) {
-			free(d->dead_why);
-			d->dead_why = NULL;
-		}
-	} else {
-		d->failed_cohorts += 1.0 / d->window;
-		if (d->window > 1)
-			d->window--;
-	}
-	d->busy--;
-	if (trouble != TROUBLE_NONE && d->dead_why == NULL &&
-	    d->cohort_limit > 0 &&
-	    d->failed_cohorts >= (double)d->cohort_limit - 1e-6)
-		dest_die(d, reason);
-	turn_remove(d);
-	dest_place(d);
-}
+	struct message *m = e->message;
+	struct dest *d = e->dest;
 
-void
-dest_returned(struct dest *d)
-{
-	ensure(d->busy > 0);
-	d->busy--;
-	dest_place(d);
-}
-
-const char *
-dest_transport(const struct dest *d)
-{
-	return d->transport;
-}
-
-const char *
-dest_nexthop(const struct dest *d)
-{
-	return d->nexthop;
-}
-
-const char *
-dest_dead(const struct dest *d)
-{
-	return d->dead_why != NULL && loop_now().us < d->dead_until.us ?
-	    d->dead_why : NULL;
-}
-
-void
-dest_revive_all(void)
-{
-	struct dest *d;
-	unsigned i;
-
-	for (i = 0; i < HASH; i++)
-		for (d = hash[i]; d != NULL; d = d->hash_next) {
-			free(d->dead_why);
-			d->dead_why = NULL;
-			d->failed_cohorts = 0;
-		}
+	*e->sibling_at = e->sibling;
+	if (e->sibling != NULL)
+		e->sibling->sibling_at = e->sibling_at;
+	m->n_entries--;
+	entry_free(e);
+	if (!qmgr.stopping && !qmgr.handed_over)
+		dest_invite(d, NULL);
 }
 
 void
 dest_forget(struct message *m)
 {
-	struct entry **p, *e, **q;
+	struct entry *e, *next;
 
-	for (p = &m->entries; (e = *p) != NULL;) {
-		if (!e->queued) {
-			p = &e->sibling;
-			continue;
-		}
-		for (q = &e->dest->first; *q != e; q = &(*q)->next)
-			ensure(*q != NULL);
-		dest_dequeue(e->dest, q);
-		dest_place(e->dest);
-		*p = e->sibling;
-		m->n_entries--;
-		free(e);
+	for (e = m->entries; e != NULL; e = next) {
+		next = e->sibling;
+		sched_forget(e);
+		if (entry_finished(e))
+			dest_drop(e);
 	}
+}
+
+/* --- life and death -------------------------------------------------- */
+
+static void
+dest_suspend(struct dest *d, const char *dsn, const char *why)
+{
+	char *reason = mem_strdup(why);
+	struct parked *p;
+	struct piece piece;
+
+	while (sched_drain(d, &piece))
+		deliver_suspended(&piece, dsn, reason);
+	/* What stepped aside is not tried either, and not counted: it comes
+	 * back when the destination may live again, spread over a while. */
+	while ((p = dest_unpark(d)) != NULL)
+		intake_unpark(p, qmgr.cf->minimal_backoff_time);
+	free(reason);
+}
+
+static enum sched_result
+dest_result(enum delivery_trouble trouble)
+{
+	switch (trouble) {
+	case TROUBLE_NONE:
+		return RESULT_OK;
+	case TROUBLE_LOST:
+		/* It may be the fault of this one message. */
+		return RESULT_SHRINK;
+	case TROUBLE_CONNECT:
+	case TROUBLE_ROUTE:
+	default:
+		return RESULT_FAILED;
+	}
+}
+
+static void
+dest_debug(const struct dest *d, const struct dest_facts *before,
+    enum sched_result result)
+{
+	struct dest_facts f;
+
+	dest_facts(d, &f);
+	if (f.window != before->window)
+		log_info("%s:%s: concurrency %u -> %u after %s", f.transport,
+		    log_safe(view_of(f.nexthop)), before->window, f.window,
+		    result == RESULT_OK ? "a delivery" : "a failure");
+}
+
+bool
+dest_ended(struct entry *e, enum delivery_trouble trouble,
+    struct view reason, int64_t took)
+{
+	enum sched_result result = dest_result(trouble);
+	struct dest *d = e->dest;
+	struct dest_facts before;
+	bool died;
+
+	dest_facts(d, &before);
+	sched_wake(qmgr.sched, loop_now());
+	died = sched_ended(e, result, reason, took);
+	if (qmgr.cf->destination_concurrency_feedback_debug)
+		dest_debug(d, &before, result);
+	loop_soon(&qmgr.schedule);
+	return died;
+}
+
+void
+dest_died(struct dest *d)
+{
+	char *why = mem_printf("delivery temporarily suspended: %s",
+	    dest_dead_why(d));
+
+	log_info("%s:%s is not tried for %lld s: %s",
+	    transport_name(dest_transport(d)),
+	    log_safe(view_of(dest_nexthop(d))),
+	    (long long)(qmgr.cf->minimal_backoff_time / 1000),
+	    log_safe(view_of(dest_dead_why(d))));
+	dest_suspend(d, "4.4.1", why);
+	free(why);
+}
+
+static void
+dest_unserved(struct dest *d, void *arg)
+{
+	(void)arg;
+	if (transport_dead(dest_transport(d)) == NULL)
+		transport_die(dest_transport(d), "mail transport unavailable",
+		    qmgr.cf->transport_retry_time * 1000);
+	dest_suspend(d, "4.3.0", "mail transport unavailable");
+}
+
+void
+dest_no_relays(void)
+{
+	sched_wake(qmgr.sched, loop_now());
+	sched_each_dest(qmgr.sched, dest_unserved, NULL);
+	dest_set_timer();
+}
+
+void
+dest_revive_all(void)
+{
+	sched_revive_all(qmgr.sched);
+	loop_soon(&qmgr.schedule);
+}
+
+unsigned
+dest_revive_site(const char *nexthop)
+{
+	unsigned n = sched_revive(qmgr.sched, nexthop);
+
+	loop_soon(&qmgr.schedule);
+	return n;
+}
+
+/* --- reports --------------------------------------------------------- */
+
+void
+dest_each(void (*fn)(const struct dest_facts *f, void *arg), void *arg)
+{
+	sched_each(qmgr.sched, fn, arg);
+}
+
+struct report {
+	struct buf *b;
+	unsigned shown;
+};
+
+static void
+dest_report(const struct dest_facts *f, void *arg)
+{
+	struct report *r = arg;
+	int64_t us = f->next_try.us - loop_now().us;
+
+	if (r->shown++ >= STATUS_SHOWN)
+		return;
+	(void)buf_printf(r->b, "destination %s:%s waiting=%u busy=%u "
+	    "window=%u/%u aside=%u held=%s", f->transport,
+	    log_safe(view_of(f->user != NULL ? f->user : f->nexthop)),
+	    f->waiting, f->busy, f->window, f->limit, f->parked, f->held_by);
+	if (f->next_try.us > 0)
+		(void)buf_printf(r->b, " next=%llds",
+		    us > 0 ? (long long)(us / 1000000) : 0LL);
+	if (f->average > 0)
+		(void)buf_printf(r->b, " average=%.2fs",
+		    (double)f->average / 1e6);
+	if (f->last_error != NULL)
+		(void)buf_printf(r->b, " error: %s",
+		    log_safe(view_of(f->last_error)));
+	(void)buf_puts(r->b, "\n");
 }
 
 void
 dest_status(struct buf *b)
 {
-	const struct dest *d;
-	unsigned i, shown = 0;
+	struct report r = { b, 0 };
 
-	(void)buf_printf(b, "destinations %u\n", n_dests);
-	for (i = 0; i < HASH; i++)
-		for (d = hash[i]; d != NULL && shown < 100; d = d->hash_next) {
-			shown++;
-			(void)buf_printf(b, "destination %s:%s waiting=%u "
-			    "busy=%u window=%u/%u%s%s\n", d->transport,
-			    d->nexthop, d->waiting, d->busy, d->window,
-			    d->limit, d->dead_why != NULL ? " dead: " : "",
-			    d->dead_why != NULL ? d->dead_why : "");
-		}
+	(void)buf_printf(b, "destinations %u\n", sched_count(qmgr.sched));
+	dest_each(dest_report, &r);
 }

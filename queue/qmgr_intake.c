@@ -30,6 +30,7 @@ static struct {
 	size_t n, cap;
 } heap;
 
+static size_t n_parked;
 static struct spool_walk *walk;
 static enum spool_place walk_place;
 static unsigned loading;
@@ -80,17 +81,28 @@ heap_down(size_t i)
 	heap_set(i, d);
 }
 
-static struct deferred *
-heap_pop(void)
+static void
+heap_push(struct deferred *d)
 {
-	struct deferred *d = heap.at[0];
-
-	heap.n--;
-	if (heap.n > 0) {
-		heap_set(0, heap.at[heap.n]);
-		heap_down(0);
+	if (heap.n == heap.cap) {
+		heap.cap = heap.cap > 0 ? heap.cap * 2 : 256;
+		heap.at = mem_resize(heap.at, heap.cap, sizeof *heap.at);
 	}
-	return d;
+	heap.n++;
+	heap_set(heap.n - 1, d);
+	heap_up(heap.n - 1);
+}
+
+static void
+heap_remove(struct deferred *d)
+{
+	struct deferred *last = heap.at[--heap.n];
+
+	if (last == d)
+		return;
+	heap_set(d->heap_at, last);
+	heap_up(last->heap_at);
+	heap_down(last->heap_at);
 }
 
 static void
@@ -112,27 +124,69 @@ intake_set_due(void)
 	event_add(&due_timer, &tv);
 }
 
-void
-intake_deferred(struct queue_id id, struct wall next)
+static struct deferred *
+deferred_new(struct queue_id id, struct wall next)
 {
 	struct deferred *d;
 
 	if (qmgr.handed_over || known_find(id) != NULL)
-		return;
+		return NULL;
 	d = mem_alloc(sizeof *d);
 	d->known.id = id;
 	d->known.state = M_DEFERRED;
 	d->next = next;
 	known_add(&d->known);
-	if (heap.n == heap.cap) {
-		heap.cap = heap.cap > 0 ? heap.cap * 2 : 256;
-		heap.at = mem_resize(heap.at, heap.cap, sizeof *heap.at);
-	}
-	heap.n++;
-	heap_set(heap.n - 1, d);
-	heap_up(heap.n - 1);
+	return d;
+}
+
+void
+intake_deferred(struct queue_id id, struct wall next)
+{
+	struct deferred *d = deferred_new(id, next);
+
+	if (d == NULL)
+		return;
+	heap_push(d);
 	if (heap.at[0] == d)
 		intake_set_due();
+}
+
+void
+intake_park(struct queue_id id, struct dest *d)
+{
+	struct deferred *p = deferred_new(id, clock_wall());
+
+	if (p == NULL)
+		return;
+	dest_park(d, &p->parked);
+	n_parked++;
+}
+
+void
+intake_unpark(struct parked *parked, int64_t delay)
+{
+	struct deferred *d = (struct deferred *)((char *)parked -
+	    offsetof(struct deferred, parked));
+
+	if (delay > 0)
+		d->next.us = clock_wall().us + 1000 * retry_delay(0, delay,
+		    qmgr.cf->maximal_backoff_time, d->known.id.n);
+	n_parked--;
+	heap_push(d);
+	if (heap.at[0] == d)
+		intake_set_due();
+}
+
+void
+intake_forget(struct deferred *d)
+{
+	if (d->parked.dest != NULL) {
+		parked_remove(&d->parked);
+		n_parked--;
+	} else
+		heap_remove(d);
+	known_remove(&d->known);
+	free(d);
 }
 
 void
@@ -247,6 +301,24 @@ intake_load(struct queue_id id, enum spool_place place)
 
 /* --- whose turn ------------------------------------------------------------- */
 
+static void
+intake_add(struct queue_id id, enum spool_place place)
+{
+	if (backlog.first + backlog.n == backlog.cap) {
+		if (backlog.first > 0) {
+			memmove(backlog.list, backlog.list + backlog.first,
+			    backlog.n * sizeof *backlog.list);
+			backlog.first = 0;
+		} else {
+			backlog.cap = backlog.cap > 0 ? backlog.cap * 2 : 256;
+			backlog.list = mem_resize(backlog.list, backlog.cap,
+			    sizeof *backlog.list);
+		}
+	}
+	backlog.list[backlog.first + backlog.n++] =
+	    (struct found){ id, place };
+}
+
 static bool
 intake_new(void)
 {
@@ -282,12 +354,21 @@ intake_old(void)
 
 	if (heap.n == 0 || heap.at[0]->next.us > clock_wall().us)
 		return false;
-	d = heap_pop();
+	d = heap.at[0];
 	id = d->known.id;
-	known_remove(&d->known);
-	free(d);
+	intake_forget(d);
 	intake_load(id, PLACE_DEFERRED);
 	return true;
+}
+
+/* How many recipients the next message has is seen when it is read: the last
+ * one taken may go beyond the limit. */
+bool
+intake_room(void)
+{
+	return qmgr.active + loading < qmgr.active_limit &&
+	    qmgr.recipients <
+	    (uint64_t)qmgr.cf->qmgr_message_recipient_limit;
 }
 
 static void
@@ -298,8 +379,7 @@ intake_take(void *arg)
 	(void)arg;
 	if (!qmgr.started || qmgr.stopping || qmgr.handed_over)
 		return;
-	while (loading < LOADS_MAX &&
-	    qmgr.active + loading < qmgr.active_limit) {
+	while (loading < LOADS_MAX && intake_room()) {
 		took = deferred_turn ? intake_old() || intake_new() :
 		    intake_new() || intake_old();
 		deferred_turn = !deferred_turn;
@@ -315,11 +395,23 @@ intake_more(void)
 	loop_soon(&more_work);
 }
 
-/* Sealed, but the active queue is full. */
+/* Sealed, but the active queue is full.  What has a file is read again, so
+ * that what waits costs no memory and no descriptor. */
 void
 intake_waiting(struct message *m)
 {
+	struct queue_id id = m->known.id;
+	enum spool_place place = m->place;
+
 	m->next = NULL;
+	if (m->segment == NULL && !m->status_changed) {
+		message_free(&m);
+		if (place == PLACE_DEFERRED)
+			intake_deferred(id, clock_wall());
+		else
+			intake_add(id, place);
+		return;
+	}
 	*sealed_end = m;
 	sealed_end = &m->next;
 }
@@ -334,24 +426,6 @@ intake_due(evutil_socket_t fd, short what, void *arg)
 }
 
 /* --- the walk ---------------------------------------------------------------- */
-
-static void
-intake_add(struct queue_id id, enum spool_place place)
-{
-	if (backlog.first + backlog.n == backlog.cap) {
-		if (backlog.first > 0) {
-			memmove(backlog.list, backlog.list + backlog.first,
-			    backlog.n * sizeof *backlog.list);
-			backlog.first = 0;
-		} else {
-			backlog.cap = backlog.cap > 0 ? backlog.cap * 2 : 256;
-			backlog.list = mem_resize(backlog.list, backlog.cap,
-			    sizeof *backlog.list);
-		}
-	}
-	backlog.list[backlog.first + backlog.n++] =
-	    (struct found){ id, place };
-}
 
 static void
 intake_name(struct queue_id id, enum spool_place place, void *arg)
@@ -414,9 +488,10 @@ intake_walk(evutil_socket_t fd, short what, void *arg)
 static void
 intake_rescan(evutil_socket_t fd, short what, void *arg)
 {
-	/* What an administrator put there by hand is found. */
+	/* What an administrator put there by hand is found.  What waits for
+	 * room need not be found again. */
 	walking = true;
-	walk_place = PLACE_INCOMING;
+	walk_place = backlog.n > 0 ? PLACE_DEFERRED : PLACE_INCOMING;
 	intake_walk(fd, what, arg);
 }
 
@@ -443,6 +518,16 @@ intake_start(void)
 	intake_walk(-1, 0, NULL);
 }
 
+static void
+intake_stop_parked(struct dest *d, void *arg)
+{
+	struct parked *p;
+
+	(void)arg;
+	while ((p = dest_unpark(d)) != NULL)
+		intake_unpark(p, 0);
+}
+
 void
 intake_stop(void)
 {
@@ -454,23 +539,28 @@ intake_stop(void)
 	}
 	sealed_end = &sealed;
 	backlog.n = backlog.first = 0;
-	while (heap.n > 0) {
-		struct deferred *d = heap_pop();
-
-		known_remove(&d->known);
-		free(d);
-	}
+	sched_each_parked(qmgr.sched, intake_stop_parked, NULL);
+	while (heap.n > 0)
+		intake_forget(heap.at[0]);
 	spool_walk_free(&walk);
 }
 
-void
-intake_status(struct buf *b)
+size_t
+intake_backlog(void)
 {
 	const struct message *m;
 	size_t n = backlog.n;
 
 	for (m = sealed; m != NULL; m = m->next)
 		n++;
-	(void)buf_printf(b, "incoming %zu\nactive %u\ndeferred %zu\n", n,
-	    qmgr.active, heap.n);
+	return n;
+}
+
+void
+intake_status(struct buf *b)
+{
+	(void)buf_printf(b, "incoming %zu\nactive %u\nactive_recipients "
+	    "%llu\ndeferred %zu\naside %zu\n", intake_backlog(),
+	    qmgr.active, (unsigned long long)qmgr.recipients,
+	    heap.n + n_parked, n_parked);
 }

@@ -304,7 +304,7 @@ bool
 journal_takes(const struct message *m)
 {
 	return journal.ready && !m->hold && !m->copied &&
-	    !qmgr.handed_over && qmgr.active < qmgr.active_limit &&
+	    !qmgr.handed_over && intake_room() &&
 	    qmgr.memory_text + m->text_size <= MEMORY_TEXT_MAX &&
 	    m->text_size + m->tail.envelope.n + m->tail.edits.n <
 	    JOURNAL_GROUP_MAX / 4;

@@ -27,7 +27,7 @@ qmgr_load(void)
 	    own_addresses(qmgr.cf, own, OWN_ADDR_MAX), log_report, NULL);
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
-	deliver_load();
+	resolve_load();
 	notice_load();
 	journal_load();
 }
@@ -52,6 +52,7 @@ qmgr_start(void)
 	qmgr.schedule.fn = deliver_schedule;
 	pool_start((unsigned)qmgr.cf->queue_sync_threads, qmgr_check_end);
 	dest_init();
+	relay_init();
 	intake_init();
 	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
 	qmgr_space(-1, 0, NULL);

@@ -29,7 +29,7 @@ static const bool follows[M_STATES][M_STATES] = {
 	[M_COPYING] = { [M_JUDGING] = true, [M_SYNCING] = true },
 	[M_JUDGING] = { [M_SYNCING] = true },
 	[M_SYNCING] = { [M_INCOMING] = true },
-	[M_INCOMING] = { [M_ACTIVE] = true },
+	[M_INCOMING] = { [M_ACTIVE] = true, [M_DEFERRING] = true },
 	[M_LOADING] = { [M_INCOMING] = true },
 	[M_ACTIVE] = { [M_BOUNCING] = true, [M_DEFERRING] = true },
 	[M_BOUNCING] = { [M_ACTIVE] = true },
@@ -67,6 +67,13 @@ message_new(struct queue_id id, enum message_state state)
 	return m;
 }
 
+static void
+message_leave_active(const struct message *m)
+{
+	qmgr.active--;
+	qmgr.recipients -= m->tail.nrcpts;
+}
+
 void
 message_enter(struct message *m, enum message_state state)
 {
@@ -79,9 +86,11 @@ message_enter(struct message *m, enum message_state state)
 	log_debug("%s: %s -> %s", message_id(m),
 	    message_state_names[m->known.state], message_state_names[state]);
 	if (m->known.state == M_ACTIVE && state == M_DEFERRING)
-		qmgr.active--;
-	if (state == M_ACTIVE && m->known.state == M_INCOMING)
+		message_leave_active(m);
+	if (state == M_ACTIVE && m->known.state == M_INCOMING) {
 		qmgr.active++;
+		qmgr.recipients += m->tail.nrcpts;
+	}
 	m->known.state = state;
 	m->since = loop_now();
 }
@@ -106,20 +115,15 @@ void
 message_free(struct message **mp)
 {
 	struct message *m = *mp;
-	struct entry *e, *next;
 
 	if (m == NULL)
 		return;
 	*mp = NULL;
 	if (m->known.state == M_ACTIVE || m->known.state == M_BOUNCING)
-		qmgr.active--;
+		message_leave_active(m);
 	journal_leave(m);
 	known_remove(&m->known);
-	for (e = m->entries; e != NULL; e = next) {
-		next = e->sibling;
-		ensure(!e->queued && e->relay == NULL);
-		free(e);
-	}
+	ensure(m->entries == NULL);
 	message_drop_failures(m);
 	if (m->fd >= 0)
 		close(m->fd);
@@ -226,10 +230,13 @@ message_activate(struct message *m)
 		message_free(&m);
 		return;
 	}
-	if (qmgr.active >= qmgr.active_limit) {
+	if (!intake_room()) {
 		intake_waiting(m);
 		return;
 	}
+	if (sched_crowded(qmgr.active, qmgr.active_limit) &&
+	    resolve_no_room(m))
+		return;
 	if (m->segment == NULL && m->place != PLACE_ACTIVE) {
 		rc = spool_rename(&qmgr.spool, m->known.id, m->place,
 		    PLACE_ACTIVE);
@@ -251,7 +258,7 @@ message_activate(struct message *m)
 	    message_id(m), log_safe(e.sender),
 	    (unsigned long long)m->text_size, e.nrcpts);
 	arena_free(&a);
-	deliver_resolve(m);
+	resolve_message(m);
 }
 
 void
@@ -392,6 +399,7 @@ message_defer_done(struct pool_job *j)
 	    (struct message *)((char *)j - offsetof(struct message, job));
 	struct queue_id id = m->known.id;
 	struct wall retry = m->retry;
+	bool aside = m->aside;
 
 	if (m->error != 0 && m->segment != NULL) {
 		/* It stays in the journal and in memory; once more, later. */
@@ -408,7 +416,7 @@ message_defer_done(struct pool_job *j)
 	journal_finish(m);
 	message_enter(m, M_NONE);
 	message_free(&m);
-	qmgr.deferred_total++;
+	qmgr.deferred_total += !aside;
 	if (qmgr.handed_over)
 		handover_done(id);
 	else
@@ -416,24 +424,40 @@ message_defer_done(struct pool_job *j)
 	intake_more();
 }
 
-/* features.md's doubling: the delay is the age, within bounds, with jitter. */
 static struct wall
 message_retry_time(const struct message *m)
 {
 	struct wall now = clock_wall();
-	int64_t delay = (now.us - m->arrival.us) / 1000;
-	uint64_t r;
+	int64_t delay = retry_delay((now.us - m->arrival.us) / 1000,
+	    qmgr.cf->minimal_backoff_time, qmgr.cf->maximal_backoff_time,
+	    m->known.id.n ^ (uint64_t)now.us);
 
-	if (delay < qmgr.cf->minimal_backoff_time)
-		delay = qmgr.cf->minimal_backoff_time;
-	if (delay > qmgr.cf->maximal_backoff_time)
-		delay = qmgr.cf->maximal_backoff_time;
-	/* Up to an eighth more or less, so that what failed together does not
-	 * come back together. */
-	r = (uint64_t)now.us * UINT64_C(6364136223846793005) +
-	    m->known.id.n * UINT64_C(1442695040888963407);
-	delay += delay / 8 - (int64_t)((r >> 33) % (uint64_t)(delay / 4 + 1));
 	return (struct wall){ now.us + delay * 1000 };
+}
+
+static void
+message_defer(struct message *m, struct wall retry)
+{
+	m->retry = retry;
+	message_enter(m, M_DEFERRING);
+	m->job.work = message_defer_work;
+	m->job.done = message_defer_done;
+	pool_submit(&m->job);
+}
+
+void
+message_step_aside(struct message *m, struct dest *d)
+{
+	struct queue_id id = m->known.id;
+
+	if (m->segment == NULL && m->place == PLACE_DEFERRED) {
+		message_free(&m);
+		intake_park(id, d);
+		return;
+	}
+	/* When it is found there, it is with its destination. */
+	m->aside = true;
+	message_defer(m, clock_wall());
 }
 
 static void
@@ -519,9 +543,5 @@ message_finish(struct message *m)
 	/* What was not even tried, because somebody else shall, is due now. */
 	untried = m->n_deferred == 0 &&
 	    view_find(status, SPOOL_OPEN) < status.n;
-	m->retry = untried ? clock_wall() : message_retry_time(m);
-	message_enter(m, M_DEFERRING);
-	m->job.work = message_defer_work;
-	m->job.done = message_defer_done;
-	pool_submit(&m->job);
+	message_defer(m, untried ? clock_wall() : message_retry_time(m));
 }

@@ -83,6 +83,13 @@ test_values(void **state)
 	check_refused("message_size_limit =\n", "not a number");
 	check_refused("relay_destination_concurrency_limit = 0\n",
 	    "E main.cf:1: relay_destination_concurrency_limit = 0: not in");
+	check_refused("relay_destination_concurrency_positive_feedback = 2\n",
+	    "E main.cf:1: relay_destination_concurrency_positive_feedback = "
+	    "2: not a number from 0 to 1, number/concurrency or");
+	check_refused("default_destination_concurrency_negative_feedback = "
+	    "1/square\n", "not a number from 0 to 1");
+	check_refused("x_transport_rate_delay = soon\n", "not a time");
+	check_refused("x_destination_rate_delay = -1\n", "not a time");
 	check_refused("mynetworks_style = world\n",
 	    "must be host, subnet or class");
 	/* Every mistake is named, not only the first. */

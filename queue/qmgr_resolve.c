@@ -1,0 +1,311 @@
+/* Recipients to destinations. */
+#include <ctype.h>
+#include <stdlib.h>
+
+#include "lib/address.h"
+#include "lib/log.h"
+#include "lib/master_cf.h"
+#include "queue/qmgr.h"
+
+static struct service_table *services;
+
+void
+resolve_load(void)
+{
+	services = master_cf_load(qmgr.cf->config_directory, log_report_errors,
+	    NULL);
+	if (services == NULL)
+		fatal("cannot read master.cf");
+}
+
+/* A transport that an SMTP client process serves, or NULL. */
+static const struct service *
+resolve_service(const char *transport)
+{
+	const struct service *s;
+	size_t i;
+
+	for (i = 0; i < services->n; i++) {
+		s = &services->list[i];
+		if (strcmp(s->name, transport) == 0 &&
+		    strcmp(s->type, "unix") == 0)
+			return strcmp(s->command, "smtp") == 0 ||
+			    strcmp(s->command, "relay") == 0 ? s : NULL;
+	}
+	return NULL;
+}
+
+unsigned
+resolve_at_once(const char *transport)
+{
+	const struct service *s = resolve_service(transport);
+
+	return s != NULL && s->maxproc > 0 ? (unsigned)s->maxproc : 0;
+}
+
+/* The delivery log line for what no relay tried. */
+static void
+resolve_log(const struct message *m, const struct envelope *e, uint32_t i,
+    const char *dsn, const char *status, const char *reason)
+{
+	int64_t now = clock_wall().us;
+
+	log_info("%s: to=<%s>, relay=none, delay=%.2f, delays=%.2f/%.2f/0/0, "
+	    "dsn=%s, status=%s (%s)", message_id(m),
+	    log_safe(e->rcpts[i].addr),
+	    (double)(now - m->arrival.us) / 1e6,
+	    (double)(m->active.us - m->arrival.us) / 1e6,
+	    (double)(now - m->active.us) / 1e6, dsn, status, reason);
+}
+
+static void
+resolve_settle(struct message *m, const struct envelope *e, uint32_t i,
+    enum rcpt_status status, const char *dsn, const char *reason)
+{
+	static const char *const words[] = {
+		[RCPT_SENT] = "sent",
+		[RCPT_DELIVERED] = "sent",
+		[RCPT_DEFERRED] = "deferred",
+		[RCPT_BOUNCED] = "bounced",
+	};
+
+	resolve_log(m, e, i, dsn, words[status], log_safe(view_of(reason)));
+	message_rcpt(m, i, status, view_of(dsn), view_of(reason),
+	    view_of(""));
+}
+
+/* Where one recipient goes: a destination, or its fate without one. */
+struct target {
+	struct dest *dest;
+	uint32_t rcpt;
+	enum rcpt_status status;
+	const char *dsn;
+	char *reason;
+};
+
+static void
+target_settled(struct target *t, enum rcpt_status status, const char *dsn,
+    const char *reason)
+{
+	t->dest = NULL;
+	t->status = status;
+	t->dsn = dsn;
+	t->reason = mem_strdup(reason);
+}
+
+static bool
+resolve_route(const struct message *m, struct view addr, struct buf *transport,
+    struct buf *nexthop)
+{
+	struct view t, h;
+
+	if (m->tail.route.n == 0)
+		return route_find(qmgr.router, addr, transport, nexthop) !=
+		    TABLE_FAILED;
+	route_split(m->tail.route, &t, &h);
+	buf_clear(transport);
+	buf_clear(nexthop);
+	(void)buf_putv(transport, t);
+	(void)buf_putv(nexthop, h.n > 0 ? h : address_domain(addr));
+	return true;
+}
+
+/* With one recipient at a time, each is a destination: deliveries to several
+ * recipients go on side by side, and limits and pauses are theirs. */
+static struct dest *
+resolve_dest(struct transport *t, const char *nexthop, struct view addr)
+{
+	struct dest *d;
+	char *user, *p;
+
+	if (transport_recipients(t) > 1)
+		return sched_dest(t, nexthop, NULL);
+	user = mem_copy(address_local(addr));
+	for (p = user; *p != '\0'; p++)
+		*p = (char)tolower((unsigned char)*p);
+	d = sched_dest(t, nexthop, user);
+	free(user);
+	return d;
+}
+
+static void
+resolve_target(const struct message *m, const struct recipient *r,
+    struct target *ret, struct buf *transport, struct buf *nexthop)
+{
+	struct transport *t;
+	char *reason;
+
+	if (notice_is_double(r->addr)) {
+		target_settled(ret, RCPT_SENT, "2.0.0",
+		    "undeliverable postmaster notification discarded");
+		return;
+	}
+	if (!resolve_route(m, r->addr, transport, nexthop)) {
+		target_settled(ret, RCPT_DEFERRED, "4.3.0",
+		    "address routing failed: table lookup error");
+		return;
+	}
+	if (view_is(buf_view(transport), "error")) {
+		target_settled(ret, RCPT_BOUNCED, "5.0.0",
+		    buf_cstr(nexthop));
+		return;
+	}
+	if (view_is(buf_view(transport), "discard")) {
+		target_settled(ret, (r->notify & NOTIFY_SUCCESS) != 0 ?
+		    RCPT_DELIVERED : RCPT_SENT, "2.0.0", buf_cstr(nexthop));
+		return;
+	}
+	if (resolve_service(buf_cstr(transport)) == NULL) {
+		target_settled(ret, RCPT_DEFERRED, "4.3.0",
+		    "mail transport unavailable");
+		return;
+	}
+	t = dest_find_transport(buf_cstr(transport));
+	if (transport_dead(t) != NULL) {
+		target_settled(ret, RCPT_DEFERRED, "4.3.0",
+		    transport_dead(t));
+		return;
+	}
+	ret->dest = resolve_dest(t, buf_cstr(nexthop), r->addr);
+	if (dest_dead_why(ret->dest) != NULL) {
+		reason = mem_printf("delivery temporarily suspended: %s",
+		    dest_dead_why(ret->dest));
+		target_settled(ret, RCPT_DEFERRED, "4.4.1", reason);
+		free(reason);
+	}
+}
+
+struct targets {
+	struct arena *arena;
+	struct envelope env;
+	struct target *list;
+	uint32_t n;
+};
+
+/* All open recipients of m; nothing of m changes. */
+static void
+targets_find(const struct message *m, struct targets *ts)
+{
+	struct buf transport, nexthop;
+	uint32_t i;
+
+	/* What the clock made alive again shall be. */
+	sched_wake(qmgr.sched, loop_now());
+	ts->arena = arena_new(m->tail.envelope.n * 16 + 65536);
+	message_envelope(m, ts->arena, &ts->env);
+	buf_init(&transport, 256);
+	buf_init(&nexthop, 2048);
+	ts->list = mem_array(ts->env.nrcpts, sizeof *ts->list);
+	ts->n = 0;
+	for (i = 0; i < ts->env.nrcpts; i++) {
+		if (m->status[i] != SPOOL_OPEN)
+			continue;
+		ts->list[ts->n].rcpt = i;
+		resolve_target(m, &ts->env.rcpts[i], &ts->list[ts->n++],
+		    &transport, &nexthop);
+	}
+	buf_free(&transport);
+	buf_free(&nexthop);
+}
+
+static void
+targets_free(struct targets *ts)
+{
+	uint32_t i;
+
+	for (i = 0; i < ts->n; i++)
+		free(ts->list[i].reason);
+	free(ts->list);
+	arena_free(&ts->arena);
+}
+
+static int
+target_order(const void *a, const void *b)
+{
+	const struct target *x = a, *y = b;
+
+	if (x->dest != y->dest)
+		return (uintptr_t)x->dest < (uintptr_t)y->dest ? -1 : 1;
+	return x->rcpt < y->rcpt ? -1 : x->rcpt > y->rcpt;
+}
+
+/* Senders take turns; case is not worth a second turn. */
+static uint32_t
+sender_hash(struct view sender)
+{
+	uint32_t h = 2166136261u;
+	size_t i;
+
+	for (i = 0; i < sender.n; i++)
+		h = (h ^ (uint32_t)tolower((unsigned char)sender.p[i])) *
+		    16777619u;
+	return h;
+}
+
+void
+resolve_message(struct message *m)
+{
+	struct target *t;
+	struct targets ts;
+	uint32_t i, k, *list, sender;
+
+	targets_find(m, &ts);
+	for (i = 0; i < ts.n; i++) {
+		t = &ts.list[i];
+		if (t->dest == NULL)
+			resolve_settle(m, &ts.env, t->rcpt, t->status, t->dsn,
+			    t->reason);
+	}
+	if (ts.n > 1)
+		qsort(ts.list, ts.n, sizeof *ts.list, target_order);
+	list = mem_array(ts.n + 1u, sizeof *list);
+	sender = sender_hash(ts.env.sender);
+	for (i = 0; i < ts.n; i = k) {
+		for (k = i; k < ts.n && ts.list[k].dest == ts.list[i].dest;
+		    k++)
+			list[k - i] = ts.list[k].rcpt;
+		if (ts.list[i].dest != NULL)
+			dest_add(ts.list[i].dest, m, sender, list, k - i);
+	}
+	free(list);
+	targets_free(&ts);
+	if (m->n_entries == 0)
+		message_finish(m);
+}
+
+bool
+resolve_no_room(struct message *m)
+{
+	struct targets ts;
+	struct dest *d = NULL;
+	uint32_t i;
+
+	targets_find(m, &ts);
+	for (i = 0; i < ts.n; i++) {
+		d = ts.list[i].dest;
+		if (d == NULL || dest_room(d, dest_free_places()))
+			break;
+	}
+	if (i < ts.n || d == NULL) {
+		targets_free(&ts);
+		return false;
+	}
+	targets_free(&ts);
+	message_step_aside(m, d);
+	return true;
+}
+
+void
+resolve_defer(const struct piece *p, const char *dsn, const char *why)
+{
+	struct message *m = p->entry->message;
+	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
+	struct envelope e;
+	uint32_t i;
+
+	message_envelope(m, a, &e);
+	for (i = 0; i < p->n; i++)
+		resolve_settle(m, &e, p->entry->rcpt[p->first + i],
+		    RCPT_DEFERRED, dsn, why);
+	arena_free(&a);
+}
