@@ -39,6 +39,7 @@ qmgr_space(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	writer_space_check();
+	flow_check();
 	event_add(&space_timer, loop_timeout(1000));
 }
 
@@ -54,6 +55,8 @@ qmgr_start(void)
 	dest_init();
 	relay_init();
 	intake_init();
+	writer_init();
+	flow_init();
 	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
 	qmgr_space(-1, 0, NULL);
 }
@@ -133,6 +136,7 @@ qmgr_status(struct buf *b)
 {
 	intake_status(b);
 	writer_status(b);
+	flow_status(b);
 	journal_status(b);
 	filter_status(b);
 	relay_status(b);

@@ -14,6 +14,7 @@
 
 #define SLOTS_MAX	20000u	/* outstanding, of one writer */
 #define SLOTS_AT_ONCE	256u
+#define OWED_MS		200	/* when slots that are owed are tried again */
 #define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
 
 struct writer {
@@ -21,12 +22,15 @@ struct writer {
 	struct chan *chan;
 	enum role_kind kind;
 	unsigned slots;		/* messages with ->writer == this */
+	unsigned owed;		/* asked for, and not given yet */
 	bool told_accepting;
 	bool closed;
 };
 
 static struct writer *writers;
 static uint64_t last_id;
+static struct event owed_timer;
+static bool owed_told;
 static struct {
 	bool accepting;
 	uint64_t free;
@@ -57,26 +61,73 @@ writer_new_id(void)
 	return (struct queue_id){ n };
 }
 
-static void
+/* A memory file, and the descriptor of it that the writer gets. */
+static bool
+writer_memory(int *ret_fd, int *ret_copy)
+{
+	int fd = memfd_create("text", MFD_CLOEXEC | MFD_ALLOW_SEALING), copy;
+
+	copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0) {
+		if (!owed_told)
+			log_warn("cannot make a memory file: %s",
+			    strerror(errno));
+		owed_told = true;
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	owed_told = false;
+	*ret_fd = fd;
+	*ret_copy = copy;
+	return true;
+}
+
+static bool
 writer_slot(struct writer *w)
 {
 	struct message *m;
 	struct buf *b;
-	int fd;
+	int fd, copy;
 
-	fd = memfd_create("text", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0) {
-		log_warn("cannot make a memory file: %s", strerror(errno));
-		return;
-	}
+	if (!writer_memory(&fd, &copy))
+		return false;
 	m = message_new(writer_new_id(), M_WRITING);
 	m->fd = fd;
 	m->writer = w;
 	w->slots++;
 	b = chan_begin(w->chan, MSG_SLOT);
 	put_u64(b, m->known.id.n);
-	chan_put_fd(w->chan, fd, true);
+	chan_put_fd(w->chan, copy, false);
 	chan_end(w->chan);
+	return true;
+}
+
+/* The writer counts on what it asked for, so what cannot be given now is
+ * given later. */
+static void
+writer_give(struct writer *w)
+{
+	/* After a hand-over it asks the other qmgr; but what is about a
+	 * message of ours must come to us. */
+	if (qmgr.handed_over && w->kind != ROLE_BOUNCE)
+		w->owed = 0;
+	while (w->owed > 0 && w->slots < SLOTS_MAX && writer_slot(w))
+		w->owed--;
+	if (w->owed > 0 && !evtimer_pending(&owed_timer, NULL))
+		event_add(&owed_timer, loop_timeout(OWED_MS));
+}
+
+static void
+writer_give_owed(evutil_socket_t fd, short what, void *arg)
+{
+	struct writer *w;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	for (w = writers; w != NULL; w = w->next)
+		writer_give(w);
 }
 
 static void
@@ -129,7 +180,7 @@ writer_find(struct writer *w, struct chan_in *in, enum message_state state)
 	struct message *m = message_find(id);
 
 	if (in->body.bad || m == NULL || m->writer != w ||
-	    m->known.state != state) {
+	    m->known.state != state || m->seal_asked) {
 		chan_blame(w->chan, "message for a slot it does not have");
 		return NULL;
 	}
@@ -371,6 +422,22 @@ writer_text_ok(const struct message *m)
 	    (fcntl(fd, F_GET_SEALS) & SEALS) == SEALS;
 }
 
+/* m has a text and an envelope: to the filter. */
+void
+writer_go_on(struct message *m)
+{
+	if (m->spill < 0) {
+		filter_submit(m);
+		return;
+	}
+	close(m->fd);
+	m->fd = -1;
+	message_enter(m, M_COPYING);
+	m->job.work = writer_copy_work;
+	m->job.done = writer_copy_done;
+	pool_submit(&m->job);
+}
+
 static void
 writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 {
@@ -398,16 +465,9 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	}
 	message_set_tail(m, &t);
 	m->arrival = clock_wall();
-	if (m->spill >= 0) {
-		close(m->fd);
-		m->fd = -1;
-		message_enter(m, M_COPYING);
-		m->job.work = writer_copy_work;
-		m->job.done = writer_copy_done;
-		pool_submit(&m->job);
-		return;
-	}
-	filter_submit(m);
+	m->seal_asked = true;
+	if (w->kind != ROLE_SMTPD || !flow_delays(m->known.id))
+		writer_go_on(m);
 }
 
 static void
@@ -446,13 +506,10 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		n = cursor_u32(&in->body);
 		if (!chan_check(c, in))
 			return;
-		if (n > SLOTS_AT_ONCE)
-			n = SLOTS_AT_ONCE;
-		/* After a hand-over the writer asks the other qmgr; but what
-		 * is about a message of ours must come to us. */
-		while ((!qmgr.handed_over || w->kind == ROLE_BOUNCE) &&
-		    n-- > 0 && w->slots < SLOTS_MAX)
-			writer_slot(w);
+		if (n > SLOTS_AT_ONCE - w->owed)
+			n = SLOTS_AT_ONCE - w->owed;
+		w->owed += n;
+		writer_give(w);
 		break;
 	case MSG_SLOT_DROP:
 		m = writer_find(w, in, M_WRITING);
@@ -508,6 +565,12 @@ writer_on_close(struct chan *c, void *arg)
 	chan_free(&w->chan);
 	free(w);
 	qmgr_check_end();
+}
+
+void
+writer_init(void)
+{
+	evtimer_assign(&owed_timer, loop_base(), writer_give_owed, NULL);
 }
 
 void

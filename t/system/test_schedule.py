@@ -1,12 +1,14 @@
 """Who is tried when, with real processes: what t/unit/test_sim.c cannot see."""
 import os
 import re
+import resource
 import shutil
 import threading
 import time
 
 import pytest
 from postern import LIBEXEC, SLOW, Sink, mail, wait_for
+from role_driver import Role, u32
 
 
 def send(gw, subject, rcpts="user@example.com", sender="a@client.example",
@@ -143,6 +145,7 @@ def test_one_destination_does_not_fill_the_active_queue(make, sink):
     try:
         gw = make(sink, main={
             "qmgr_message_active_limit": "10",
+            "in_flow_delay": "0",
             "relay_domains": "stuck.example, example.com",
             "transport_maps": "regexp:$config_directory/transport"},
             start=False)
@@ -173,6 +176,55 @@ def test_one_destination_does_not_fill_the_active_queue(make, sink):
     finally:
         release.set()
         stuck.close()
+
+
+def test_in_flow_delay(make, gauge):
+    """More comes than goes: what comes is slowed down, and gets in."""
+    gauge.takes = 0.5
+    gw = make(gauge.sink, main={
+        "qmgr_message_active_limit": "40", "in_flow_delay": "100ms",
+        "relay_destination_concurrency_limit": "2"})
+
+    def delayed():
+        return int(re.search(r"in_flow_delayed (\d+)",
+                             gw.command("status").stdout).group(1))
+    for i in range(5):
+        send(gw, f"few {i}")
+    assert delayed() == 0, "the queue was small"
+    n = 5
+    end = time.monotonic() + 60 * SLOW
+    while not delayed() and time.monotonic() < end:
+        for i in range(10):
+            send(gw, f"many {i}")
+        n += 10
+    assert delayed() > 0
+    gauge.takes = 0
+    gauge.sink.wait(n, 60)
+    wait_for("an empty spool", lambda: not gw.queued())
+    assert len(gauge.sink.messages) == n
+
+
+def test_slots_that_could_not_be_given_come_later(tmp_path):
+    (tmp_path / "master.cf").write_text("")
+    for place in ("incoming", "active", "deferred", "hold", "corrupt",
+                  "journal"):
+        (tmp_path / "spool" / place).mkdir(parents=True)
+    with Role("qmgr", config_directory=str(tmp_path),
+              myhostname="gw.example.com",
+              queue_directory=str(tmp_path / "spool")) as r:
+        writer = r.peer("smtpd")
+        r.start()
+        writer.expect("SPACE")
+        pid = r.process.pid
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 4, hard))
+        writer.send("SLOTS", u32(20))
+        r.wait_log("cannot make a memory file")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        ids = {writer.expect("SLOT").u64() for _ in range(20)}
+        assert len(ids) == 20
+        assert r.log().count("cannot make a memory file") == 1
 
 
 def test_no_relay_process(make, sink):
