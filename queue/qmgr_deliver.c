@@ -291,15 +291,15 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		chan_blame(c, "unexpected message");
 }
 
-static bool
+static unsigned
 relay_usable(void)
 {
 	const struct relay *r;
+	unsigned n = 0;
 
 	for (r = relays; r != NULL; r = r->next)
-		if (!r->old)
-			return true;
-	return false;
+		n += !r->old;
+	return n;
 }
 
 /* A relay that died is back in a moment; mail waits that long. */
@@ -308,7 +308,8 @@ relay_look_alone(void)
 {
 	bool was = alone;
 
-	alone = !relay_usable();
+	alone = relay_usable() == 0;
+	sched_places(qmgr.sched, relay_usable() * RELAY_DEPTH);
 	if (alone && !was)
 		event_add(&alone_timer,
 		    loop_timeout(qmgr.cf->transport_retry_time));

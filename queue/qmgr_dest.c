@@ -175,6 +175,7 @@ dest_init(void)
 {
 	qmgr.sched = sched_new(qmgr.cf->minimal_backoff_time * 1000);
 	sched_wake(qmgr.sched, loop_now());
+	sched_active_limit(qmgr.sched, qmgr.active_limit);
 	evtimer_assign(&wake_timer, loop_base(), dest_due, NULL);
 	evtimer_assign(&tick_timer, loop_base(), dest_tick, NULL);
 	event_add(&tick_timer, loop_timeout(TICK_MS));
@@ -209,7 +210,12 @@ dest_drop(struct entry *e)
 		e->sibling->sibling_at = e->sibling_at;
 	m->n_entries--;
 	entry_free(e);
-	if (!qmgr.stopping && !qmgr.handed_over)
+	if (qmgr.stopping || qmgr.handed_over)
+		return;
+	dest_invite(d, NULL);
+	/* And for one that has nothing here which could leave. */
+	d = sched_parker(qmgr.sched);
+	if (d != NULL)
 		dest_invite(d, NULL);
 }
 

@@ -4,14 +4,52 @@
 
 #define WHY_MAX	500	/* bytes kept of a reason */
 
+void
+line_init(struct line *l)
+{
+	unsigned i;
+
+	for (i = 0; i < LINES; i++)
+		TAILQ_INIT(&l->list[i]);
+}
+
+struct dest *
+line_first(const struct line *l, bool unproven)
+{
+	struct dest *a, *b;
+	unsigned i;
+
+	for (i = 0; i < LINES; i += LINE_BUSY) {
+		a = TAILQ_FIRST(&l->list[i]);
+		b = unproven ? TAILQ_FIRST(&l->list[i + LINE_UNPROVEN]) :
+		    NULL;
+		if (a != NULL && b != NULL)
+			return a->stamp < b->stamp ? a : b;
+		if (a != NULL || b != NULL)
+			return a != NULL ? a : b;
+	}
+	return NULL;
+}
+
+void
+sched_places(struct sched *s, unsigned places)
+{
+	s->places = places;
+}
+
+void
+sched_active_limit(struct sched *s, unsigned messages)
+{
+	s->active_limit = messages;
+}
+
 struct sched *
 sched_new(int64_t dead_for)
 {
 	struct sched *s = mem_alloc(sizeof *s);
 
 	s->dead_for = dead_for;
-	TAILQ_INIT(&s->line.idle);
-	TAILQ_INIT(&s->line.busy);
+	line_init(&s->line);
 	TAILQ_INIT(&s->quiet);
 	TAILQ_INIT(&s->parkers);
 	return s;
@@ -72,6 +110,7 @@ sched_add(struct dest *d, struct message *m, uint32_t sender,
 	e->n = n;
 	memcpy(e->rcpt, rcpt, n * sizeof e->rcpt[0]);
 	d->entries++;
+	d->transport->sched->entries_unproven += !d->proven;
 	flow_add(e);
 	dest_place(d);
 	return e;
@@ -100,6 +139,7 @@ entry_free(struct entry *e)
 
 	ensure(entry_finished(e) && e->flow == NULL);
 	d->entries--;
+	d->transport->sched->entries_unproven -= !d->proven;
 	free(e);
 	dest_place(d);
 }
@@ -130,9 +170,8 @@ sched_next(struct sched *s, struct piece *ret)
 	uint32_t n;
 
 	for (;;) {
-		d = TAILQ_FIRST(&s->line.idle);
-		if (d == NULL)
-			d = TAILQ_FIRST(&s->line.busy);
+		d = line_first(&s->line, s->places == 0 ||
+		    s->busy_unproven < s->places - s->places / 4);
 		if (d == NULL)
 			return false;
 		if (transport_open(d->transport))
@@ -147,15 +186,10 @@ sched_next(struct sched *s, struct piece *ret)
 	e->busy++;
 	d->busy++;
 	d->busy_big += entry_big(e);
+	s->busy_unproven += !d->proven;
 	d->transport->busy++;
 	dest_requeue(d);
 	return true;
-}
-
-bool
-sched_ready(const struct sched *s)
-{
-	return !TAILQ_EMPTY(&s->line.idle) || !TAILQ_EMPTY(&s->line.busy);
 }
 
 static void
@@ -167,6 +201,7 @@ piece_done(struct entry *e)
 	e->busy--;
 	d->busy--;
 	d->busy_big -= entry_big(e);
+	d->transport->sched->busy_unproven -= !d->proven;
 }
 
 static void
@@ -198,6 +233,7 @@ sched_ended(struct entry *e, enum sched_result result, struct view why,
 	switch (result) {
 	case RESULT_OK:
 		dest_success(d);	/* its place still counts as used */
+		dest_set_proven(d, true);
 		if (d->dead_why != NULL)
 			dest_revive(d);
 		break;

@@ -10,7 +10,9 @@
  *
  * Order.  Destinations take turns; one without a delivery in progress comes
  * before those that have some, so a second connection to one place is made
- * only when no other place waits.  In a destination senders take turns, then
+ * only when no other place waits.  Those that have not taken a delivery, or none
+ * since they were dead, leave a quarter of all places to the others: thousands
+ * of them may just be timing out.  In a destination senders take turns, then
  * the messages of a sender, one piece each; a piece is cut when it is given
  * away.  Of SCHED_SHARE turns one belongs to mail that was tried before, if
  * there is any, and big texts leave one place of a window free.
@@ -89,6 +91,11 @@ struct sched *sched_new(int64_t dead_for);
 /* All entries and parked must be gone. */
 void sched_free(struct sched **s);
 
+/* How many deliveries there can be in all; 0: any number. */
+void sched_places(struct sched *s, unsigned places);
+/* How many messages there can be; 0: any number. */
+void sched_active_limit(struct sched *s, unsigned messages);
+
 /* Time passes; call it before the others when it has.  What was dead or
  * paused until then is not any more, quiet destinations are forgotten. */
 void sched_wake(struct sched *s, struct mono now);
@@ -100,7 +107,7 @@ struct transport *sched_transport(const struct sched *s, const char *name);
 struct transport *sched_add_transport(struct sched *s, const char *name,
     const struct sched_limits *limits);
 /* user: the recipient, where recipients is 1; else NULL.  A destination with
- * nothing to do is gone a minute after the last call that names it. */
+ * nothing to do is gone ten minutes after that; its window after one. */
 struct dest *sched_dest(struct transport *t, const char *nexthop,
     const char *user);
 
@@ -145,8 +152,10 @@ const char *transport_name(const struct transport *t);
 /*
  * One destination must not fill the active queue: it may have as many
  * messages there as places are free, and always one.  So n of them that take
- * all they can leave one part in n + 1 to the others.  What is over steps
- * aside, and comes back as the destination's messages leave.
+ * all they can leave one part in n + 1 to the others.  And those that have
+ * taken no delivery yet, or none since they were dead, leave a quarter of
+ * them all to the others.  What is over steps aside, and comes back as
+ * messages leave.
  */
 bool dest_room(const struct dest *d, unsigned free_places);
 /* More than half is taken: only then can dest_room() be false. */
@@ -196,15 +205,15 @@ const char *dest_held_by(const struct dest *d);
 /* fn must not change anything. */
 void sched_each(const struct sched *s,
     void (*fn)(const struct dest_facts *f, void *arg), void *arg);
-/* Destinations with parked messages; fn may unpark. */
+/* One that has parked messages, another one each time; NULL: none has. */
+struct dest *sched_parker(struct sched *s);
+/* All of them; fn may unpark. */
 void sched_each_parked(struct sched *s, void (*fn)(struct dest *d, void *arg),
     void *arg);
 /* fn must not name new ones. */
 void sched_each_dest(struct sched *s, void (*fn)(struct dest *d, void *arg),
     void *arg);
 unsigned sched_count(const struct sched *s);
-/* Something may start (ignoring that all relays are full). */
-bool sched_ready(const struct sched *s);
 
 /*
  * When a message that failed is tried again: after the time it is old, within

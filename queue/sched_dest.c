@@ -44,6 +44,13 @@ table_grow(struct sched *s)
 	free(old);
 }
 
+static unsigned
+window_initial(const struct transport *t)
+{
+	return t->limits.initial < t->limits.limit ? t->limits.initial :
+	    t->limits.limit;
+}
+
 static struct dest *
 dest_new(struct transport *t, char *name, const char *nexthop, uint32_t hash)
 {
@@ -57,8 +64,7 @@ dest_new(struct transport *t, char *name, const char *nexthop, uint32_t hash)
 	d->name = name;
 	d->nexthop = nexthop;
 	d->hash = hash;
-	d->window = t->limits.initial < t->limits.limit ? t->limits.initial :
-	    t->limits.limit;
+	d->window = window_initial(t);
 	for (i = 0; i < CLASSES; i++)
 		TAILQ_INIT(&d->flows[i]);
 	TAILQ_INIT(&d->parked);
@@ -179,7 +185,8 @@ dest_where(struct dest *d)
 	struct line *line = transport_open(t) ? &t->sched->line : &t->blocked;
 
 	if (dest_startable(d))
-		return d->busy == 0 ? &line->idle : &line->busy;
+		return &line->list[(d->busy == 0 ? LINE_IDLE : LINE_BUSY) +
+		    (d->proven ? 0 : LINE_UNPROVEN)];
 	return dest_quiet(d) ? &t->sched->quiet : NULL;
 }
 
@@ -194,9 +201,9 @@ dest_requeue(struct dest *d)
 	if (d->in == NULL)
 		return;
 	TAILQ_INSERT_TAIL(d->in, d, link);
-	d->in_common = d->in == &s->line.idle || d->in == &s->line.busy;
-	d->in_blocked = d->in == &t->blocked.idle ||
-	    d->in == &t->blocked.busy;
+	d->stamp = ++s->stamp;
+	d->in_common = d->in != &s->quiet && transport_open(t);
+	d->in_blocked = d->in != &s->quiet && !d->in_common;
 	if (d->in_common)
 		t->in_line++;
 	if (d->in_blocked)
@@ -235,8 +242,11 @@ sched_dest(struct transport *t, const char *nexthop, const char *user)
 		d = d->hash_next;
 	if (d != NULL) {
 		free(name);
-		if (d->in == &s->quiet)
+		if (d->in == &s->quiet) {
+			if (d->quiet_since.us + WINDOW_US <= s->now.us)
+				d->window = window_initial(t);
 			dest_requeue(d);
+		}
 		return d;
 	}
 	if (name == NULL)
@@ -248,6 +258,20 @@ sched_dest(struct transport *t, const char *nexthop, const char *user)
 }
 
 /* --- window and life ------------------------------------------------- */
+
+void
+dest_set_proven(struct dest *d, bool proven)
+{
+	struct sched *s = d->transport->sched;
+
+	if (d->proven == proven)
+		return;
+	d->proven = proven;
+	s->busy_unproven += proven ? 0 : d->busy;
+	s->busy_unproven -= proven ? d->busy : 0;
+	s->entries_unproven += proven ? 0 : d->entries;
+	s->entries_unproven -= proven ? d->entries : 0;
+}
 
 void
 dest_pause(struct dest *d, int64_t us)
@@ -305,8 +329,8 @@ dest_die(struct dest *d, struct view why)
 	d->dead_why = mem_copy(why);
 	d->dead_until.us = t->sched->now.us + t->sched->dead_for;
 	d->failed_cohorts = d->success = d->failure = 0;
-	d->window = t->limits.initial < t->limits.limit ? t->limits.initial :
-	    t->limits.limit;
+	d->window = window_initial(t);
+	dest_set_proven(d, false);
 	timer_set(d);
 }
 
@@ -359,6 +383,11 @@ sched_revive_all(struct sched *s)
 bool
 dest_room(const struct dest *d, unsigned free_places)
 {
+	const struct sched *s = d->transport->sched;
+
+	if (!d->proven && s->active_limit > 0 && s->entries_unproven >=
+	    s->active_limit - s->active_limit / 4)
+		return false;
 	return d->entries == 0 || d->entries < free_places;
 }
 
@@ -412,6 +441,18 @@ unsigned
 dest_parked(const struct dest *d)
 {
 	return d->n_parked;
+}
+
+struct dest *
+sched_parker(struct sched *s)
+{
+	struct dest *d = TAILQ_FIRST(&s->parkers);
+
+	if (d != NULL) {
+		TAILQ_REMOVE(&s->parkers, d, parked_link);
+		TAILQ_INSERT_TAIL(&s->parkers, d, parked_link);
+	}
+	return d;
 }
 
 void

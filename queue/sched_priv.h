@@ -6,16 +6,19 @@
 #include "lib/mem.h"
 #include "queue/sched.h"
 
-#define QUIET_US	(60 * INT64_C(1000000))
+#define QUIET_US	(600 * INT64_C(1000000))
+#define WINDOW_US	(60 * INT64_C(1000000))	/* a quiet one keeps it */
 
 TAILQ_HEAD(dest_list, dest);
 TAILQ_HEAD(flow_list, flow);
 TAILQ_HEAD(entry_list, entry);
 TAILQ_HEAD(parked_list, parked);
 
-/* Two lines: those without any delivery in progress, and those with some. */
+/* Those that could start: without any delivery in progress, then with some;
+ * of each the proven, then the others. */
+enum { LINE_IDLE = 0, LINE_BUSY = 2, LINE_UNPROVEN = 1, LINES = 4 };
 struct line {
-	struct dest_list idle, busy;
+	struct dest_list list[LINES];
 };
 
 enum class {
@@ -50,7 +53,9 @@ struct dest {
 	uint32_t hash;
 	TAILQ_ENTRY(dest) link;		/* in *in */
 	struct dest_list *in;		/* a line, or those that are quiet */
+	uint64_t stamp;
 	bool in_common, in_blocked;
+	bool proven;			/* a delivery, and not dead since */
 	TAILQ_ENTRY(dest) parked_link;	/* while it has parked */
 	struct transport *transport;
 	char *name;			/* user@nexthop, or the same */
@@ -80,6 +85,10 @@ struct sched {
 	int64_t dead_for;
 	struct transport *transports;
 	struct line line;
+	uint64_t stamp;			/* of the last that joined a line */
+	unsigned active_limit;		/* messages; 0: not known */
+	unsigned places;		/* of all deliveries; 0: not known */
+	unsigned busy_unproven, entries_unproven;
 	struct dest_list quiet;		/* nothing to do, longest first */
 	struct dest_list parkers;
 	struct dest **slot;		/* by name */
@@ -109,6 +118,13 @@ void dest_success(struct dest *d);
 void dest_failure(struct dest *d);
 void dest_free_all(struct sched *s);
 void dest_forget_quiet(struct sched *s);
+
+void dest_set_proven(struct dest *d, bool proven);
+
+/* sched.c */
+void line_init(struct line *l);
+/* Whose turn it is; NULL: nobody's. */
+struct dest *line_first(const struct line *l, bool unproven);
 
 /* sched_transport.c */
 bool transport_open(const struct transport *t);

@@ -25,8 +25,7 @@ sched_add_transport(struct sched *s, const char *name,
 	t->sched = s;
 	t->name = mem_strdup(name);
 	t->limits = *limits;
-	TAILQ_INIT(&t->blocked.idle);
-	TAILQ_INIT(&t->blocked.busy);
+	line_init(&t->blocked);
 	t->next = s->transports;
 	s->transports = t;
 	return t;
@@ -60,9 +59,7 @@ transport_refill(struct transport *t)
 	struct dest *d;
 
 	while (t->n_blocked > 0 && t->in_line < places) {
-		d = TAILQ_FIRST(&t->blocked.idle);
-		if (d == NULL)
-			d = TAILQ_FIRST(&t->blocked.busy);
+		d = line_first(&t->blocked, true);
 		dest_requeue(d);
 	}
 }

@@ -29,7 +29,7 @@
 struct host {
 	const char *name;
 	unsigned burst;			/* messages at time 0 */
-	int64_t every;			/* then one each; 0: none */
+	int64_t from, every;		/* then one each; 0: none */
 	int64_t until;			/* us */
 	int64_t takes;			/* of a delivery */
 	int64_t timeout;		/* of a connection while down */
@@ -60,7 +60,7 @@ struct result {
 	int64_t last_delivery;
 };
 
-#define HOSTS_MAX	64
+#define HOSTS_MAX	10100
 
 static struct sim {
 	const struct host *hosts;
@@ -172,15 +172,24 @@ unpark(struct parked *p, int64_t delay)
 }
 
 static inline void
+left_room(struct dest *d)
+{
+	unsigned n;
+
+	for (n = dest_invites(d, sim.active_limit - sim.active); n > 0; n--)
+		unpark(dest_unpark(d), 0);
+}
+
+static inline void
 left(struct entry *e)
 {
 	struct dest *d = e->dest;
-	unsigned n;
 
 	entry_free(e);
 	sim.active--;
-	for (n = dest_invites(d, sim.active_limit - sim.active); n > 0; n--)
-		unpark(dest_unpark(d), 0);
+	left_room(d);
+	if ((d = sched_parker(sim.sched)) != NULL)
+		left_room(d);
 }
 
 static inline void
@@ -375,7 +384,7 @@ sim_start(const struct host *hosts, unsigned n)
 			arrive(i, hosts[i].deferred);
 		if (hosts[i].every > 0)
 			heap_push((struct happening){ .what = ARRIVAL,
-			    .host = i });
+			    .at = hosts[i].from, .host = i });
 	}
 }
 
@@ -384,6 +393,8 @@ sched_begin(void)
 {
 	sim.sched = sched_new(MINIMAL);
 	sched_wake(sim.sched, (struct mono){ sim.now });
+	sched_places(sim.sched, sim.slots);
+	sched_active_limit(sim.sched, sim.active_limit);
 	sim.transport = sched_add_transport(sim.sched, "smtp", &sim.limits);
 }
 

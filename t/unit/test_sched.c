@@ -297,6 +297,40 @@ big_texts_leave_a_place(void **state)
 	empty();
 }
 
+static void
+the_unproven_leave_places(void **state)
+{
+	struct dest *known;
+	struct piece p[MANY];
+	unsigned i, n;
+	char name[16];
+
+	(void)state;
+	sched_places(s, 20);
+	known = dest("known");
+	add_many(known, 1);
+	assert_int_equal(start(p, MANY), 1);
+	(void)finish(&p[0], RESULT_OK);
+	for (i = 0; i < 100; i++) {
+		(void)snprintf(name, sizeof name, "new%u", i);
+		add_many(dest(name), 1);
+	}
+	n = start(p, MANY);
+	assert_int_equal(n, 15);
+	assert_string_equal(dest_held_by(dest("new99")), "relays");
+	add_many(known, 2);
+	assert_int_equal(start(p + n, MANY - n), 2);
+	assert_ptr_equal(p[n].entry->dest, known);
+	/* One that proves itself makes place for another that has not. */
+	(void)finish(&p[0], RESULT_OK);
+	assert_int_equal(start(p, 1), 1);
+	assert_int_equal(start(p + n + 2, 1), 0);
+	for (i = 0; i < n + 2; i++)
+		(void)finish(&p[i], i % 2 == 0 ? RESULT_OK : RESULT_FAILED);
+	sched_places(s, 0);
+	empty();
+}
+
 /* --- limits ---------------------------------------------------------- */
 
 static void
@@ -611,6 +645,7 @@ count_one(const struct dest_facts *f, void *arg)
 static void
 quiet_destinations_are_forgotten(void **state)
 {
+	struct parked parked;
 	unsigned n = 0;
 	struct dest *d;
 
@@ -625,9 +660,21 @@ quiet_destinations_are_forgotten(void **state)
 		(void)finish(&p, RESULT_OK);
 	}
 	assert_int_equal(facts(d).average, 1000);
+	assert_int_equal(facts(d).window, 3);
 	pass(59 * S);
+	assert_ptr_equal(dest("quiet"), d);
+	assert_int_equal(facts(d).window, 3);
+	dest_park(d, &parked);
+	(void)dest_unpark(d);
+	/* A minute later it is as new, ten minutes later it is gone. */
+	pass(60 * S);
+	assert_ptr_equal(dest("quiet"), d);
+	assert_int_equal(facts(d).window, 2);
+	dest_park(d, &parked);
+	(void)dest_unpark(d);
+	pass(600 * S - 1);
 	assert_int_equal(sched_count(s), 2);
-	pass(1 * S);
+	pass(1);
 	assert_int_equal(sched_count(s), 1);
 	sched_each(s, count_one, &n);
 	assert_int_equal(n, 1);
@@ -682,6 +729,7 @@ main(void)
 		T(senders_take_turns),
 		T(old_mail_has_its_share),
 		T(big_texts_leave_a_place),
+		T(the_unproven_leave_places),
 		T(rate_delay_is_a_pause_after_the_end),
 		T(transport_has_its_own_limits),
 		T(one_recipient_at_a_time_is_a_destination_each),

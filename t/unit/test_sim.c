@@ -69,7 +69,7 @@ static const struct host dead = {
 static void
 a_dead_host_delays_nobody(void **state)
 {
-	struct host hosts[HOSTS_MAX];
+	static struct host hosts[HOSTS_MAX];
 	unsigned n = live(hosts), i;
 	struct result r;
 	bool deferred;
@@ -106,7 +106,7 @@ a_dead_host_delays_nobody(void **state)
 static void
 many_dead_hosts_delay_nobody(void **state)
 {
-	struct host hosts[HOSTS_MAX];
+	static struct host hosts[HOSTS_MAX];
 	unsigned n = live(hosts), i;
 	static char names[30][8];
 
@@ -121,10 +121,29 @@ many_dead_hosts_delay_nobody(void **state)
 	sim_end();
 }
 
+/* More of them than there are places for deliveries, all timing out. */
+static void
+ten_thousand_dead_hosts_delay_nobody(void **state)
+{
+	static struct host hosts[HOSTS_MAX];
+	static char names[10000][8];
+	unsigned n = live(hosts), i;
+
+	(void)state;
+	for (i = 0; i < 10000; i++, n++) {
+		(void)snprintf(names[i], sizeof names[i], "h%u", i);
+		hosts[n] = (struct host){ .name = names[i], .from = MINUTE,
+			.every = 1, .until = MINUTE + 3, .timeout = 30 * S,
+			.down_from = 0, .down_until = NEVER };
+	}
+	compare(hosts, n);
+	sim_end();
+}
+
 static void
 a_slow_host_delays_nobody(void **state)
 {
-	struct host hosts[HOSTS_MAX];
+	static struct host hosts[HOSTS_MAX];
 	unsigned n = live(hosts);
 
 	(void)state;
@@ -248,6 +267,8 @@ scarce_slots_are_shared(void **state)
 	for (i = 0; i < 5; i++)
 		assert_in_range(sim.r[i].delivered, 1150, 1250);
 	sim_end();
+	for (i = 0; i < 5; i++)
+		hosts[i].burst = 1000;
 	/* Slots for all but one: each has one before anyone has two. */
 	sim_start(hosts, 5);
 	sim.slots = 4;
@@ -309,9 +330,9 @@ ten_thousand_destinations(void **state)
 			sched_wake(s, now);
 		}
 	}
-	now.us += 100 * S;
+	now.us += 700 * S;
 	sched_wake(s, now);
-	now.us += 100 * S;
+	now.us += 700 * S;
 	sched_wake(s, now);
 	assert_int_equal(sched_count(s), 0);
 	sched_free(&s);
@@ -323,6 +344,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_dead_host_delays_nobody),
 		cmocka_unit_test(many_dead_hosts_delay_nobody),
+		cmocka_unit_test(ten_thousand_dead_hosts_delay_nobody),
 		cmocka_unit_test(a_slow_host_delays_nobody),
 		cmocka_unit_test(an_outage_of_a_day),
 		cmocka_unit_test(an_outage_ends_by_itself),
