@@ -25,6 +25,7 @@ log_match(struct checks *c, const char *action, const char *where,
 {
 	const struct envelope *e = c->envelope;
 	struct buf b;
+	bool local;
 
 	if (c->logged++ >= LOGGED_MAX) {
 		if (c->logged == LOGGED_MAX + 1)
@@ -33,14 +34,20 @@ log_match(struct checks *c, const char *action, const char *where,
 		return;
 	}
 	buf_init(&b, 8192);
-	buf_printf(&b, "%s: %s: %s %s from %s[%s];", c->id, action, where,
-	    log_safe(content), log_safe(e->client_name),
-	    log_safe(e->client_addr));
+	local = view_is(e->proto, "local");
+	buf_printf(&b, "%s: %s: %s %s from ", c->id, action, where,
+	    log_safe(content));
+	if (local)
+		(void)buf_puts(&b, "local;");
+	else
+		buf_printf(&b, "%s[%s];", log_safe(e->client_name),
+		    log_safe(e->client_addr));
 	/* Postfix names the recipient it read last. */
 	buf_printf(&b, " from=<%s> to=<%s>", log_safe(e->sender),
 	    e->nrcpts == 0 ? "" : log_safe(e->rcpts[e->nrcpts - 1].addr));
-	buf_printf(&b, " proto=%s helo=<%s>", log_safe(e->proto),
-	    log_safe(e->helo));
+	if (!local)
+		buf_printf(&b, " proto=%s helo=<%s>", log_safe(e->proto),
+		    log_safe(e->helo));
 	if (v != NULL && v->action == ACTION_REJECT)
 		buf_printf(&b, ": %s %s", log_safe(v->status),
 		    log_safe(v->text));
@@ -409,7 +416,10 @@ checks_headers_end(struct stage *s, const struct mime_part *p,
 	struct checks *c = checks_of(s);
 
 	(void)offset;
-	if (p->block == MIME_BLOCK_PRIMARY && !c->message_id_seen)
+	/* The stage that completes local mail logs the one it adds. */
+	if (p->block == MIME_BLOCK_PRIMARY && !c->message_id_seen &&
+	    (c->internal || ((c->envelope->flags & ENVELOPE_LOCAL) == 0 &&
+	    !c->conf->always_add_missing_headers)))
 		log_info("%s: message-id=<>", c->id);
 }
 

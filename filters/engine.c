@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "filters/checks.h"
+#include "filters/complete.h"
 #include "filters/engine.h"
 #include "filters/findings.h"
 #include "filters/mime.h"
@@ -11,6 +12,7 @@ struct engine {
 	struct mime *walk;
 	struct findings findings;
 	struct checks checks;
+	struct complete complete;
 };
 
 /* Reports go through here, to know whether there was an error. */
@@ -146,6 +148,7 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	e->walk = mime_new(&o);
 	findings_init(&e->findings);
 	checks_init(&e->checks, cf, &e->rules, end, e->walk, &e->findings);
+	complete_init(&e->complete, cf, e->walk, &e->findings);
 	return e;
 }
 
@@ -155,6 +158,7 @@ engine_free(struct engine **e)
 	if (*e == NULL)
 		return;
 	checks_free(&(*e)->checks);
+	complete_free(&(*e)->complete);
 	findings_free(&(*e)->findings);
 	mime_free(&(*e)->walk);
 	free_rules(&(*e)->rules);
@@ -199,10 +203,11 @@ void
 engine_judge(struct engine *e, struct view text, const struct envelope *env,
     struct queue_id id, struct judgement *ret, struct arena *a)
 {
-	struct stage *stages[] = { &e->checks.stage };
+	struct stage *stages[] = { &e->checks.stage, &e->complete.stage };
 
 	findings_begin(&e->findings, text);
 	checks_begin(&e->checks, env, id);
+	complete_begin(&e->complete, env, id);
 	mime_begin(e->walk, stages, sizeof stages / sizeof stages[0]);
 	mime_feed(e->walk, text);
 	mime_end(e->walk);

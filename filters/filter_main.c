@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "filters/engine.h"
@@ -82,6 +83,7 @@ filter_memfd_dev(void)
 static void
 filter_load(void)
 {
+	tzset();
 	filter.engine = engine_open(role_conf(), filter_report, NULL);
 	if (filter.engine == NULL)
 		fatal("content rules cannot be used");

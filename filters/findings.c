@@ -212,6 +212,21 @@ findings_insert(struct findings *f, uint64_t offset, struct view bytes)
 }
 
 bool
+findings_insert_first(struct findings *f, uint64_t offset, struct view bytes)
+{
+	size_t i;
+
+	if (!room_for(f, 2, bytes.n))
+		return false;
+	split(f, offset);
+	for (i = f->n_notes; i > 0; i--)
+		if (f->notes[i - 1].offset < offset)
+			break;
+	note_at(f, i, offset, 0, bytes);
+	return true;
+}
+
+bool
 findings_replace(struct findings *f, uint64_t offset, uint64_t n,
     struct view bytes)
 {

@@ -62,11 +62,14 @@ void findings_message_id(struct findings *f, struct view id);
 
 /*
  * Edits.  False: there would be more than EDITS_MAX, or EDITS_BYTES_MAX in
- * all; nothing changed.  insert: bytes in front of offset.  replace: n bytes
+ * all; nothing changed.  insert: bytes in front of offset (insert_first: and
+ * of what was inserted there before).  replace: n bytes
  * at offset, and all edits noted in there.  stray: the byte at offset becomes
  * a space; neighbours share an edit.
  */
 bool findings_insert(struct findings *f, uint64_t offset, struct view bytes);
+bool findings_insert_first(struct findings *f, uint64_t offset,
+    struct view bytes);
 bool findings_replace(struct findings *f, uint64_t offset, uint64_t n,
     struct view bytes);
 bool findings_stray(struct findings *f, uint64_t offset);

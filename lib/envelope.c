@@ -58,6 +58,8 @@ envelope_put(struct buf *b, const struct envelope *e)
 		ok = put_view(b, e->rcpts[i].addr) &&
 		    put_view(b, e->rcpts[i].orcpt) &&
 		    put_u8(b, e->rcpts[i].notify);
+	if ((e->flags & ENVELOPE_LOCAL) != 0)
+		ok = ok && put_view(b, e->full_name);
 	return ok;
 }
 
@@ -126,7 +128,9 @@ envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 		if (!recipient_good(r))
 			return false;
 	}
-	if (!cursor_done(&c))
+	if ((e.flags & ENVELOPE_LOCAL) != 0)
+		e.full_name = cursor_view(&c);
+	if (!cursor_done(&c) || !envelope_clean(e.full_name, 1024))
 		return false;
 	*ret = e;
 	return true;

@@ -26,6 +26,9 @@ enum envelope_flag {
 	ENVELOPE_8BIT = 1 << 0,		/* BODY=8BITMIME */
 	ENVELOPE_SMTPUTF8 = 1 << 1,
 	ENVELOPE_NO_FILTER = 1 << 2,	/* internal origin: not filtered */
+	ENVELOPE_LOCAL = 1 << 3,	/* from a user of this host, or a client
+					 * of local_header_rewrite_clients: its
+					 * header is completed */
 };
 
 struct recipient {
@@ -48,6 +51,7 @@ struct envelope {
 	struct view proto;		/* "SMTP", "ESMTP" */
 	struct view login;		/* SASL; empty: none */
 	struct view envid;		/* decoded; see lib/dsn.h */
+	struct view full_name;		/* with ENVELOPE_LOCAL only */
 	uint8_t ret;			/* RFC 3461: 0, 'F' or 'H' */
 	uint32_t nrcpts;
 	struct recipient *rcpts;

@@ -396,7 +396,9 @@ class Instance:
                 "init", self.dir + "/gw", "--listen",
                 f"127.0.0.1:{self.port}", "--relay", relay,
                 "--domain", domain, "--hostname", HOSTNAME, config=False)
+            # clients of the tests are strangers, though they are local
             self.set(**{"smtpd_peername_lookup": "no",
+                        "local_header_rewrite_clients": "",
                         "inet_protocols": "ipv4",
                         # no mail but the test's own
                         "notify_classes": "", **(main or {})})
