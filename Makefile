@@ -22,8 +22,8 @@ Q = $(if $(V),,@)
 
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
-ROLES = master gate smtpd lookup filter qmgr relay bounce
-COMMANDS = postern postconf
+ROLES = master gate smtpd lookup filter qmgr relay bounce pickup
+COMMANDS = postern postconf sendmail postdrop
 master_SRC = $(wildcard proxy/master*.c)
 gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
@@ -31,15 +31,24 @@ lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(wildcard filters/*.c)
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c) \
-	queue/history.c
+	queue/history.c queue/maildrop.c
 bounce_SRC = $(wildcard queue/bounce*.c)
+pickup_SRC = $(wildcard queue/pickup*.c) queue/maildrop.c
 # master and postern read the configuration with the same code.
 CHECKED = config listen plan report setup
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c)
 postconf_SRC = $(wildcard proxy/postconf*.c)
+SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
+postdrop_SRC = queue/postdrop.c $(SUBMIT)
+sendmail_SRC = $(wildcard queue/sendmail*.c) $(SUBMIT)
+# Names by which sendmail is called too
+SENDMAIL_NAMES = mailq newaliases
 LIBS = -levent_core -lseccomp -lcap
 lookup_LIBS = -lunbound
 qmgr_LIBS = -lxxhash
+pickup_LIBS = -lxxhash
+postdrop_LIBS = -lxxhash
+sendmail_LIBS = -lxxhash
 RULES_LIBS = -lpcre2-8
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -47,7 +56,7 @@ LIB_A = $(BUILD)/lib.a
 RULES_A = $(BUILD)/rules.a
 PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(COMMANDS:%=$(BUILD)/bin/%)
 
-all: $(PROGRAMS)
+all: $(PROGRAMS) $(SENDMAIL_NAMES:%=$(BUILD)/bin/%)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -68,6 +77,9 @@ $(2): $(call OBJ,$($(1)_SRC)) $(RULES_A) $(LIB_A)
 endef
 $(foreach p,$(ROLES),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
 $(foreach p,$(COMMANDS),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
+
+$(SENDMAIL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/sendmail
+	$(Q)ln -sf sendmail $@
 
 -include t/tests.mk
 

@@ -69,6 +69,9 @@ static const struct jail_calls calls[] = {
 	{ JAIL_READ_FILES, {
 		NR(stat), NR(lstat), NR(newfstatat), NR(statx), NR(access),
 		NR(faccessat), NR(faccessat2), NR(uname), END } },
+	{ JAIL_MAILDROP, {
+		NR(newfstatat), NR(getdents64), NR(unlinkat), NR(flock),
+		END } },
 #ifdef JAIL_SANITIZER
 	/* What the run-time needs to print a report and to check leaks. */
 	{ 0, {
@@ -155,9 +158,10 @@ jail_filter(const struct jail_spec *spec)
 	jail_rule(f, NR(mmap), 1, not_exec);
 	jail_rule(f, NR(mprotect), 1, not_exec);
 	jail_rule(f, NR(tgkill), 1, own_process);
-	if ((spec->allow & (JAIL_FILES | JAIL_READ_FILES)) == 0)
+	if ((spec->allow & (JAIL_FILES | JAIL_READ_FILES |
+	    JAIL_MAILDROP)) == 0)
 		jail_rule(f, NR(newfstatat), 1, empty_path);
-	if ((spec->allow & JAIL_READ_FILES) != 0)
+	if ((spec->allow & (JAIL_READ_FILES | JAIL_MAILDROP)) != 0)
 		jail_rule(f, NR(openat), 1, read_only);
 	if ((spec->allow & JAIL_THREADS) != 0) {
 		jail_rule(f, NR(clone), 1, thread);

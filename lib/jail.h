@@ -20,6 +20,7 @@ enum jail_set {
 	JAIL_THREADS = 1 << 3,	/* start threads: qmgr's sync pool, lookup */
 	JAIL_MEMFD = 1 << 4,	/* make memfds: qmgr */
 	JAIL_READ_FILES = 1 << 5,	/* open read-only: lookup (/etc/hosts) */
+	JAIL_MAILDROP = 1 << 6,	/* list, open read-only, unlink: pickup */
 };
 
 struct jail_spec {

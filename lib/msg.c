@@ -10,7 +10,8 @@
 #define R_QMGR		R(QMGR)
 #define R_RELAY		R(RELAY)
 #define R_BOUNCE	R(BOUNCE)
-#define R_WRITERS	(R_SMTPD | R_BOUNCE)
+#define R_PICKUP	R(PICKUP)
+#define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
 #define P_RUNNING	(1u << PHASE_RUNNING)
@@ -33,6 +34,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_QMGR] = "qmgr",
 	[ROLE_RELAY] = "relay",
 	[ROLE_BOUNCE] = "bounce",
+	[ROLE_PICKUP] = "pickup",
 };
 
 const char *

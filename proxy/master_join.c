@@ -19,6 +19,7 @@ static const struct {
 	{ ROLE_QMGR, ROLE_RELAY, false },
 	{ ROLE_RELAY, ROLE_LOOKUP, true },
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
+	{ ROLE_PICKUP, ROLE_QMGR, true },
 };
 
 static bool

@@ -28,12 +28,13 @@ static const struct {
 	{ "relay", ROLE_RELAY, AMOUNT_CORES },
 	{ "smtp", ROLE_RELAY, AMOUNT_CORES },
 	{ "bounce", ROLE_BOUNCE, AMOUNT_DEMAND },
+	{ "pickup", ROLE_PICKUP, AMOUNT_ONE },
 };
 
 /* Postfix's other programs: their work is done elsewhere, or not yet. */
 static const char *const foreign[] = {
 	"anvil", "defer", "discard", "dnsblog", "error", "flush", "lmtp",
-	"local", "master", "pickup", "pipe", "postlogd", "proxymap", "qmqpd",
+	"local", "master", "pipe", "postlogd", "proxymap", "qmqpd",
 	"retry", "rewrite", "scache", "showq", "spawn", "tlsmgr", "tlsproxy",
 	"trace", "trivial-rewrite", "verify", "virtual",
 };

@@ -31,7 +31,7 @@ struct plan_entry {
 struct plan {
 	struct plan_entry *list;
 	size_t n;
-	struct buf ignored;	/* "pickup, rewrite, ..." */
+	struct buf ignored;	/* "rewrite, anvil, ..." */
 };
 
 /* Processors this process may use. */

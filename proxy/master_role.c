@@ -119,6 +119,7 @@ instance_jail(const struct instance *i, const struct team *t,
 	switch ((int)i->kind) {
 	case ROLE_QMGR:
 	case ROLE_BOUNCE:
+	case ROLE_PICKUP:
 		*ret_user = cf->mail_owner;
 		break;
 	case ROLE_FILTER:
@@ -133,7 +134,8 @@ instance_jail(const struct instance *i, const struct team *t,
 	}
 	if (!t->entry->chroot)
 		return;
-	if (i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE)
+	if (i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
+	    i->kind == ROLE_PICKUP)
 		*ret_root = mem_strdup(cf->queue_directory);
 	else
 		*ret_root = mem_printf("%s/empty", cf->data_directory);

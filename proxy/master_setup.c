@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -127,6 +128,36 @@ setup_directory(const char *path, uid_t uid, gid_t gid, mode_t mode,
 	return true;
 }
 
+/*
+ * maildrop/: 1730 for a set-gid postdrop, 1733 for everybody, 0700 for an
+ * ordinary user's own instance.  Each of them is right; see postern(1).
+ */
+static bool
+setup_maildrop(const struct conf *cf, uid_t uid, gid_t gid,
+    const struct reporter *r)
+{
+	struct group *gr = NULL;
+	struct stat st;
+	mode_t mode = 0700;
+	char *path;
+	bool ok;
+
+	if (geteuid() == 0)
+		gr = getgrnam(cf->setgid_group);
+	if (gr != NULL) {
+		mode = SETUP_MAILDROP_GROUP;
+		gid = gr->gr_gid;
+	}
+	path = mem_printf("%s/maildrop", cf->queue_directory);
+	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+	    ((st.st_mode & 07777) == SETUP_MAILDROP_GROUP ||
+	    (st.st_mode & 07777) == SETUP_MAILDROP_ALL))
+		mode = st.st_mode & 07777;
+	ok = setup_directory(path, uid, gid, mode, r);
+	free(path);
+	return ok;
+}
+
 bool
 setup_directories(const struct conf *cf, const struct reporter *r)
 {
@@ -137,7 +168,6 @@ setup_directories(const struct conf *cf, const struct reporter *r)
 		bool root;
 	} queues[] = {
 		{ "pid", 0755, true },
-		{ "maildrop", 0700, false },
 		{ "incoming", 0700, false },
 		{ "active", 0700, false },
 		{ "deferred", 0700, false },
@@ -172,6 +202,7 @@ setup_directories(const struct conf *cf, const struct reporter *r)
 		    queues[i].root ? my_group : gid, queues[i].mode, r);
 		free(path);
 	}
+	ok = ok && setup_maildrop(cf, uid, gid, r);
 	if (ok) {
 		path = mem_printf("%s/empty", cf->data_directory);
 		ok = setup_directory(path, me, my_group, 0555, r);

@@ -15,6 +15,10 @@
 const char *const *setup_account_params(void);
 const char *setup_account(const struct conf *cf, size_t i);
 
+/* The modes of maildrop/ with which users other than the owner submit. */
+#define SETUP_MAILDROP_GROUP	01730	/* set-gid postdrop */
+#define SETUP_MAILDROP_ALL	01733	/* everybody */
+
 /*
  * As root: each account exists, is not root, has no group 0, shares its uid
  * with no other account, and all four differ.  False after an error.

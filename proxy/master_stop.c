@@ -10,7 +10,7 @@
  */
 static const uint32_t stop_roles[STOP_DONE] = {
 	[STOP_GATE] = BIT(ROLE_GATE),
-	[STOP_SMTPD] = BIT(ROLE_SMTPD),
+	[STOP_SMTPD] = BIT(ROLE_SMTPD) | BIT(ROLE_PICKUP),
 	[STOP_QMGR] = BIT(ROLE_QMGR),
 	[STOP_REST] = ~0u,
 };
@@ -41,7 +41,7 @@ stop_sessions(evutil_socket_t fd, short what, void *arg)
 		return;
 	log_info("ending the SMTP sessions that are left");
 	for (i = m->instances; i != NULL; i = i->next)
-		if (i->kind == ROLE_SMTPD)
+		if (i->kind == ROLE_SMTPD || i->kind == ROLE_PICKUP)
 			instance_kill(i, NULL);
 }
 

@@ -11,7 +11,8 @@
 
 /* Servers before those who use them, the gate last. */
 static const enum role_kind serve_order[] = { ROLE_LOOKUP, ROLE_FILTER,
-	ROLE_RELAY, ROLE_BOUNCE, ROLE_QMGR, ROLE_SMTPD, ROLE_GATE };
+	ROLE_RELAY, ROLE_BOUNCE, ROLE_QMGR, ROLE_SMTPD, ROLE_PICKUP,
+	ROLE_GATE };
 #define SERVE_ORDER	(sizeof serve_order / sizeof serve_order[0])
 
 static void turn_begin(struct master *m, uint32_t roles);

@@ -37,6 +37,9 @@ static const struct {
 	    "try to deliver deferred mail now" },
 	{ "log", postern_log, true, "",
 	    "open the log file again, after it was renamed" },
+	{ "maildrop", postern_maildrop, true, "[--mode 1730|1733]",
+	    "tell how users hand in mail: by a set-gid postdrop (1730) or\n"
+	    "            by themselves (1733); --mode changes it" },
 	{ "help", postern_help, false, "", "print this" },
 	{ "version", postern_version, false, "", "print the version" },
 };

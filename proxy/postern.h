@@ -20,7 +20,8 @@ struct postern {
 typedef int postern_verb(struct postern *p, int argc, char **argv);
 
 postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
-    postern_reload, postern_status, postern_check, postern_flush, postern_log;
+    postern_reload, postern_status, postern_check, postern_flush, postern_log,
+    postern_maildrop;
 
 /*
  * All that can be known before a start: both files, services, accounts,
@@ -32,6 +33,8 @@ struct config *postern_check_all(struct postern *p, bool full);
 /* The tables alone; false after an error. */
 bool postern_check_tables(const struct config *c, const char *config_dir,
     const struct reporter *r);
+/* The group setgid_group; made if make is set.  False: there is none. */
+bool postern_maildrop_group(const struct conf *cf, bool make, gid_t *ret);
 /* Counts errors, prints both. */
 extern const struct reporter postern_reporter;
 

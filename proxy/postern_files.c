@@ -118,7 +118,9 @@ const char postern_master_cf_text[] =
 "# The same program for mail to other domains, and for notifications.\n"
 "smtp             unix  y       -      y      -      -       relay\n"
 "# Writes notifications about mail that cannot be delivered.\n"
-"bounce           unix  y       -      y      -      0       bounce\n";
+"bounce           unix  y       -      y      -      0       bounce\n"
+"# Takes the mail that programs on this host hand in.\n"
+"pickup           unix  n       -      y      -      1       pickup\n";
 
 const char postern_rules_text[] =
 "# One rule on a line; the first that matches decides.\n"

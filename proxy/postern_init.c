@@ -333,7 +333,12 @@ static void
 init_accounts(const struct conf *cf)
 {
 	const char *name;
+	gid_t gid;
 	size_t i;
+
+	if (!postern_maildrop_group(cf, true, &gid))
+		fatal("cannot create the group %s (setgid_group)",
+		    cf->setgid_group);
 
 	for (i = 0; i < SETUP_ACCOUNTS; i++) {
 		name = setup_account(cf, i);

@@ -89,6 +89,7 @@ struct message {
 	uint32_t n_entries;		/* not finished */
 	struct journal_segment *segment;	/* it lives there */
 	struct event timer;		/* a failed write is tried again */
+	struct origin *origin;		/* its file in maildrop/, or NULL */
 	int error;			/* of the pool job */
 	struct wall retry;		/* time of the next attempt */
 	uint8_t bounce_tries;
@@ -183,7 +184,7 @@ void notice_sealed(struct message *m, bool ok);
 void message_remember_attempt(struct message *m);
 void message_remember_hold(struct message *m, struct view why);
 
-/* qmgr_writer.c: smtpd and bounce */
+/* qmgr_writer.c: smtpd, bounce and pickup */
 void writer_init(void);
 void writer_peer(const struct role_peer *peer, int fd);
 void writer_retire(void);
@@ -197,6 +198,18 @@ void writer_failed(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_space_check(void);
 void writer_status(struct buf *b);
+
+/* qmgr_origin.c: see queue/MAILDROP.md */
+enum origin_state { ORIGIN_NEW = 1, ORIGIN_BUSY, ORIGIN_TAKEN };
+void origin_load(void);
+/* False: pickup broke the rules. */
+bool origin_set(struct message *m, struct view name, struct view refusal);
+enum origin_state origin_state(const struct message *m);
+/* Why it goes back to its sender ("5.3.4 text"); NULL: it does not. */
+const char *origin_refusal(const struct message *m);
+/* m is answered with 250: remove the file. */
+void origin_taken(struct message *m);
+void origin_forget(struct message *m);
 
 /* A sealed text and its envelope are here; see flow_delays(). */
 void writer_go_on(struct message *m);

@@ -30,6 +30,7 @@ qmgr_load(void)
 	resolve_load();
 	notice_load();
 	journal_load();
+	origin_load();
 }
 
 static void
@@ -67,6 +68,7 @@ qmgr_peer(const struct role_peer *peer, int fd)
 	switch ((int)peer->kind) {
 	case ROLE_SMTPD:
 	case ROLE_BOUNCE:
+	case ROLE_PICKUP:
 		writer_peer(peer, fd);
 		break;
 	case ROLE_FILTER:

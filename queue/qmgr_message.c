@@ -122,6 +122,7 @@ message_free(struct message **mp)
 	if (m->known.state == M_ACTIVE || m->known.state == M_BOUNCING)
 		message_leave_active(m);
 	journal_leave(m);
+	origin_forget(m);
 	known_remove(&m->known);
 	ensure(m->entries == NULL);
 	message_drop_failures(m);

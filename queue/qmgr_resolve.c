@@ -1,5 +1,6 @@
 /* Recipients to destinations. */
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/address.h"
@@ -79,7 +80,7 @@ struct target {
 	struct dest *dest;
 	uint32_t rcpt;
 	enum rcpt_status status;
-	const char *dsn;
+	char dsn[16];
 	char *reason;
 };
 
@@ -89,8 +90,25 @@ target_settled(struct target *t, enum rcpt_status status, const char *dsn,
 {
 	t->dest = NULL;
 	t->status = status;
-	t->dsn = dsn;
+	(void)snprintf(t->dsn, sizeof t->dsn, "%s", dsn);
 	t->reason = mem_strdup(reason);
+}
+
+/* "error:5.7.1 text" has a status of its own. */
+static void
+target_error(struct target *t, const char *text)
+{
+	size_t n = strspn(text, "0123456789.");
+	char dsn[16];
+
+	if (n < 5 || n >= sizeof dsn || strncmp(text, "5.", 2) != 0 ||
+	    text[n] != ' ') {
+		target_settled(t, RCPT_BOUNCED, "5.0.0", text);
+		return;
+	}
+	memcpy(dsn, text, n);
+	dsn[n] = '\0';
+	target_settled(t, RCPT_BOUNCED, dsn, text + n + 1);
 }
 
 static bool
@@ -146,8 +164,7 @@ resolve_target(const struct message *m, const struct recipient *r,
 		return;
 	}
 	if (view_is(buf_view(transport), "error")) {
-		target_settled(ret, RCPT_BOUNCED, "5.0.0",
-		    buf_cstr(nexthop));
+		target_error(ret, buf_cstr(nexthop));
 		return;
 	}
 	if (view_is(buf_view(transport), "discard")) {

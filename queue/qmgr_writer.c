@@ -1,4 +1,4 @@
-/* smtpd and bounce: slots out, sealed messages in, replies back. */
+/* smtpd, bounce and pickup: slots out, sealed messages in, replies back. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -146,6 +146,8 @@ writer_reply(struct message *m, unsigned code, const char *status,
 	struct writer *w = m->writer;
 	struct buf *b;
 
+	if (code / 100 == 2)
+		origin_taken(m);
 	if (w != NULL && !w->closed) {
 		b = chan_begin(w->chan, MSG_SEALED);
 		put_u64(b, m->known.id.n);
@@ -373,11 +375,31 @@ writer_apply(struct message *m, const struct judgement *j)
 	arena_free(&a);
 }
 
+/* Nobody waits for the reply: the message goes back to its sender, by the way
+ * that all undeliverable mail takes. */
+static void
+writer_return(struct message *m, struct view status, struct view text)
+{
+	struct judgement back = { .verdict.action = ACTION_OK };
+	char *route = mem_printf("error:%.*s%s%.*s",
+	    VIEW_ARGS(view_head(status, 15)), status.n > 0 ? " " : "",
+	    VIEW_ARGS(view_head(text, 480)));
+
+	back.filter = view_of(route);
+	writer_judged(m, &back);
+	free(route);
+}
+
 void
 writer_judged(struct message *m, const struct judgement *j)
 {
 	char status[16], text[512], ok[64];
 
+	if (j->verdict.action == ACTION_REJECT && j->verdict.code >= 500 &&
+	    m->origin != NULL) {
+		writer_return(m, j->verdict.status, j->verdict.text);
+		return;
+	}
 	if (j->verdict.action == ACTION_REJECT ||
 	    j->verdict.action == ACTION_DEFER) {
 		struct buf s = { .max = 15 }, t = { .max = 500 };
@@ -438,6 +460,25 @@ writer_go_on(struct message *m)
 	pool_submit(&m->job);
 }
 
+/* False: answered already. */
+static bool
+writer_origin_ok(struct message *m)
+{
+	if (m->origin == NULL)
+		return true;
+	switch (origin_state(m)) {
+	case ORIGIN_BUSY:
+		writer_failed(m, 450, "4.3.0", "Error: it is being taken");
+		return false;
+	case ORIGIN_TAKEN:
+		writer_failed(m, 250, "2.0.0", "Ok: was taken before");
+		return false;
+	case ORIGIN_NEW:
+		break;
+	}
+	return true;
+}
+
 static void
 writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 {
@@ -452,7 +493,9 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 		return;
 	a = arena_new(t.envelope.n * 16 + 65536);
 	if (!envelope_get(t.envelope, a, &e) ||
-	    (m->internal && w->kind != ROLE_BOUNCE && !notice_is_ours(&e))) {
+	    (m->internal && w->kind != ROLE_BOUNCE && !notice_is_ours(&e)) ||
+	    (w->kind == ROLE_PICKUP && (m->internal || m->origin == NULL ||
+	    (e.flags & ENVELOPE_NO_FILTER) != 0))) {
 		arena_free(&a);
 		chan_blame(w->chan, "bad envelope");
 		return;
@@ -466,6 +509,13 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	message_set_tail(m, &t);
 	m->arrival = clock_wall();
 	m->seal_asked = true;
+	if (!writer_origin_ok(m))
+		return;
+	if (origin_refusal(m) != NULL) {
+		writer_return(m, view_make("", 0),
+		    view_of(origin_refusal(m)));
+		return;
+	}
 	if (w->kind != ROLE_SMTPD || !flow_delays(m->known.id))
 		writer_go_on(m);
 }
@@ -492,6 +542,16 @@ writer_tell_space(struct writer *w)
 	put_u64(b, space.free);
 	chan_end(w->chan);
 	w->told_accepting = space.accepting;
+}
+
+static void
+writer_origin(struct writer *w, struct message *m, struct chan_in *in)
+{
+	struct view name = cursor_view(&in->body);
+	struct view refusal = cursor_view(&in->body);
+
+	if (chan_check(w->chan, in) && !origin_set(m, name, refusal))
+		chan_blame(w->chan, "bad origin");
 }
 
 static void
@@ -525,6 +585,11 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		m = writer_find(w, in, M_WRITING);
 		if (m != NULL)
 			writer_seal(w, m, in);
+		break;
+	case MSG_ORIGIN:
+		m = writer_find(w, in, M_WRITING);
+		if (m != NULL)
+			writer_origin(w, m, in);
 		break;
 	case MSG_BOUNCED:
 		bounce_done(c, in);
@@ -622,7 +687,8 @@ writer_busy(void)
 	const struct writer *w;
 
 	for (w = writers; w != NULL; w = w->next)
-		if (w->kind == ROLE_SMTPD)
+		if (w->kind == ROLE_SMTPD ||
+		    (w->kind == ROLE_PICKUP && w->slots > 0))
 			return true;
 	return false;
 }

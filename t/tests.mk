@@ -114,6 +114,10 @@ demo:
 	@python3 contrib/demo
 
 # make install [DESTDIR=] [PREFIX=/usr] [WITH_POSTFIX_NAMES=1]
+#	[WITH_SETGID=postdrop]
+#
+# WITH_SETGID makes postdrop set-gid to that group; without it `postern
+# maildrop --mode 1730` does so later.
 #
 # Commands that bear Postfix's names stay in libexec/postern/bin, and their
 # manual pages get a prefix, so that another MTA's are not overwritten.
@@ -126,8 +130,11 @@ install: all
 	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) $(DAEMONS)
 	install -m 755 $(BUILD)/bin/postern $(SBIN)
 	install -m 755 $(POSTFIX_NAMES:%=$(BUILD)/bin/%) $(DAEMONS)/bin
+	for n in $(SENDMAIL_NAMES); do ln -sf sendmail $(DAEMONS)/bin/$$n; done
+	$(if $(WITH_SETGID),chgrp $(WITH_SETGID) $(DAEMONS)/bin/postdrop && \
+		chmod 2755 $(DAEMONS)/bin/postdrop)
 	$(if $(WITH_POSTFIX_NAMES),cd $(SBIN) && \
-		for c in $(POSTFIX_NAMES); do \
+		for c in $(POSTFIX_NAMES) $(SENDMAIL_NAMES); do \
 			ln -sf ../libexec/postern/bin/$$c $$c; done)
 	for f in $(wildcard rules/stock/*); do \
 		install -m 644 $$f $(SHARE)/postern/stock; done

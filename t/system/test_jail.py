@@ -11,10 +11,11 @@ from postern import BUILD, SAN, mail, wait_for
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 OWNERS = {"gate": "net_user", "smtpd": "net_user", "lookup": "net_user",
-          "filter": "scan_user", "relay": "relay_user", "qmgr": "mail_owner"}
+          "filter": "scan_user", "relay": "relay_user", "qmgr": "mail_owner",
+          "pickup": "mail_owner"}
 ACCOUNTS = {"mail_owner": "postern", "net_user": "postern-net",
             "scan_user": "postern-scan", "relay_user": "postern-out"}
-ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr"]
+ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr", "pickup"]
 
 
 def status(pid):
@@ -54,7 +55,7 @@ def test_role_is_locked_in(running, role):
             assert int(st[name], 16) == 0, (name, st[name])
         root = os.readlink(f"/proc/{pid}/root")
         assert root != "/", f"{role} sees the whole file system"
-        if role == "qmgr":
+        if role in ("qmgr", "pickup"):
             assert os.path.samefile(root, running.spool)
         elif role != "lookup":
             assert os.listdir(root) == [], f"{root} is not empty"
@@ -108,6 +109,7 @@ CASES = [(role, call) for role, calls in {
     "lookup": ["create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],
+    "pickup": ["create", "socket", "connect", "listen", "accept"],
 }.items() for call in calls + EVERYBODY]
 
 without_sanitizer = pytest.mark.skipif(

@@ -111,7 +111,7 @@ test_postfix_table(void **state)
 	assert_int_equal(s.errors, 0);
 	/* relay's -o, mydaemon, no lookup, no gate */
 	assert_int_equal(s.warnings, 4);
-	assert_string_equal(buf_cstr(&p->ignored), "pickup, tlsmgr, mine");
+	assert_string_equal(buf_cstr(&p->ignored), "tlsmgr, mine");
 	/* maxproc counts Postfix's sessions, not our processes. */
 	assert_int_equal(plan_find(p, ROLE_SMTPD, 1)->count, 8);
 	assert_int_equal(plan_find(p, ROLE_FILTER, 0)->count, 2);
