@@ -4,12 +4,11 @@
 #include <xxhash.h>
 
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "queue/maildrop.h"
 
 #define RECORD_HEAD	3u
-#define ENVID_MAX	100u	/* RFC 3461 section 4.4 */
-#define ORCPT_MAX	500u
 #define MAGIC_SIZE	8u
 
 static const char magic[MAGIC_SIZE] = { 'P', 'S', 'T', 'N', 'D', 'R', 'P',
@@ -21,11 +20,11 @@ static const struct {
 } kinds[] = {
 	{ MAILDROP_SENDER, ADDRESS_MAX },
 	{ MAILDROP_FULL_NAME, MAILDROP_FULL_NAME_MAX },
-	{ MAILDROP_ENVID, ENVID_MAX },
+	{ MAILDROP_ENVID, DSN_ENVID_MAX },
 	{ MAILDROP_RET, 1 },
 	{ MAILDROP_BODY, 1 },
 	{ MAILDROP_NOTIFY, 1 },
-	{ MAILDROP_ORCPT, ORCPT_MAX },
+	{ MAILDROP_ORCPT, DSN_ORCPT_MAX },
 	{ MAILDROP_RCPT, ADDRESS_MAX },
 };
 
@@ -102,6 +101,30 @@ decode_address(struct envelope *e, struct view addr)
 	return NULL;
 }
 
+/* What lib/dsn.h can write into a command or a notification. */
+static const char *
+decode_orcpt(struct decoder *d, struct view v)
+{
+	struct view type, addr;
+	bool utf8;
+
+	if (!dsn_orcpt_split(v, &type, &addr) || !address_utf8(v, &utf8) ||
+	    (utf8 && !view_is_nocase(type, "utf-8")))
+		return "an unknown ORCPT";
+	d->orcpt = v;
+	return NULL;
+}
+
+static const char *
+decode_envid(struct decoder *d, struct view v)
+{
+	bool utf8;
+
+	if (v.n == 0 || !address_utf8(v, &utf8) || utf8)
+		return "an unknown envelope id";
+	return decode_once(&d->envid, &d->e->envid, v);
+}
+
 static const char *
 decode_rcpt(struct decoder *d, struct view v)
 {
@@ -133,7 +156,7 @@ decode_record(struct decoder *d, int type, struct view v)
 	case MAILDROP_FULL_NAME:
 		return decode_once(&d->full_name, &e->full_name, v);
 	case MAILDROP_ENVID:
-		return decode_once(&d->envid, &e->envid, v);
+		return decode_envid(d, v);
 	case MAILDROP_RET:
 		why = decode_once(&d->ret, &one, v);
 		if (why == NULL && !view_is(v, "F") && !view_is(v, "H"))
@@ -156,8 +179,7 @@ decode_record(struct decoder *d, int type, struct view v)
 		d->notify = (uint8_t)(v.p[0] - '0');
 		return NULL;
 	case MAILDROP_ORCPT:
-		d->orcpt = v;
-		return NULL;
+		return decode_orcpt(d, v);
 	default:
 		return decode_rcpt(d, v);
 	}

@@ -110,13 +110,9 @@ drop_seal(struct drop *d, uint64_t size)
 	struct chan *c = d->manager->chan;
 	struct buf *b, env;
 
-	/* Bounded by MAILDROP_ENVELOPE_MAX and the length of $myorigin. */
-	buf_init(&env, CHAN_MSG_MAX - 4096);
-	if (!envelope_put(&env, &d->letter.env)) {
-		buf_free(&env);
-		drop_cancel(d, "its envelope is too large");
-		return;
-	}
+	/* letter_open() has tried it. */
+	buf_init(&env, LETTER_ENVELOPE_MAX);
+	ensure(envelope_put(&env, &d->letter.env));
 	b = chan_begin(c, MSG_ORIGIN);
 	(void)put_u64(b, d->id.n);
 	(void)put_view(b, view_of(d->letter.name));

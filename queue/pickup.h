@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include "lib/chan.h"
 #include "lib/clock.h"
 #include "lib/conf.h"
 #include "queue/maildrop.h"
@@ -15,6 +16,7 @@
 /* -- pickup_file.c: one file ----------------------------------------------- */
 
 #define REFUSED_TEXT_MAX	65536u	/* of a text that is returned */
+#define LETTER_ENVELOPE_MAX	(CHAN_MSG_MAX - 4096u)	/* encoded */
 
 struct letter {
 	char name[MAILDROP_NAME];

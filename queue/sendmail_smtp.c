@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/address.h"
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "queue/sendmail.h"
 #include "queue/submit.h"
@@ -126,33 +127,6 @@ take_path(struct dialogue *d, struct view *args, const char *word,
 	return true;
 }
 
-/* RFC 3461 section 4: "+HH" */
-static bool
-xtext_decode(struct view v, struct buf *out)
-{
-	static const char digit[] = "0123456789ABCDEF";
-	const char *hi, *lo;
-	size_t i;
-
-	for (i = 0; i < v.n; i++) {
-		if (v.p[i] != '+') {
-			if (!buf_putc(out, v.p[i]))
-				return false;
-			continue;
-		}
-		if (i + 2 >= v.n || v.p[i + 1] == '\0' || v.p[i + 2] == '\0')
-			return false;
-		hi = strchr(digit, v.p[i + 1]);
-		lo = strchr(digit, v.p[i + 2]);
-		/* Control bytes, "+00" among them, are no text. */
-		if (hi == NULL || lo == NULL || hi - digit < 2 ||
-		    !buf_putc(out, (char)((hi - digit) * 16 + (lo - digit))))
-			return false;
-		i += 2;
-	}
-	return true;
-}
-
 static void
 do_mail(struct dialogue *d, struct view args)
 {
@@ -168,7 +142,7 @@ do_mail(struct dialogue *d, struct view args)
 		return;
 	}
 	buf_init(&sender, ADDRESS_MAX);
-	buf_init(&envid, 100);
+	buf_init(&envid, DSN_ENVID_MAX);
 	if (!take_path(d, &args, "FROM:", &sender))
 		goto out;
 	while ((word = view_word(&args, " ")).n > 0) {
@@ -185,16 +159,14 @@ do_mail(struct dialogue *d, struct view args)
 				goto out;
 			}
 		} else if (view_starts_nocase(word, "RET=")) {
-			word = view_from(word, 4);
-			ret = view_is_nocase(word, "FULL") ? 'F' :
-			    view_is_nocase(word, "HDRS") ? 'H' : 0;
+			ret = (char)dsn_ret(view_from(word, 4));
 			if (ret == 0) {
 				reply(d, "501 5.5.4 Bad RET parameter syntax");
 				goto out;
 			}
 		} else if (view_starts_nocase(word, "ENVID=")) {
 			buf_clear(&envid);
-			if (!xtext_decode(view_from(word, 6), &envid)) {
+			if (!dsn_envid_get(&envid, view_from(word, 6))) {
 				reply(d, "501 5.5.4 Bad ENVID parameter "
 				    "syntax");
 				goto out;
@@ -218,24 +190,6 @@ out:
 	buf_free(&envid);
 }
 
-static bool
-rcpt_notify(struct view list, uint8_t *ret)
-{
-	unsigned bits = 0;
-	struct view word;
-
-	while ((word = view_word(&list, ",")).n > 0)
-		bits |= view_is_nocase(word, "NEVER") ? NOTIFY_NEVER :
-		    view_is_nocase(word, "SUCCESS") ? NOTIFY_SUCCESS :
-		    view_is_nocase(word, "FAILURE") ? NOTIFY_FAILURE :
-		    view_is_nocase(word, "DELAY") ? NOTIFY_DELAY : 0x80u;
-	if (bits == 0 || bits >= 0x80u ||
-	    ((bits & NOTIFY_NEVER) != 0 && bits != NOTIFY_NEVER))
-		return false;
-	*ret = (uint8_t)bits;
-	return true;
-}
-
 static void
 do_rcpt(struct dialogue *d, struct view args)
 {
@@ -248,16 +202,15 @@ do_rcpt(struct dialogue *d, struct view args)
 		return;
 	}
 	buf_init(&rcpt, ADDRESS_MAX);
-	buf_init(&orcpt, 500);
+	buf_init(&orcpt, DSN_ORCPT_MAX);
 	if (!take_path(d, &args, "TO:", &rcpt))
 		goto out;
 	while ((word = view_word(&args, " ")).n > 0) {
 		if (view_starts_nocase(word, "NOTIFY=") &&
-		    rcpt_notify(view_from(word, 7), &notify))
+		    (notify = dsn_notify(view_from(word, 7))) != 0)
 			continue;
-		if (view_starts_nocase(word, "ORCPT=") &&
-		    view_find(word, ';') < word.n && orcpt.n == 0 &&
-		    xtext_decode(view_from(word, 6), &orcpt))
+		if (view_starts_nocase(word, "ORCPT=") && orcpt.n == 0 &&
+		    dsn_orcpt_get(&orcpt, view_from(word, 6), true))
 			continue;
 		reply(d, "555 5.5.4 Unsupported option");
 		goto out;
@@ -298,7 +251,7 @@ read_text(struct dialogue *d, int *ret_status, const char **ret_why)
 			break;
 		if (cr)
 			piece[n++] = '\r';
-		dot = cr = start = false;
+		dot = cr = false;
 		piece[n++] = (char)c;
 		start = c == '\n';
 		if (n >= sizeof piece - 2) {

@@ -179,6 +179,10 @@ test_records_refused(void **state)
 		BYTES("S\0\0N\1\0\0R\1\0u"),
 		BYTES("S\0\0N\1\0""3R\1\0u"),		/* never and success */
 		BYTES("S\0\0D\1\0XR\1\0u"),
+		BYTES("S\0\0O\1\0xR\1\0u"),		/* no type */
+		BYTES("S\0\0O\2\0;xR\1\0u"),
+		BYTES("S\0\0O\4\0a;\303\244R\1\0u"),	/* type utf-8 only */
+		BYTES("S\0\0E\2\0\303\244R\1\0u"),
 		BYTES("S\0\0R\2\0\303("),		/* no UTF-8 */
 	};
 	struct arena *a = arena_new(8u << 20);
