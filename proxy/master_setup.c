@@ -53,6 +53,7 @@ bool
 setup_check_accounts(const struct conf *cf, const struct reporter *r)
 {
 	uid_t uid[SETUP_ACCOUNTS] = { 0 };
+	struct group *gr = getgrnam(cf->setgid_group);
 	struct passwd *pw;
 	const char *name;
 	bool ok = true;
@@ -73,6 +74,12 @@ setup_check_accounts(const struct conf *cf, const struct reporter *r)
 			    "or group 0)", account_params[i], name);
 			ok = false;
 			continue;
+		}
+		/* What users may borrow must be worth nothing else. */
+		if (gr != NULL && gr->gr_gid == pw->pw_gid) {
+			report_error(r, "setgid_group and %s must not have "
+			    "the same group", account_params[i]);
+			ok = false;
 		}
 		for (k = 0; k < i; k++)
 			if (uid[k] == uid[i]) {

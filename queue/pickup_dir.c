@@ -21,6 +21,7 @@
 #define TROUBLE_MAX	4096u		/* names remembered */
 #define TROUBLE_PLACES	8192u		/* a power of two */
 #define EVENTS_SIZE	65536u
+#define WARNINGS_MAX	100u		/* between two looks */
 #define WATCHED	(IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED_TO | IN_ONLYDIR)
 
 /* A name that was not taken.  round: the scan that saw it last. */
@@ -47,6 +48,7 @@ static struct {
 	struct trouble *troubles;
 	uint32_t n_troubles;
 	bool told_full;
+	uint32_t warnings;
 } dir = { .fd = -1, .notify = -1 };
 
 /* -- names in trouble ------------------------------------------------------ */
@@ -141,6 +143,12 @@ dir_warn(const char *name, uid_t uid, const char *why)
 	if (t == NULL || t->warned)
 		return;
 	t->warned = true;
+	/* Whoever makes ever new ones shall not fill the log. */
+	if (++dir.warnings == WARNINGS_MAX + 1)
+		log_warn("maildrop: many files that cannot be taken; the "
+		    "others are not named for a while");
+	if (dir.warnings > WARNINGS_MAX)
+		return;
 	log_warn("maildrop/%s: uid=%u: %s", log_safe(view_of(name)),
 	    (unsigned)uid, why);
 }
@@ -249,8 +257,10 @@ dir_on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	dir_rescan();
-	if (arg == &dir.rescan)
+	if (arg == &dir.rescan) {
 		event_add(&dir.rescan, loop_timeout(RESCAN_MS));
+		dir.warnings = 0;
+	}
 	dir.ready();
 }
 

@@ -13,6 +13,9 @@
 
 #define PIECE		32768u
 #define LINK_AGE	60	/* seconds */
+/* A limit may have been lowered since; beyond this it is no message, and would
+ * only keep us busy. */
+#define OVER_LIMIT_MAX	(INT64_C(256) << 20)
 #define UNFINISHED_AGE	(86400 * 2)
 
 /* -- may it be opened ------------------------------------------------------ */
@@ -45,7 +48,7 @@ letter_look(const struct stat *st, dev_t dev, const char **ret_why)
 
 static enum letter_status
 letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
-    const char **ret_why, uid_t *ret_uid)
+    const struct conf *cf, const char **ret_why, uid_t *ret_uid)
 {
 	enum letter_status s;
 	struct stat before, st;
@@ -75,6 +78,11 @@ letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
 	    st.st_uid != before.st_uid) {
 		*ret_why = "it was exchanged";
 		return LETTER_STRANGE;
+	}
+	if (cf->message_size_limit > 0 &&
+	    st.st_size > cf->message_size_limit + OVER_LIMIT_MAX) {
+		*ret_why = "it is far over message_size_limit";
+		return LETTER_MALFORMED;
 	}
 	l->uid = st.st_uid;
 	l->dev = st.st_dev;
@@ -329,7 +337,7 @@ letter_open(struct letter *l, int dir, dev_t dev, const char *name,
 
 	*l = (struct letter){ .fd = -1, .limit = UINT64_MAX };
 	*ret_why = NULL;
-	s = letter_open_file(l, dir, dev, name, ret_why, ret_uid);
+	s = letter_open_file(l, dir, dev, name, cf, ret_why, ret_uid);
 	if (s != LETTER_OK) {
 		letter_close(l);
 		return s;

@@ -536,6 +536,18 @@ def test_hostile_files(make, sink):
     s.close()
 
 
+def test_log_is_not_filled(make, sink):
+    gw = make(sink, start=False)
+    gw.expect_log("maildrop")
+    for i in range(300):
+        os.mkfifo(f"{gw.spool}/maildrop/fifo{i}")
+    gw.start()
+    sendmail(gw, "user@example.com", text=letter("behind them"))
+    sink.wait_subject("behind them")
+    wait_for("the scan", lambda: "not named for a while" in gw.log())
+    assert gw.log().count("not a regular file") == 100
+
+
 def test_file_over_the_limit_comes_back(make, sink):
     gw = make(sink, start=False)
     data = a_file(gw, "big")
