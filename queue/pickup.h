@@ -28,6 +28,8 @@ struct letter {
 	char *records;			/* what env points into */
 	struct envelope env;
 	struct view sender;		/* as it was given, for the log */
+	off_t size;			/* of the file when it was opened; no
+					 * byte behind that is ever read */
 	uint64_t text_size;		/* as it will be sealed, less Received */
 	uint64_t limit;			/* bytes of it that are sent */
 	const char *refusal;		/* goes back to its sender; or NULL */

@@ -87,6 +87,7 @@ letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
 	l->uid = st.st_uid;
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;
+	l->size = st.st_size;
 	/* To refuse it would let others stop somebody's mail. */
 	if (st.st_nlink > 1 && (time_t)(clock_wall().us / 1000000) -
 	    st.st_ctime > LINK_AGE)
@@ -106,6 +107,7 @@ struct passage {
 	struct pickup_text text;
 	struct buf out;
 	uint64_t size;		/* of the text in CRLF form */
+	bool strict;		/* more than the limit is wrong */
 };
 
 static bool
@@ -115,6 +117,8 @@ passage_flush(struct passage *p, int to, uint64_t limit, uint64_t *at,
 	struct view v = buf_view(&p->out);
 	ssize_t n;
 
+	if (p->strict && p->size + p->out.n > limit)
+		return false;
 	if (p->size >= limit)
 		v.n = 0;
 	else
@@ -138,8 +142,8 @@ passage_flush(struct passage *p, int to, uint64_t limit, uint64_t *at,
 
 /* to: -1 or where to write.  False: malformed, or *ret_error. */
 static bool
-passage_run(struct passage *p, int from, int to, uint64_t limit, uint64_t *at,
-    int *ret_error)
+passage_run(struct passage *p, const struct letter *l, int to, uint64_t limit,
+    uint64_t *at, int *ret_error)
 {
 	enum maildrop_event e = MAILDROP_MORE;
 	char piece[PIECE];
@@ -149,7 +153,10 @@ passage_run(struct passage *p, int from, int to, uint64_t limit, uint64_t *at,
 	ssize_t n;
 
 	for (;;) {
-		n = pread(from, piece, sizeof piece, offset);
+		/* Its owner may go on to write: he shall not keep us here. */
+		n = l->size - offset < (off_t)sizeof piece ?
+		    (ssize_t)(l->size - offset) : (ssize_t)sizeof piece;
+		n = pread(l->fd, piece, (size_t)n, offset);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
@@ -184,6 +191,7 @@ static void
 passage_init(struct passage *p, const struct conf *cf)
 {
 	p->size = 0;
+	p->strict = false;
 	maildrop_reader_init(&p->reader);
 	pickup_text_init(&p->text, cf->cleanup_replace_stray_cr_lf);
 	buf_init(&p->out, 2 * PIECE + 16);
@@ -335,7 +343,7 @@ letter_open(struct letter *l, int dir, dev_t dev, const char *name,
 	uint64_t at = 0;
 	int error = 0;
 
-	*l = (struct letter){ .fd = -1, .limit = UINT64_MAX };
+	*l = (struct letter){ .fd = -1 };
 	*ret_why = NULL;
 	s = letter_open_file(l, dir, dev, name, cf, ret_why, ret_uid);
 	if (s != LETTER_OK) {
@@ -344,12 +352,12 @@ letter_open(struct letter *l, int dir, dev_t dev, const char *name,
 	}
 	memcpy(l->name, name, MAILDROP_NAME_DIGITS);
 	passage_init(&p, cf);
-	if (!passage_run(&p, l->fd, -1, UINT64_MAX, &at, &error)) {
+	if (!passage_run(&p, l, -1, UINT64_MAX, &at, &error)) {
 		*ret_why = error != 0 ? "it cannot be read" : p.reader.why;
 		s = error != 0 ? LETTER_STRANGE : LETTER_MALFORMED;
 	} else if (!letter_envelope(l, cf, &p.reader.records, ret_why))
 		s = LETTER_MALFORMED;
-	l->text_size = p.size;
+	l->text_size = l->limit = p.size;
 	if (p.text.eight_bit)
 		l->env.flags |= ENVELOPE_8BIT;
 	if (cf->message_size_limit > 0 &&
@@ -382,7 +390,8 @@ letter_write(struct letter *l, const struct conf *cf, struct queue_id id,
 	    buf_puts(&p.out, "\r\n") &&
 	    passage_flush(&p, fd, UINT64_MAX, &at, ret_error);
 	p.size = 0;
-	ok = ok && passage_run(&p, l->fd, fd, l->limit, &at, ret_error);
+	p.strict = l->refusal == NULL;
+	ok = ok && passage_run(&p, l, fd, l->limit, &at, ret_error);
 	/* Its owner can still write to it. */
 	if (ok && l->refusal == NULL && p.size != l->text_size)
 		ok = false;

@@ -675,3 +675,32 @@ def test_mail_command(gw, sink, tmp_path):
     m = sink.wait_subject("by mailx")
     assert sorted(m.rcpts) == ["u2@example.com", "user@example.com"]
     assert m.body.rstrip() == b"hello"
+
+
+def test_files_that_change_meanwhile(make, sink):
+    """Their owner writes on while they are read: nothing wrong gets in, and
+    nothing stops."""
+    gw = make(sink, start=False)
+    gw.expect_log("maildrop")
+    data = a_file(gw, "changing")
+    gw.start()
+    stop = time.monotonic() + 3
+    n = 0
+    while time.monotonic() < stop:
+        n += 1
+        path = drop(gw, f"{n:032x}", data)
+        try:
+            with open(path, "r+b") as f:
+                for _ in range(20):
+                    f.seek(len(data) - 40)
+                    f.write(b"EVIL" * (n % 50))
+                    f.flush()
+                    f.truncate(len(data) + n % 3)
+        except FileNotFoundError:
+            pass
+    sendmail(gw, "user@example.com", text=letter("the last"))
+    sink.wait_subject("the last")
+    assert not any(b"EVIL" in m.text for m in sink.messages)
+    assert {m.field("Subject") for m in sink.messages} <= {
+        "changing", "the last"}
+    assert len(gw.pids("pickup")) == 1
