@@ -54,9 +54,17 @@ $(DEMO_SINK): $(BUILD)/contrib/sink.o
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< -levent_core
 
+# Fills a spool with queue files for tests and measurements
+SPOOLGEN = $(BUILD)/t/tools/spoolgen
+$(SPOOLGEN): $(call OBJ,t/tools/spoolgen.c queue/spool.c) $(LIB_A)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB_A) -lxxhash \
+		$(LIBS)
+
 units: $(UNITS)
 fuzzers: $(FUZZERS)
-tools: $(FORBIDDEN) $(DEMO_SINK)
+tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")
