@@ -104,6 +104,7 @@ struct message {
 	bool aside;			/* goes to deferred untried */
 	bool evicting;			/* pool moves it to a file */
 	bool finish_waits;		/* until that is done */
+	char *moved_status;		/* what it has stored of status */
 	struct spool_file file;		/* M_LOADING */
 };
 
@@ -229,17 +230,25 @@ void flow_status(struct buf *b);
 /* qmgr_journal.c */
 void journal_load(void);
 void journal_start(void);
-/* Make files of what an earlier queue manager left, then call then. */
-void journal_recover(void (*then)(void));
+/* The directory; -1: none. */
+int journal_dir(void);
 bool journal_takes(const struct message *m);
 /* m's sealing: writer_sealed() follows. */
 void journal_append(struct message *m);
 /* Its record is finished: m is done, or has a file. */
 void journal_finish(struct message *m);
+/* waits: make incoming/ID of a message that has a live record */
+int journal_to_file(struct message *m, const char *status);
+/* A file's status bytes were changed: sync it within a second, close it. */
+void journal_sync_later(int fd);
 /* m leaves memory; its record stays as it is. */
 void journal_leave(struct message *m);
 void journal_end(void);
 void journal_status(struct buf *b);
+
+/* qmgr_recover.c */
+/* Make files of what an earlier queue manager left, then call then. */
+void journal_recover(void (*then)(void));
 
 /* qmgr_filter.c */
 void filter_peer(const struct role_peer *peer, int fd);

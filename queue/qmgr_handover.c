@@ -49,6 +49,25 @@ handover_free_busy(struct known *k, void *arg)
 		intake_found(id);
 }
 
+/*
+ * The older one is gone, and what it left in its journal is safe in files:
+ * nothing is busy any more.  Not before, or a message might be delivered and
+ * gone when its record is looked at.
+ */
+static void
+handover_recovered(void)
+{
+	known_each(handover_free_busy, NULL);
+	intake_start();
+}
+
+static void
+handover_recovered_later(void)
+{
+	known_each(handover_free_busy, NULL);
+	intake_rescan_now();
+}
+
 static void
 handover_end_wait(void)
 {
@@ -120,13 +139,13 @@ handover_on_close(struct chan *c, void *arg)
 		return;
 	}
 	chan_free(&older);
-	/* The older one is gone: nothing is busy any more, and what it left in
-	 * its journal is free. */
-	known_each(handover_free_busy, NULL);
-	if (waiting)
-		handover_end_wait();
-	else if (qmgr.started && !qmgr.handed_over)
-		journal_recover(intake_rescan_now);
+	if (!qmgr.started)
+		known_each(handover_free_busy, NULL);
+	/* If there is a newer one, it does this when we are gone. */
+	if (qmgr.started && !qmgr.handed_over)
+		journal_recover(waiting ? handover_recovered :
+		    handover_recovered_later);
+	waiting = false;
 }
 
 static void

@@ -5,19 +5,18 @@
  * plain way.
  */
 #include <errno.h>
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
+#include "queue/spool_path.h"
 
 #define MEMORY_TEXT_MAX	(128u << 20)	/* of messages in the journal */
 #define TICK_MS		1000
+#define CREATE_AGAIN_US	30000000	/* after a segment could not be made */
 
 static struct {
 	int dir;			/* -1: no journal */
@@ -27,7 +26,7 @@ static struct {
 	struct message *pending, **pending_end;
 	bool running;			/* a group is being written */
 	bool ready;			/* the first segment is there */
-	bool scanning;
+	struct mono create_again;
 	struct event tick;
 	uint64_t groups, messages;
 } journal = { .dir = -1, .pending_end = &journal.pending };
@@ -40,7 +39,6 @@ static struct group {
 	struct journal_entry *entries;
 	size_t n, cap;
 	struct journal_segment *segment;
-	struct journal_segment created;
 	bool create, reset;
 	char name[64];
 	uint64_t epoch;
@@ -53,13 +51,15 @@ group_work(struct pool_job *j)
 	(void)j;
 	group.error = 0;
 	if (group.create) {
+		group.segment = mem_alloc(sizeof *group.segment);
 		group.error = journal_create(journal.dir, group.name,
 		    (uint64_t)qmgr.cf->queue_journal_segment_size,
-		    &group.created);
-		if (group.error != 0)
+		    group.segment);
+		if (group.error != 0) {
+			free(group.segment);
+			group.segment = NULL;
 			return;
-		group.segment = mem_alloc(sizeof *group.segment);
-		*group.segment = group.created;
+		}
 	}
 	if (group.reset)
 		group.error = journal_reset(group.segment, group.epoch);
@@ -82,32 +82,74 @@ segment_free(void)
 	return NULL;
 }
 
+int
+journal_to_file(struct message *m, const char *status)
+{
+	struct spool_tail t = m->tail;
+	int rc, tries = 2;
+
+	t.status = view_make(status, t.nrcpts);
+	do {
+		rc = spool_seal(&qmgr.spool, m->known.id, PLACE_INCOMING, -1,
+		    m->fd, 0, m->text_size, m->arrival, &t, NULL);
+		/* Left by an attempt that failed: the record counts. */
+	} while (rc == EEXIST && --tries > 0 && spool_unlink(&qmgr.spool,
+	    m->known.id, PLACE_INCOMING) == 0);
+	return rc;
+}
+
+static void
+evict_end(struct message *m)
+{
+	free(m->moved_status);
+	m->moved_status = NULL;
+	m->evicting = false;
+	if (m->finish_waits) {
+		m->finish_waits = false;
+		message_finish(m);
+	}
+}
+
+static void evict_done(struct pool_job *j);
+
+static void
+evict_mark_work(struct pool_job *j)
+{
+	struct message *m =
+	    (struct message *)((char *)j - offsetof(struct message, job));
+
+	m->error = spool_write_status(&qmgr.spool, m->known.id,
+	    PLACE_INCOMING, view_make(m->moved_status, m->tail.nrcpts),
+	    spool_status_offset(m->text_size, &m->tail));
+}
+
 static void
 evict_done(struct pool_job *j)
 {
 	struct message *m =
 	    (struct message *)((char *)j - offsetof(struct message, job));
 
-	m->evicting = false;
-	if (m->error != 0)
+	if (m->error != 0) {
 		log_error("%s: cannot move from the journal to a file: %s",
 		    message_id(m), strerror(m->error));
-	else {
-		journal_finish(m);
-		m->place = PLACE_INCOMING;
-		m->status_offset = spool_status_offset(m->text_size,
-		    &m->tail);
-		if (spool_rename(&qmgr.spool, m->known.id, PLACE_INCOMING,
-		    PLACE_ACTIVE) == 0)
-			m->place = PLACE_ACTIVE;
-		/* Recipients that were finished meanwhile. */
-		if (m->status_changed)
-			message_mark(m);
+		(void)spool_unlink(&qmgr.spool, m->known.id, PLACE_INCOMING);
+		evict_end(m);
+		return;
 	}
-	if (m->finish_waits) {
-		m->finish_waits = false;
-		message_finish(m);
+	/* Who is done since then is so in the record only. */
+	if (memcmp(m->moved_status, m->status, m->tail.nrcpts) != 0) {
+		memcpy(m->moved_status, m->status, m->tail.nrcpts);
+		m->job.work = evict_mark_work;
+		pool_submit(&m->job);
+		return;
 	}
+	journal_finish(m);
+	m->place = PLACE_INCOMING;
+	m->status_offset = spool_status_offset(m->text_size, &m->tail);
+	if (spool_rename(&qmgr.spool, m->known.id, PLACE_INCOMING,
+	    PLACE_ACTIVE) == 0)
+		m->place = PLACE_ACTIVE;
+	evict_end(m);
 }
 
 static void
@@ -116,8 +158,7 @@ evict_work(struct pool_job *j)
 	struct message *m =
 	    (struct message *)((char *)j - offsetof(struct message, job));
 
-	m->error = spool_seal(&qmgr.spool, m->known.id, PLACE_INCOMING, -1,
-	    m->fd, 0, m->text_size, m->arrival, &m->tail, NULL);
+	m->error = journal_to_file(m, m->moved_status);
 }
 
 struct evict {
@@ -136,9 +177,18 @@ evict_one(struct known *k, void *arg)
 		return;
 	e->n--;
 	m->evicting = true;
+	m->moved_status = mem_copy(view_make(m->status, m->tail.nrcpts));
 	m->job.work = evict_work;
 	m->job.done = evict_done;
 	pool_submit(&m->job);
+}
+
+static void
+segment_evict(struct journal_segment *s)
+{
+	struct evict e = { s, 1000 };
+
+	known_each(evict_one, &e);
 }
 
 /* All segments hold somebody back: free the one with the fewest. */
@@ -146,16 +196,13 @@ static void
 journal_evict(void)
 {
 	struct journal_segment *s, *best = NULL;
-	struct evict e;
 
 	for (s = journal.segments; s != NULL; s = s->next)
 		if (s != journal.now && !s->bad &&
 		    (best == NULL || s->live < best->live))
 			best = s;
-	if (best == NULL)
-		return;
-	e = (struct evict){ best, 1000 };
-	known_each(evict_one, &e);
+	if (best != NULL)
+		segment_evict(best);
 }
 
 static void group_done(struct pool_job *j);
@@ -182,6 +229,9 @@ group_segment(uint64_t bytes)
 		journal_evict();
 		return false;
 	}
+	/* To try takes the room that others need. */
+	if (loop_now().us < journal.create_again.us)
+		return false;
 	group.create = true;
 	snprintf(group.name, sizeof group.name, "%llx.%d",
 	    (unsigned long long)group.epoch, (int)getpid());
@@ -253,6 +303,10 @@ group_failed(void)
 	struct message *m;
 
 	log_error("journal: cannot write: %s", strerror(group.error));
+	if (group.segment == NULL) {
+		journal.create_again = loop_now();
+		journal.create_again.us += CREATE_AGAIN_US;
+	}
 	/* The kernel may have dropped what it could not write: nothing of this
 	 * segment is written again, and these go the plain way. */
 	if (group.segment == journal.now)
@@ -319,25 +373,66 @@ journal_append(struct message *m)
 	group_start();
 }
 
+/* Records that should be finished, but the write failed. */
+struct unfinished {
+	struct unfinished *next;
+	struct journal_segment *segment;
+	uint64_t offset;
+	size_t n;
+	char status[];
+};
+static struct unfinished *unfinished;
+
+static bool
+unfinished_write(const struct unfinished *u)
+{
+	if (spool_write(u->segment->fd, u->status, u->n, u->offset) != 0)
+		return false;
+	u->segment->dirty = true;
+	ensure(u->segment->live > 0);
+	u->segment->live--;
+	return true;
+}
+
+static void
+unfinished_again(void)
+{
+	struct unfinished **p = &unfinished, *u;
+
+	while ((u = *p) != NULL) {
+		if (unfinished_write(u)) {
+			*p = u->next;
+			free(u);
+		} else
+			p = &u->next;
+	}
+}
+
 /* m has another place now, or none: its record is finished. */
 void
 journal_finish(struct message *m)
 {
-	struct journal_segment *s = m->segment;
-	char small[64], *p = small;
+	struct unfinished *u;
+	size_t i;
 
-	if (s == NULL)
+	if (m->segment == NULL)
 		return;
-	if (m->tail.nrcpts > sizeof small)
-		p = mem_alloc(m->tail.nrcpts);
-	memset(p, 'D', m->tail.nrcpts);
-	if (pwrite(s->fd, p, m->tail.nrcpts, (off_t)m->status_offset) !=
-	    (ssize_t)m->tail.nrcpts)
-		log_error("%s: cannot mark as finished in the journal: %s",
-		    message_id(m), strerror(errno));
-	if (p != small)
-		free(p);
-	s->dirty = true;
+	u = mem_alloc(sizeof *u + m->tail.nrcpts);
+	u->segment = m->segment;
+	u->offset = m->status_offset;
+	u->n = m->tail.nrcpts;
+	/* D says that somebody is done, which is true wherever it is. */
+	for (i = 0; i < u->n; i++)
+		u->status[i] = m->status[i] == 'D' ? 'D' : 'M';
+	if (unfinished_write(u))
+		free(u);
+	else {
+		if (unfinished == NULL)
+			log_error("%s: cannot mark as finished in the journal:"
+			    " %s", message_id(m), strerror(errno));
+		u->next = unfinished;
+		unfinished = u;
+	}
 	journal_leave(m);
 }
 
@@ -346,21 +441,53 @@ journal_leave(struct message *m)
 {
 	if (m->segment == NULL)
 		return;
-	ensure(m->segment->live > 0);
-	m->segment->live--;
+	/* The record counts as live until journal_finish(). */
 	m->segment = NULL;
 	qmgr.memory_text -= m->text_size;
 }
 
 /* -- once a second: what was marked becomes durable ---------------------------- */
 
+#define MARKS_MAX	256u
+
+/* Queue files with new status bytes. */
+static struct marks {
+	int fd[MARKS_MAX];
+	unsigned n;
+	bool more;		/* than fit */
+} marks;
+
 static struct {
 	struct pool_job job;
 	bool running, active_dir;
-	struct journal_segment *list[64];
-	size_t n;
+	struct journal_segment *list[64], *drop[64];
+	size_t n, n_drop;
+	struct marks marks;
 	int error;
 } sync_run;
+
+void
+journal_sync_later(int fd)
+{
+	if (marks.n < MARKS_MAX)
+		marks.fd[marks.n++] = fd;
+	else {
+		marks.more = true;
+		close(fd);
+	}
+}
+
+static void
+sync_marks(struct marks *k)
+{
+	while (k->n > 0) {
+		if (fdatasync(k->fd[--k->n]) != 0)
+			sync_run.error = errno;
+		close(k->fd[k->n]);
+	}
+	if (k->more && syncfs(qmgr.spool.dir[PLACE_ACTIVE]) != 0)
+		sync_run.error = errno;
+}
 
 static void
 sync_work(struct pool_job *j)
@@ -373,6 +500,11 @@ sync_work(struct pool_job *j)
 	for (i = 0; i < sync_run.n; i++)
 		if ((rc = journal_sync(sync_run.list[i])) != 0)
 			sync_run.error = rc;
+	for (i = 0; i < sync_run.n_drop; i++)
+		(void)unlinkat(journal.dir, sync_run.drop[i]->name, 0);
+	if (sync_run.n_drop > 0)
+		(void)spool_sync_fd(journal.dir);
+	sync_marks(&sync_run.marks);
 	if (sync_run.active_dir &&
 	    (rc = spool_sync_place(&qmgr.spool, PLACE_ACTIVE)) != 0)
 		sync_run.error = rc;
@@ -381,11 +513,44 @@ sync_work(struct pool_job *j)
 static void
 sync_done(struct pool_job *j)
 {
+	size_t i;
+
 	(void)j;
 	sync_run.running = false;
 	if (sync_run.error != 0)
 		log_error("cannot sync finished messages: %s",
 		    strerror(sync_run.error));
+	for (i = 0; i < sync_run.n; i++)
+		if (sync_run.list[i]->sync_failed != 0)
+			sync_run.list[i]->bad = true;
+	if (journal.now != NULL && journal.now->bad)
+		journal.now = NULL;
+	for (i = 0; i < sync_run.n_drop; i++) {
+		close(sync_run.drop[i]->fd);
+		free(sync_run.drop[i]);
+	}
+}
+
+/* What cannot be trusted any more is emptied, and then removed. */
+static void
+segments_drop_bad(void)
+{
+	struct journal_segment **p = &journal.segments, *s;
+
+	while ((s = *p) != NULL) {
+		if (!s->bad || (journal.running && group.segment == s)) {
+			p = &s->next;
+			continue;
+		}
+		if (s->live > 0 || sync_run.n_drop == 64) {
+			segment_evict(s);
+			p = &s->next;
+			continue;
+		}
+		*p = s->next;
+		journal.n_segments--;
+		sync_run.drop[sync_run.n_drop++] = s;
+	}
 }
 
 static void
@@ -399,7 +564,11 @@ sync_tick(evutil_socket_t fd, short what, void *arg)
 	event_add(&journal.tick, loop_timeout(TICK_MS));
 	if (sync_run.running)
 		return;
-	sync_run.n = 0;
+	unfinished_again();
+	sync_run.n = sync_run.n_drop = 0;
+	segments_drop_bad();
+	sync_run.marks = marks;
+	marks = (struct marks){ 0 };
 	for (s = journal.segments; s != NULL && sync_run.n < 64; s = s->next)
 		if (s->dirty && !s->bad) {
 			s->dirty = false;
@@ -407,162 +576,13 @@ sync_tick(evutil_socket_t fd, short what, void *arg)
 		}
 	sync_run.active_dir = qmgr.unlinked;
 	qmgr.unlinked = false;
-	if (sync_run.n == 0 && !sync_run.active_dir)
+	if (sync_run.n == 0 && !sync_run.active_dir && sync_run.n_drop == 0 &&
+	    sync_run.marks.n == 0 && !sync_run.marks.more)
 		return;
 	sync_run.running = true;
 	sync_run.job.work = sync_work;
 	sync_run.job.done = sync_done;
 	pool_submit(&sync_run.job);
-}
-
-/* -- what an earlier queue manager left ----------------------------------------- */
-
-struct remains {
-	struct pool_job job;
-	int fd;
-	unsigned moved, failed;
-	int error;
-	char name[256];
-};
-static unsigned remains_running;
-static void (*remains_then)(void);
-
-/* Is there a complete file of it?  What is incomplete is removed. */
-static bool
-remains_known(struct queue_id id)
-{
-	struct spool_file f;
-	enum spool_place p;
-	int rc;
-
-	for (p = PLACE_INCOMING; p <= PLACE_HOLD; p++) {
-		rc = spool_read(&qmgr.spool, id, p, &f);
-		if (rc == 0) {
-			free(f.bytes);
-			close(f.fd);
-			return true;
-		}
-		if (rc == EBADMSG)
-			(void)spool_unlink(&qmgr.spool, id, p);
-	}
-	return false;
-}
-
-static void
-remains_one(const struct journal_record *r, void *arg)
-{
-	struct remains *w = arg;
-	struct envelope e;
-	struct arena *a;
-	bool ok;
-	int rc;
-
-	if (remains_known(r->id))
-		return;
-	a = arena_new(r->tail.envelope.n * 16 + 65536);
-	ok = envelope_get(r->tail.envelope, a, &e) &&
-	    e.nrcpts == r->tail.nrcpts;
-	arena_free(&a);
-	rc = !ok ? EBADMSG : spool_seal(&qmgr.spool, r->id, PLACE_INCOMING,
-	    -1, w->fd, r->text_offset, r->text_size, r->arrival, &r->tail,
-	    NULL);
-	if (rc == 0)
-		w->moved++;
-	else {
-		w->failed++;
-		w->error = rc;
-	}
-}
-
-static void
-remains_work(struct pool_job *j)
-{
-	struct remains *w = (struct remains *)j;
-	int rc = journal_scan(w->fd, remains_one, w);
-
-	if (rc != 0 && rc != EBADMSG)
-		w->error = rc;
-	/* Only now: until each is a file, the segment is all there is. */
-	if (w->error == 0 && unlinkat(journal.dir, w->name, 0) != 0)
-		w->error = errno;
-}
-
-static void
-remains_done(struct pool_job *j)
-{
-	struct remains *w = (struct remains *)j;
-
-	if (w->moved > 0)
-		log_info("journal: %u messages recovered from %s", w->moved,
-		    w->name);
-	if (w->error != 0)
-		log_error("journal: %s: %u messages not recovered: %s",
-		    w->name, w->failed, strerror(w->error));
-	close(w->fd);
-	free(w);
-	if (--remains_running == 0 && remains_then != NULL)
-		remains_then();
-}
-
-static void
-remains_segment(const char *name)
-{
-	struct remains *w;
-	int fd = openat(journal.dir, name,
-	    O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	/* Locked: ours, or of another queue manager that is alive. */
-	if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-		close(fd);
-		return;
-	}
-	w = mem_alloc(sizeof *w);
-	w->fd = fd;
-	snprintf(w->name, sizeof w->name, "%s", name);
-	w->job.work = remains_work;
-	w->job.done = remains_done;
-	remains_running++;
-	pool_submit(&w->job);
-}
-
-/* A hidden name without a lock for a while is nobody's any more. */
-static bool
-remains_stale(const char *name)
-{
-	struct stat st;
-
-	return fstatat(journal.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    S_ISREG(st.st_mode) &&
-	    (int64_t)st.st_mtim.tv_sec * 1000000 <
-	    clock_wall().us - INT64_C(600000000);
-}
-
-void
-journal_recover(void (*then)(void))
-{
-	struct dirent *e;
-	DIR *d = NULL;
-	int fd = -1;
-
-	remains_then = then;
-	if (journal.dir >= 0)
-		fd = openat(journal.dir, ".",
-		    O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0)
-		d = fdopendir(fd);
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		if (e->d_name[0] != '.')
-			remains_segment(e->d_name);
-		else if (strlen(e->d_name) > 2 && remains_stale(e->d_name))
-			/* Half made when its maker died. */
-			(void)unlinkat(journal.dir, e->d_name, 0);
-	}
-	if (d != NULL)
-		closedir(d);
-	if (remains_running == 0)
-		then();
 }
 
 /* -- life ------------------------------------------------------------------------ */
@@ -579,6 +599,12 @@ journal_load(void)
 		log_warn("%s: %s: messages are written as files", path,
 		    strerror(errno));
 	free(path);
+}
+
+int
+journal_dir(void)
+{
+	return journal.dir;
 }
 
 void
@@ -603,11 +629,12 @@ void
 journal_end(void)
 {
 	struct journal_segment *s;
+	int rc;
 
+	unfinished_again();
 	for (s = journal.segments; s != NULL; s = s->next)
-		if (s->dirty && !s->bad && journal_sync(s) != 0)
-			log_error("journal: cannot sync: %s",
-			    strerror(errno));
+		if (s->dirty && !s->bad && (rc = journal_sync(s)) != 0)
+			log_error("journal: cannot sync: %s", strerror(rc));
 }
 
 void

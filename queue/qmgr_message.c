@@ -123,6 +123,8 @@ message_free(struct message **mp)
 		message_leave_active(m);
 	journal_leave(m);
 	origin_forget(m);
+	if (event_initialized(&m->timer))
+		event_del(&m->timer);
 	known_remove(&m->known);
 	ensure(m->entries == NULL);
 	message_drop_failures(m);
@@ -275,7 +277,7 @@ message_mark(struct message *m)
 	if (m->segment != NULL)
 		m->segment->dirty = true;
 	else if (fd >= 0)
-		close(fd);
+		journal_sync_later(fd);
 }
 
 static bool
@@ -356,7 +358,6 @@ message_defer_work(struct pool_job *j)
 	struct message *m =
 	    (struct message *)((char *)j - offsetof(struct message, job));
 
-	struct spool_tail t = m->tail;
 	struct spool_change change = {
 		.status = view_make(m->status, m->tail.nrcpts),
 		.status_offset = m->status_offset,
@@ -368,12 +369,9 @@ message_defer_work(struct pool_job *j)
 	m->error = 0;
 	if (m->segment != NULL) {
 		/* From the journal: a file that is complete, then moved. */
-		t.status = change.status;
 		change.status_changed = false;
 		change.history = view_make("", 0);
-		m->error = spool_seal(&qmgr.spool, m->known.id,
-		    PLACE_INCOMING, -1, m->fd, 0, m->text_size, m->arrival,
-		    &t, NULL);
+		m->error = journal_to_file(m, m->status);
 		if (m->error == 0)
 			m->error = spool_defer(&qmgr.spool, m->known.id,
 			    PLACE_INCOMING, PLACE_DEFERRED, &change);
@@ -402,8 +400,10 @@ message_defer_done(struct pool_job *j)
 	struct wall retry = m->retry;
 	bool aside = m->aside;
 
-	if (m->error != 0 && m->segment != NULL) {
-		/* It stays in the journal and in memory; once more, later. */
+	if (m->error != 0 && m->error != ENOENT &&
+	    (m->segment != NULL || m->status_changed)) {
+		/* It stays in the journal, or active, where the next one to
+		 * read it would not know who is done.  Once more, later. */
 		log_error("%s: cannot write to deferred: %s", message_id(m),
 		    strerror(m->error));
 		evtimer_assign(&m->timer, loop_base(), message_defer_again,
@@ -435,6 +435,8 @@ message_retry_time(const struct message *m)
 
 	return (struct wall){ now.us + delay * 1000 };
 }
+
+static void message_remove_again(evutil_socket_t fd, short what, void *arg);
 
 static void
 message_defer(struct message *m, struct wall retry)
@@ -473,17 +475,36 @@ message_remove(struct message *m)
 		rc = spool_unlink(&qmgr.spool, id, m->place);
 		qmgr.unlinked = true;
 	}
-	if (rc != 0)
-		log_error("%s: cannot remove %s/%s: %s", message_id(m),
-		    spool_place_names[m->place], message_id(m), strerror(rc));
-	else
-		log_info("%s: removed", message_id(m));
+	if (rc != 0 && rc != ENOENT) {
+		/* Out of memory it would be found, and delivered again. */
+		if (rc != m->error)
+			log_error("%s: cannot remove %s/%s: %s",
+			    message_id(m), spool_place_names[m->place],
+			    message_id(m), strerror(rc));
+		m->error = rc;
+		message_mark(m);
+		if (event_initialized(&m->timer))
+			event_del(&m->timer);
+		evtimer_assign(&m->timer, loop_base(), message_remove_again,
+		    m);
+		event_add(&m->timer, loop_timeout(10000));
+		return;
+	}
+	log_info("%s: removed", message_id(m));
 	qmgr.removed++;
 	message_free(&m);
 	if (qmgr.handed_over)
 		handover_done(id);
 	intake_more();
 	qmgr_check_end();
+}
+
+static void
+message_remove_again(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	message_remove(arg);
 }
 
 /* Mark what needs no more attempts; keep the deferred ones. */

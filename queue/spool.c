@@ -417,9 +417,15 @@ spool_seal(const struct spool *s, struct queue_id id, enum spool_place place,
 	if (rc != 0) {
 		/*
 		 * What the kernel could not write once it may have dropped,
-		 * and a second fsync would not say so: the file goes.
+		 * and a second fsync would not say so: the file goes.  It
+		 * may be complete already, and its client will be told to
+		 * send again, so it shall not come back either.
 		 */
-		(void)spool_unlink(s, id, at);
+		(void)fchmod(fd, 0600);
+		if (spool_unlink(s, id, at) != 0)
+			(void)spool_sync_fd(fd);
+		else
+			(void)spool_sync_dir(s, id, at);
 		close(fd);
 		return rc;
 	}
@@ -509,6 +515,9 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 	if (rc == 0 && (!cursor_done(&c) ||
 	    memcmp(v.p, end_magic, sizeof end_magic) != 0))
 		rc = EBADMSG;
+	/* No checksum covers them, so a hole must not look like done. */
+	if (rc == 0 && view_find(f.status, '\0') < f.status.n)
+		rc = EBADMSG;
 	if (rc == 0) {
 		(void)XXH3_64bits_update(&hash, f.bytes, hashed);
 		if (XXH3_64bits_digest(&hash) != sum)
@@ -596,6 +605,11 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 		    change->status_offset);
 		if (rc == 0 && fdatasync(fd) != 0)
 			rc = errno;
+		if (rc != 0) {
+			/* From there it would go to them again. */
+			close(fd);
+			return rc;
+		}
 	}
 	t[0].tv_sec = t[1].tv_sec = (time_t)(change->next.us / 1000000);
 	t[0].tv_nsec = t[1].tv_nsec =
@@ -603,10 +617,6 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 	if (futimens(fd, t) != 0 && rc == 0)
 		rc = errno;
 	close(fd);
-	/*
-	 * Even if the marks could not be stored the message must not be tried
-	 * again at once: it moves all the same, and the caller logs why.
-	 */
 	if (to != from && spool_rename(s, id, from, to) != 0 && rc == 0)
 		rc = errno;
 	return rc;
@@ -635,6 +645,31 @@ spool_next_time(const struct spool *s, struct queue_id id,
 	ret->us = (int64_t)st.st_mtim.tv_sec * 1000000 +
 	    st.st_mtim.tv_nsec / 1000;
 	return 0;
+}
+
+bool
+spool_marked(const struct spool *s, struct queue_id id, enum spool_place place)
+{
+	char path[SPOOL_PATH];
+	struct stat st;
+
+	return fstatat(s->dir[place], spool_path(s, id, place, path), &st,
+	    AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IXUSR) != 0;
+}
+
+int
+spool_write_status(const struct spool *s, struct queue_id id,
+    enum spool_place place, struct view status, uint64_t offset)
+{
+	int fd = spool_open_status(s, id, place), rc;
+
+	if (fd < 0)
+		return errno;
+	rc = spool_write(fd, status.p, status.n, offset);
+	if (rc == 0)
+		rc = spool_sync_fd(fd);
+	close(fd);
+	return rc;
 }
 
 bool

@@ -124,13 +124,20 @@ struct spool_change {
 };
 /*
  * waits: store it, then move from one place to another (or stay).  The status
- * bytes are synced before the move, the history is not.
+ * bytes are synced before the move, the history is not.  After an error with
+ * them it stays where it was.
  */
 int spool_defer(const struct spool *s, struct queue_id id,
     enum spool_place from, enum spool_place to,
     const struct spool_change *change);
 /* A descriptor to change the status bytes; -1 and errno. */
 int spool_open_status(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/* waits: write and sync them */
+int spool_write_status(const struct spool *s, struct queue_id id,
+    enum spool_place place, struct view status, uint64_t offset);
+/* Has it got the ready mark? */
+bool spool_marked(const struct spool *s, struct queue_id id,
     enum spool_place place);
 /* waits: fsync a place with all its subdirectories */
 int spool_sync_place(const struct spool *s, enum spool_place place);

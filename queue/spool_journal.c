@@ -26,11 +26,13 @@ int
 journal_create(int dir, const char *name, uint64_t size,
     struct journal_segment *ret)
 {
-	struct journal_segment s = { .size = size };
+	struct journal_segment s = { .size = size,
+	    .sync = PTHREAD_MUTEX_INITIALIZER };
 	char *zero, hidden[256];
 	uint64_t at;
 	int rc = 0;
 
+	snprintf(s.name, sizeof s.name, "%s", name);
 	/* Under its name it is seen by others, so it is locked before. */
 	snprintf(hidden, sizeof hidden, ".%.200s", name);
 	s.fd = openat(dir, hidden, O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW |
@@ -93,7 +95,14 @@ journal_reset(struct journal_segment *s, uint64_t epoch)
 int
 journal_sync(struct journal_segment *s)
 {
-	return fdatasync(s->fd) == 0 ? 0 : errno;
+	int rc;
+
+	pthread_mutex_lock(&s->sync);
+	if (s->sync_failed == 0 && fdatasync(s->fd) != 0)
+		s->sync_failed = errno;
+	rc = s->sync_failed;
+	pthread_mutex_unlock(&s->sync);
+	return rc;
 }
 
 static uint64_t
@@ -159,7 +168,9 @@ journal_commit(struct journal_segment *s, struct journal_entry *list,
 	size_t i;
 	int rc = 0;
 
-	ensure(!s->bad && s->end % JOURNAL_BLOCK == 0);
+	ensure(s->end % JOURNAL_BLOCK == 0);
+	if (s->bad)
+		return EIO;
 	buf_init(&b, JOURNAL_GROUP_MAX + JOURNAL_BLOCK);
 	for (i = 0; rc == 0 && i < n; i++) {
 		rc = record_put(s, &list[i], &b, s->end);
@@ -192,12 +203,13 @@ journal_void(struct journal_segment *s, const struct journal_entry *list,
 		if (list[i].status_offset == 0)
 			continue;
 		done = mem_alloc(list[i].tail->nrcpts);
-		memset(done, 'D', list[i].tail->nrcpts);
+		memset(done, 'M', list[i].tail->nrcpts);
 		(void)spool_write(s->fd, done, list[i].tail->nrcpts,
 		    list[i].status_offset);
 		free(done);
 	}
-	(void)journal_sync(s);
+	/* As well as it can be done now. */
+	(void)fdatasync(s->fd);
 }
 
 /* The record at p, or 0. */
@@ -239,6 +251,11 @@ record_get(const char *p, uint64_t left, uint64_t epoch,
 	r->tail.status = cursor_bytes(&c, r->tail.nrcpts);
 	if (!cursor_done(&c) || nrcpts == 0 || r->tail.nrcpts != nrcpts)
 		return 0;
+	while (nrcpts > 0)
+		if (strchr(".DRLXM", r->tail.status.p[--nrcpts]) == NULL ||
+		    r->tail.status.p[nrcpts] == '\0')
+			return 0;
+	nrcpts = r->tail.nrcpts;
 	status = (size_t)(JOURNAL_HEAD + tail) - nrcpts;
 	r->text_offset = JOURNAL_HEAD + tail;
 	(void)XXH3_64bits_reset(&hash);
@@ -280,8 +297,7 @@ journal_scan(int fd, void (*each)(const struct journal_record *r, void *arg),
 		n = record_get(p + at, size - at, epoch, &r);
 		if (n > 0) {
 			r.text_offset += at;
-			if (!spool_rcpts_done(r.tail.status))
-				each(&r, arg);
+			each(&r, arg);
 			at = round_up(at + n, 8);
 		} else if (at % JOURNAL_BLOCK != 0)
 			at = round_up(at, JOURNAL_BLOCK);	/* next group */

@@ -11,12 +11,15 @@
  * A record: header of 64 bytes with epoch and checksum; the tail of a queue
  * file (envelope, edits, route, status bytes); the text.  The status bytes are
  * outside the checksum and change in place; when all are 'D' the record is
- * finished.
+ * finished.  Of a message that has another place now, those bytes that are not
+ * 'D' become 'M': a 'D' is a recipient who is done, wherever the message is.
  *
  * Functions that wait for the disk say "waits" (see queue/spool.h).
  */
 #ifndef QUEUE_SPOOL_JOURNAL_H
 #define QUEUE_SPOOL_JOURNAL_H
+
+#include <pthread.h>
 
 #include "queue/spool.h"
 
@@ -27,12 +30,15 @@
 struct journal_segment {
 	struct journal_segment *next;
 	int fd;
+	char name[64];
 	uint64_t epoch;
 	uint64_t size;
 	uint64_t end;		/* where the next group goes */
-	unsigned live;		/* messages that have no other place */
+	unsigned live;		/* records that are not finished */
 	bool dirty;		/* status bytes were changed since the sync */
-	bool bad;		/* a sync failed: never written again */
+	bool bad;		/* a sync failed: no group is written again */
+	pthread_mutex_t sync;	/* one at a time */
+	int sync_failed;
 };
 
 /* One message of a group. */
@@ -64,7 +70,10 @@ int journal_commit(struct journal_segment *s, struct journal_entry *list,
  */
 void journal_void(struct journal_segment *s,
     const struct journal_entry *list, size_t n);
-/* waits */
+/*
+ * waits.  The kernel reports a failure once, to whoever comes first, so after
+ * one failure each later call fails too.
+ */
 int journal_sync(struct journal_segment *s);
 
 /* A record found by journal_scan(); views are valid during the call. */
@@ -76,7 +85,7 @@ struct journal_record {
 };
 
 /*
- * waits: call each for every complete record that is not finished, in order;
+ * waits: call each for every complete record, finished or not, in order;
  * stops at the first place that is no record of this epoch.  EBADMSG: not a
  * segment.
  */
