@@ -72,7 +72,7 @@ check:
 	@t/deps check
 	@MAKEFLAGS= python3 t/check $(ONE_BUILD)
 check-long:
-	@t/deps check
+	@t/deps check-long
 	@MAKEFLAGS= python3 t/check --long $(ONE_BUILD)
 lint:
 	@python3 t/lint
