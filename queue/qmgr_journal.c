@@ -16,7 +16,7 @@
 
 #define MEMORY_TEXT_MAX	(128u << 20)	/* of messages in the journal */
 #define TICK_MS		1000
-#define CREATE_AGAIN_US	30000000	/* after a segment could not be made */
+#define CREATE_AGAIN_US	5000000	/* after a segment could not be made */
 
 static struct {
 	int dir;			/* -1: no journal */

@@ -62,9 +62,16 @@ $(SPOOLGEN): $(call OBJ,t/tools/spoolgen.c queue/spool.c) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB_A) -lxxhash \
 		$(LIBS)
 
+# Preloaded into a role, it makes system calls fail
+FAULTS = $(BUILD)/t/fault/fault.so
+$(FAULTS): t/fault/fault.c
+	@mkdir -p $(@D)
+	@echo "  LD  $@"
+	$(Q)$(CC) -std=c17 -O1 -g -Wall -Wextra -fPIC -shared -o $@ $< -ldl
+
 units: $(UNITS)
 fuzzers: $(FUZZERS)
-tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN)
+tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(FAULTS)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")
