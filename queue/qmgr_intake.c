@@ -227,8 +227,8 @@ intake_incomplete(struct message *m)
 	if (m->place == PLACE_INCOMING && !spool_marked(&qmgr.spool,
 	    m->known.id, m->place)) {
 		/* Never promised: file and directory are synced before 250.
-		 * With the mark that is not so sure: the disk may have
-		 * damaged it since. */
+		 * With mark and header that is not so sure: the disk may
+		 * have damaged it since. */
 		rc = spool_unlink(&qmgr.spool, m->known.id, m->place);
 		log_info("%s: incomplete file in incoming removed%s%s",
 		    message_id(m), rc != 0 ? ": " : "",

@@ -650,11 +650,18 @@ spool_next_time(const struct spool *s, struct queue_id id,
 bool
 spool_marked(const struct spool *s, struct queue_id id, enum spool_place place)
 {
-	char path[SPOOL_PATH];
+	char path[SPOOL_PATH], head[sizeof magic] = "";
 	struct stat st;
+	int fd = openat(s->dir[place], spool_path(s, id, place, path),
+	    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	bool yes = fd >= 0 && fstat(fd, &st) == 0 &&
+	    (st.st_mode & S_IXUSR) != 0 &&
+	    spool_load(fd, head, sizeof head, 0) == 0 &&
+	    memcmp(head, magic, sizeof magic) == 0;
 
-	return fstatat(s->dir[place], spool_path(s, id, place, path), &st,
-	    AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & S_IXUSR) != 0;
+	if (fd >= 0)
+		close(fd);
+	return yes;
 }
 
 int

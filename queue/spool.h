@@ -136,7 +136,7 @@ int spool_open_status(const struct spool *s, struct queue_id id,
 /* waits: write and sync them */
 int spool_write_status(const struct spool *s, struct queue_id id,
     enum spool_place place, struct view status, uint64_t offset);
-/* Has it got the ready mark? */
+/* Has it got the ready mark and a header, which are written last? */
 bool spool_marked(const struct spool *s, struct queue_id id,
     enum spool_place place);
 /* waits: fsync a place with all its subdirectories */

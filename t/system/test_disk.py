@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -160,3 +161,122 @@ def test_power_cut_at_250(disk, make, sink, journal, tmp_path):
             set(names[:i + 1])
         gw.stop()
         subprocess.run(["umount", "-l", gw.spool], check=True)
+
+
+class Feeder:
+    """Clients that send without pause; when each message was answered 250."""
+
+    def __init__(self, gw):
+        self.gw, self.at, self.sent = gw, {}, set()
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(n,))
+                        for n in range(6)]
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.stop.set()
+        for t in self.threads:
+            t.join()
+
+    def run(self, n):
+        i = 0
+        while not self.stop.is_set():
+            i += 1
+            name = f"p{n}.{i}"
+            self.sent.add(name)
+            try:
+                code = send(self.gw, name, b"%060d\r\n" % i * (
+                    5000 if i % 25 == 0 else 10 + i % 50))
+            except (OSError, Closed):
+                continue
+            if code == 250:
+                self.at[name] = time.monotonic()
+
+
+@need_root
+@pytest.mark.long
+@pytest.mark.parametrize("journal", ["yes", "no"])
+def test_power_cuts_under_load(disk, make, sink, journal, tmp_path):
+    """Many copies of the device while mail comes in, is delivered, deferred
+    and moved from the journal to files.  What was answered 250 before the copy
+    began is in the copy, or was delivered before it ended; what was not sent
+    is not there."""
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("needs mkfs.ext4")
+    taken = {}
+
+    def on(verb, m):
+        if verb == "RCPT":
+            # some of it is deferred, and some of that twice
+            on.n += 1
+            if on.n % 3 == 0:
+                return "450 4.2.0 later"
+        if verb == "DOT":
+            taken[m.field("Subject")] = time.monotonic()
+        return None
+    on.n = 0
+    sink.on = on
+    gw = make(sink, start=False, main={
+        "queue_journal": journal, "message_size_limit": "2000000",
+        "queue_journal_segment_size": "8388608",
+        "queue_journal_segments": "2", "minimal_backoff_time": "1s",
+        "maximal_backoff_time": "2s", "smtpd_error_sleep_time": "0"})
+    gw.expect_log(r"does not exist|directory|recovered|corrupt|refusing|"
+                  r"accepting|No space|cannot")
+    image = str(tmp_path / "image")
+    disk(gw.spool, "ext4", 192, image)
+    gw.start()
+    time.sleep(1)
+    cuts = []
+    with Feeder(gw) as feeder:
+        for i in range(12):
+            time.sleep(0.4)
+            copy = str(tmp_path / f"copy{i}")
+            # all of it from one moment: nobody writes meanwhile
+            pids = list(gw.processes())
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)
+            since = time.monotonic()
+            subprocess.run(["cp", "--sparse=always", image, copy],
+                           check=True)
+            cuts.append((since, time.monotonic(), copy))
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+    gw.stop()
+    subprocess.run(["umount", "-l", gw.spool], check=True)
+    sink.on = lambda verb, m: None
+    total = 0
+    for since, until, copy in cuts:
+        del sink.messages[:]
+        disk(gw.spool, "ext4", 192, copy)
+        gw.start()
+        promised = {n for n, t in feeder.at.items() if t < since}
+        gone = {n for n, t in taken.items() if t < until}
+
+        def all_there():
+            gw.command("flush")
+            return promised - gone <= {
+                m.field("Subject") for m in list(sink.messages)} and \
+                not gw.queued()
+        try:
+            wait_for("what the copy holds", all_there, 30)
+        except AssertionError:
+            gone |= {m.field("Subject") for m in sink.messages}
+            lost = {n: since - feeder.at[n] for n in promised - gone}
+            raise AssertionError(f"lost, and how long before the cut they "
+                                 f"were promised: {lost}; left: "
+                                 f"{gw.queued()[:5]}") from None
+        came = [m.field("Subject") for m in sink.messages]
+        assert set(came) <= feeder.sent
+        assert len(came) == len(set(came))
+        total += len(promised - gone)
+        gw.stop()
+        subprocess.run(["umount", "-l", gw.spool], check=True)
+        os.unlink(copy)
+    print(f"{len(cuts)} power cuts, {len(feeder.at)} answered 250, {total} "
+          f"times one that a copy had to hold")
+    assert total > 0

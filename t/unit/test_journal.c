@@ -243,6 +243,171 @@ cut_or_damaged_at_every_byte(void **state)
 	close(fd);
 }
 
+/* What a disk may show of a group that was not synced. */
+enum damage { CUT, ZEROS, GARBAGE, OLDER, DAMAGES };
+
+static void
+damage(char *p, uint64_t at, uint64_t size, enum damage how,
+    const char *older)
+{
+	uint64_t i;
+
+	for (i = at; i < size; i++)
+		p[i] = how == GARBAGE ? (char)(i * 131 + 7) :
+		    how == OLDER ? older[i] : 0;
+}
+
+static int
+file_of(const char *p, uint64_t size)
+{
+	int fd = memfd_create("c", 0);
+
+	assert_int_equal(write(fd, p, (size_t)size), (ssize_t)size);
+	return fd;
+}
+
+/* But for the status bytes. */
+static bool
+same(const char *a, const char *b, uint64_t from, uint64_t to,
+    const struct journal_entry *e)
+{
+	for (; from < to; from++)
+		if (a[from] != b[from] && (from < e->status_offset ||
+		    from >= e->status_offset + e->tail->nrcpts))
+			return false;
+	return true;
+}
+
+/*
+ * A group of three records, the second with two recipients, torn at every
+ * byte: what is behind it are zeros, garbage, or what an earlier use of the
+ * segment has left there.  The groups before it are found, of itself only
+ * records that are whole, and nothing of the earlier use.
+ */
+static void
+a_torn_group_at_every_byte(void **state)
+{
+	struct journal_entry e[6], last[3];
+	char *older, *whole, *torn;
+	uint64_t first, size, at, end[3];
+	enum damage how;
+	struct found f;
+	unsigned n, i, want;
+	int fd;
+
+	(void)state;
+	fill(e, 6, 900);
+	assert_int_equal(journal_commit(&seg, e, 6), 0);
+	assert_int_equal(journal_commit(&seg, e, 6), 0);
+	size = seg.end;
+	older = mem_alloc(size);
+	assert_int_equal(pread(seg.fd, older, size, 0), (ssize_t)size);
+	assert_int_equal(journal_reset(&seg, 2), 0);
+	fill(e, 1, 100);
+	assert_int_equal(journal_commit(&seg, e, 1), 0);
+	first = seg.end;
+	fill(last, 3, 200);
+	assert_int_equal(journal_commit(&seg, last, 3), 0);
+	assert_true(seg.end <= size);
+	for (i = 0, at = first; i < 3; i++) {
+		at += journal_entry_size(&last[i]);
+		end[i] = at;
+	}
+	whole = mem_alloc(size);
+	torn = mem_alloc(size);
+	assert_int_equal(pread(seg.fd, whole, size, 0), (ssize_t)size);
+	for (how = CUT; how < DAMAGES; how++) {
+		for (at = first; at <= end[2]; at++) {
+			memcpy(torn, whole, size);
+			damage(torn, at, size, how, older);
+			fd = file_of(torn, how == CUT ? at : size);
+			n = scan(fd, &f);
+			close(fd);
+			assert_true(n >= 1 && f.ids[0] == 100);
+			/* All that are whole, and none that is not. */
+			for (i = 0, want = 1; i < 3; i++)
+				want += at >= end[i];
+			assert_true(n >= want);
+			for (i = 0; i + 1 < n; i++)
+				assert_true(same(torn, whole, i == 0 ? first :
+				    end[i - 1], end[i] - 7, &last[i]));
+			for (i = 1; i < n; i++)
+				assert_int_equal(f.ids[i], 199 + i);
+		}
+	}
+	free(older);
+	free(whole);
+	free(torn);
+}
+
+/* Blocks reach the disk in any order: each subset of the group's. */
+static void
+a_group_of_which_blocks_are_missing(void **state)
+{
+	struct journal_entry e[6], last[3];
+	char *older, *whole, *torn;
+	uint64_t first, size, blocks, set, b;
+	struct found f;
+	unsigned n, i;
+	int fd;
+
+	(void)state;
+	fill(e, 6, 900);
+	assert_int_equal(journal_commit(&seg, e, 6), 0);
+	assert_int_equal(journal_commit(&seg, e, 6), 0);
+	size = seg.end;
+	older = mem_alloc(size);
+	assert_int_equal(pread(seg.fd, older, size, 0), (ssize_t)size);
+	assert_int_equal(journal_reset(&seg, 2), 0);
+	fill(e, 1, 100);
+	assert_int_equal(journal_commit(&seg, e, 1), 0);
+	first = seg.end;
+	fill(last, 3, 200);
+	assert_int_equal(journal_commit(&seg, last, 3), 0);
+	blocks = (seg.end - first) / 512;
+	assert_true(blocks > 8 && blocks < 20);
+	whole = mem_alloc(size);
+	torn = mem_alloc(size);
+	assert_int_equal(pread(seg.fd, whole, size, 0), (ssize_t)size);
+	for (set = 0; set < UINT64_C(1) << blocks; set += 1 + set % 13) {
+		memcpy(torn, whole, size);
+		for (b = 0; b < blocks; b++)
+			if ((set & UINT64_C(1) << b) == 0)
+				memcpy(torn + first + b * 512,
+				    older + first + b * 512, 512);
+		fd = file_of(torn, size);
+		n = scan(fd, &f);
+		close(fd);
+		assert_true(n >= 1 && f.ids[0] == 100);
+		for (i = 1; i < n; i++)
+			assert_true(f.ids[i] >= 200 && f.ids[i] <= 202);
+	}
+	free(older);
+	free(whole);
+	free(torn);
+}
+
+/* A failure is told once by the kernel; here it is told to all. */
+static void
+a_sync_that_failed_has_failed_for_good(void **state)
+{
+	struct journal_entry e[2];
+	struct found f;
+
+	(void)state;
+	fill(e, 2, 100);
+	assert_int_equal(journal_commit(&seg, e, 2), 0);
+	seg.sync_failed = EIO;
+	assert_int_equal(journal_sync(&seg), EIO);
+	assert_int_equal(journal_commit(&seg, e, 2), EIO);
+	assert_true(seg.bad);
+	assert_int_equal(journal_commit(&seg, e, 2), EIO);
+	/* What is taken back is finished, and nobody of it is done. */
+	journal_void(&seg, e, 2);
+	assert_int_equal(scan(seg.fd, &f), 2);
+	assert_int_equal(f.finished, 2);
+}
+
 static void
 a_segment_in_use_is_locked(void **state)
 {
@@ -280,6 +445,12 @@ main(void)
 		    setup, teardown),
 		cmocka_unit_test_setup_teardown(cut_or_damaged_at_every_byte,
 		    setup, teardown),
+		cmocka_unit_test_setup_teardown(a_torn_group_at_every_byte,
+		    setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    a_group_of_which_blocks_are_missing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+		    a_sync_that_failed_has_failed_for_good, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_segment_in_use_is_locked,
 		    setup, teardown),
 		cmocka_unit_test(other_files_are_no_segments),
