@@ -1,6 +1,8 @@
 /* The role: hooks, and when it may end. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "lib/log.h"
 #include "lib/own_addr.h"
@@ -10,6 +12,33 @@ struct qmgr qmgr;
 
 static struct event space_timer;
 
+#define FILES_MAX	131072u		/* descriptors */
+#define FILES_OTHER	2048u		/* of them not for active messages */
+
+/* An active message has its text open, and once more on its way to a relay. */
+static void
+qmgr_limit_active(void)
+{
+	struct rlimit files;
+	rlim_t room;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
+		return;
+	if (geteuid() == 0 && files.rlim_max < FILES_MAX) {
+		files.rlim_max = FILES_MAX;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+		(void)getrlimit(RLIMIT_NOFILE, &files);
+	}
+	room = files.rlim_max > 2 * FILES_OTHER ?
+	    (files.rlim_max - FILES_OTHER) / 2 : files.rlim_max / 4;
+	if (qmgr.active_limit > room) {
+		log_info("at most %llu active messages, because of the limit "
+		    "of %llu open files", (unsigned long long)room,
+		    (unsigned long long)files.rlim_max);
+		qmgr.active_limit = (unsigned)room;
+	}
+}
+
 static void
 qmgr_load(void)
 {
@@ -18,6 +47,7 @@ qmgr_load(void)
 
 	qmgr.cf = role_conf();
 	qmgr.active_limit = (unsigned)qmgr.cf->qmgr_message_active_limit;
+	qmgr_limit_active();
 	rc = spool_open(&qmgr.spool, qmgr.cf->queue_directory,
 	    qmgr.cf->hash_queue_names);
 	if (rc != 0)
@@ -155,7 +185,7 @@ static const struct role_def qmgr_def = {
 	.kind = ROLE_QMGR,
 	.jail = {
 		.allow = JAIL_FILES | JAIL_THREADS | JAIL_MEMFD,
-		.max_files = 131072,
+		.max_files = FILES_MAX,
 	},
 	.load = qmgr_load,
 	.start = qmgr_start,
