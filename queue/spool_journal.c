@@ -219,9 +219,9 @@ record_get(const char *p, uint64_t left, uint64_t epoch,
 {
 	struct cursor c;
 	XXH3_state_t hash;
-	struct view v;
+	struct view v, known;
 	uint64_t sum, tail, n;
-	size_t status;
+	size_t status, i;
 	uint32_t nrcpts;
 
 	if (left < JOURNAL_HEAD)
@@ -251,11 +251,10 @@ record_get(const char *p, uint64_t left, uint64_t epoch,
 	r->tail.status = cursor_bytes(&c, r->tail.nrcpts);
 	if (!cursor_done(&c) || nrcpts == 0 || r->tail.nrcpts != nrcpts)
 		return 0;
-	while (nrcpts > 0)
-		if (strchr(".DRLXM", r->tail.status.p[--nrcpts]) == NULL ||
-		    r->tail.status.p[nrcpts] == '\0')
+	known = view_of(".DRLXM");	/* no checksum covers them */
+	for (i = 0; i < r->tail.status.n; i++)
+		if (view_find(known, r->tail.status.p[i]) == known.n)
 			return 0;
-	nrcpts = r->tail.nrcpts;
 	status = (size_t)(JOURNAL_HEAD + tail) - nrcpts;
 	r->text_offset = JOURNAL_HEAD + tail;
 	(void)XXH3_64bits_reset(&hash);
