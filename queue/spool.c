@@ -458,16 +458,61 @@ get_history(struct view bytes)
 }
 
 int
+spool_get_head(struct view head, struct queue_id id, uint64_t file_size,
+    struct spool_file *f, size_t *ret_extra)
+{
+	struct cursor c = cursor_of(head);
+	struct view v = cursor_bytes(&c, sizeof magic);
+	uint64_t tail_size, end;
+
+	if (!view_eq(v, view_make(magic, sizeof magic)) ||
+	    cursor_u32(&c) != FORM)
+		return EBADMSG;
+	f->id.n = cursor_u64(&c);
+	f->arrival.us = (int64_t)cursor_u64(&c);
+	f->text_size = cursor_u64(&c);
+	tail_size = cursor_u64(&c);
+	end = SPOOL_TEXT_OFFSET + f->text_size + tail_size + END_SIZE;
+	if (f->id.n != id.n || tail_size > SPOOL_TAIL_MAX ||
+	    f->text_size > file_size || end > file_size)
+		return EBADMSG;
+	f->n_bytes = (size_t)tail_size + END_SIZE;
+	*ret_extra = history_size(file_size - end);
+	return 0;
+}
+
+int
+spool_get_tail(struct spool_file *f, size_t extra, size_t *ret_hashed,
+    uint64_t *ret_sum)
+{
+	struct cursor c = cursor_of(view_make(f->bytes, f->n_bytes));
+	struct view v;
+
+	f->tail.history = get_history(view_make(f->bytes + f->n_bytes, extra));
+	f->tail.envelope = cursor_view(&c);
+	f->tail.edits = cursor_view(&c);
+	f->tail.route = cursor_view(&c);
+	f->tail.nrcpts = cursor_u32(&c);
+	*ret_hashed = f->n_bytes - cursor_left(&c);
+	f->status = cursor_bytes(&c, f->tail.nrcpts);
+	f->status_offset = SPOOL_TEXT_OFFSET + f->text_size + *ret_hashed;
+	v = cursor_bytes(&c, sizeof end_magic);
+	*ret_sum = cursor_u64(&c);
+	/* No checksum covers them, so a hole must not look like done. */
+	return cursor_done(&c) &&
+	    view_eq(v, view_make(end_magic, sizeof end_magic)) &&
+	    view_find(f->status, '\0') == f->status.n ? 0 : EBADMSG;
+}
+
+int
 spool_check(int fd, struct queue_id id, struct spool_file *ret)
 {
 	struct spool_file f = { .fd = fd };
 	XXH3_state_t hash;
 	struct stat st;
-	struct cursor c;
 	char head[SPOOL_TEXT_OFFSET];
-	struct view v;
-	uint64_t tail_size, sum, end;
-	size_t hashed, extra;
+	uint64_t sum = 0;
+	size_t hashed = 0, extra;
 	int rc;
 
 	if (fstat(fd, &st) != 0)
@@ -475,49 +520,23 @@ spool_check(int fd, struct queue_id id, struct spool_file *ret)
 	if (!S_ISREG(st.st_mode) || (st.st_mode & S_IXUSR) == 0 ||
 	    (uint64_t)st.st_size < SPOOL_TEXT_OFFSET + END_SIZE)
 		return EBADMSG;
+	f.expire = (st.st_mode & SPOOL_EXPIRE) != 0;
 	rc = spool_load(fd, head, sizeof head, 0);
+	if (rc == 0)
+		rc = spool_get_head(view_make(head, sizeof head), id,
+		    (uint64_t)st.st_size, &f, &extra);
 	if (rc != 0)
 		return rc;
-	c = cursor_of(view_make(head, sizeof head));
-	v = cursor_bytes(&c, sizeof magic);
-	if (memcmp(v.p, magic, sizeof magic) != 0 || cursor_u32(&c) != FORM)
-		return EBADMSG;
-	f.id.n = cursor_u64(&c);
-	f.arrival.us = (int64_t)cursor_u64(&c);
-	f.text_size = cursor_u64(&c);
-	tail_size = cursor_u64(&c);
-	end = SPOOL_TEXT_OFFSET + f.text_size + tail_size + END_SIZE;
-	if (f.id.n != id.n || tail_size > SPOOL_TAIL_MAX ||
-	    f.text_size > (uint64_t)st.st_size || end > (uint64_t)st.st_size)
-		return EBADMSG;
-
-	extra = history_size((uint64_t)st.st_size - end);
-	f.n_bytes = (size_t)tail_size + END_SIZE;
 	f.bytes = mem_alloc(f.n_bytes + extra);
 	rc = spool_load(fd, f.bytes, f.n_bytes + extra,
 	    SPOOL_TEXT_OFFSET + f.text_size);
-	f.tail.history = get_history(view_make(f.bytes + f.n_bytes, extra));
 	(void)XXH3_64bits_reset(&hash);
 	(void)XXH3_64bits_update(&hash, head, sizeof head);
 	if (rc == 0)
 		rc = copy_text(-1, 0, fd, SPOOL_TEXT_OFFSET, f.text_size,
 		    &hash);
-	c = cursor_of(view_make(f.bytes, f.n_bytes));
-	f.tail.envelope = cursor_view(&c);
-	f.tail.edits = cursor_view(&c);
-	f.tail.route = cursor_view(&c);
-	f.tail.nrcpts = cursor_u32(&c);
-	hashed = f.n_bytes - cursor_left(&c);
-	f.status = cursor_bytes(&c, f.tail.nrcpts);
-	f.status_offset = SPOOL_TEXT_OFFSET + f.text_size + hashed;
-	v = cursor_bytes(&c, sizeof end_magic);
-	sum = cursor_u64(&c);
-	if (rc == 0 && (!cursor_done(&c) ||
-	    memcmp(v.p, end_magic, sizeof end_magic) != 0))
-		rc = EBADMSG;
-	/* No checksum covers them, so a hole must not look like done. */
-	if (rc == 0 && view_find(f.status, '\0') < f.status.n)
-		rc = EBADMSG;
+	if (rc == 0)
+		rc = spool_get_tail(&f, extra, &hashed, &sum);
 	if (rc == 0) {
 		(void)XXH3_64bits_update(&hash, f.bytes, hashed);
 		if (XXH3_64bits_digest(&hash) != sum)

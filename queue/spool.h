@@ -42,11 +42,16 @@ spool_rcpt_owed(char c)
 /* All recipients are DONE. */
 bool spool_rcpts_done(struct view status);
 
+/* Mode bit of a complete file: its sender gets it back at the next attempt
+ * that does not deliver it. */
+#define SPOOL_EXPIRE		0010
+
 #define SPOOL_PATH	40		/* longest "D/0123456789A" and more */
 
 struct spool {
 	int dir[PLACES];
 	uint32_t hashed;		/* 1 << place: one level below it */
+	bool read_only;			/* a walk puts nothing right */
 };
 
 /* What is stored with a text.  All views. */
@@ -102,6 +107,7 @@ struct spool_file {
 	uint64_t status_offset;		/* in the file */
 	char *bytes;			/* owned: free() */
 	size_t n_bytes;
+	bool expire;			/* SPOOL_EXPIRE is set */
 };
 
 /* waits: open and check all of it.  EBADMSG: not complete. */
@@ -109,6 +115,30 @@ int spool_read(const struct spool *s, struct queue_id id,
     enum spool_place place, struct spool_file *ret);
 /* The checks alone, on an open file (for tests and postcat). */
 int spool_check(int fd, struct queue_id id, struct spool_file *ret);
+
+/*
+ * waits: what there is to list of a queue file, without its text and so without
+ * its checksum; everything else is checked.  Into bytes, to which the views
+ * in *ret point (ret->bytes and ret->fd are not used).  The file is also found
+ * where another setting of hash_queue_names has put it.  *ret_next: its
+ * modification time.  EBADMSG: not complete, or no queue file at all.
+ */
+int spool_peek(const struct spool *s, struct queue_id id,
+    enum spool_place place, struct buf *bytes, struct spool_file *ret,
+    struct wall *ret_next);
+/* The same for an open file. */
+int spool_peek_fd(int fd, struct queue_id id, struct buf *bytes,
+    struct spool_file *ret, struct wall *ret_next);
+/* waits: open for reading, wherever it is below place; -1 and errno. */
+int spool_open_file(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/* waits: set SPOOL_EXPIRE. */
+int spool_expire(const struct spool *s, struct queue_id id,
+    enum spool_place place);
+/* Is there a complete one?  One that another setting of hash_queue_names has
+ * put elsewhere is moved to its place. */
+bool spool_settle(const struct spool *s, struct queue_id id,
+    enum spool_place place);
 
 int spool_rename(const struct spool *s, struct queue_id id,
     enum spool_place from, enum spool_place to);

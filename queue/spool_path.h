@@ -9,6 +9,15 @@
 /* Where a file is, below the descriptor of its place. */
 const char *spool_path(const struct spool *s, struct queue_id id,
     enum spool_place place, char path[SPOOL_PATH]);
+/*
+ * The parts of a queue file: header, then what stands behind the text (with
+ * extra bytes behind END), which f->bytes holds.  EBADMSG: not exact.  The
+ * checksum is the caller's to compare.
+ */
+int spool_get_head(struct view head, struct queue_id id, uint64_t file_size,
+    struct spool_file *f, size_t *ret_extra);
+int spool_get_tail(struct spool_file *f, size_t extra, size_t *ret_hashed,
+    uint64_t *ret_sum);
 /* waits */
 int spool_sync_fd(int fd);
 /* waits: all n bytes at a place in a file; EBADMSG: the file is shorter. */

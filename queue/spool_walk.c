@@ -56,7 +56,7 @@ spool_put_right(const struct spool_walk *w, const char *name,
 		snprintf(is, sizeof is, "%c/%.20s", w->hash, name);
 	else
 		snprintf(is, sizeof is, "%.20s", name);
-	if (strcmp(is, should) == 0)
+	if (strcmp(is, should) == 0 || w->s->read_only)
 		return true;
 	if (renameat(w->s->dir[w->place], is, w->s->dir[w->place],
 	    should) == 0)
