@@ -22,8 +22,8 @@ Q = $(if $(V),,@)
 
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
-ROLES = master gate smtpd lookup filter qmgr relay bounce pickup
-COMMANDS = postern postconf sendmail postdrop
+ROLES = master gate smtpd lookup filter qmgr relay bounce pickup showq
+COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat
 master_SRC = $(wildcard proxy/master*.c)
 gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
@@ -31,9 +31,15 @@ lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(wildcard filters/*.c)
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c) \
-	queue/history.c queue/maildrop.c
+	queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)
 pickup_SRC = $(wildcard queue/pickup*.c) queue/maildrop.c
+showq_SRC = $(wildcard queue/showq*.c queue/spool*.c queue/queue_*.c) \
+	queue/history.c
+QUEUE_CLIENT = $(wildcard queue/queue_*.c queue/spool*.c) queue/history.c
+postqueue_SRC = $(wildcard queue/postqueue*.c) $(QUEUE_CLIENT)
+postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
+postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
 CHECKED = config listen plan report setup
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c)
@@ -49,6 +55,10 @@ qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash
 postdrop_LIBS = -lxxhash
 sendmail_LIBS = -lxxhash
+showq_LIBS = -lxxhash
+postqueue_LIBS = -lxxhash
+postsuper_LIBS = -lxxhash
+postcat_LIBS = -lxxhash
 RULES_LIBS = -lpcre2-8
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))

@@ -72,6 +72,7 @@ static const struct jail_calls calls[] = {
 	{ JAIL_MAILDROP, {
 		NR(newfstatat), NR(getdents64), NR(unlinkat), NR(flock),
 		END } },
+	{ JAIL_READ_DIRS, { NR(getdents64), END } },
 #ifdef JAIL_SANITIZER
 	/* What the run-time needs to print a report and to check leaks. */
 	{ 0, {

@@ -21,6 +21,7 @@ enum jail_set {
 	JAIL_MEMFD = 1 << 4,	/* make memfds: qmgr */
 	JAIL_READ_FILES = 1 << 5,	/* open read-only: lookup (/etc/hosts) */
 	JAIL_MAILDROP = 1 << 6,	/* list, open read-only, unlink: pickup */
+	JAIL_READ_DIRS = 1 << 7,	/* list directories: showq */
 };
 
 struct jail_spec {

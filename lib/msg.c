@@ -11,6 +11,7 @@
 #define R_RELAY		R(RELAY)
 #define R_BOUNCE	R(BOUNCE)
 #define R_PICKUP	R(PICKUP)
+#define R_SHOWQ		R(SHOWQ)
 #define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
@@ -35,6 +36,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_RELAY] = "relay",
 	[ROLE_BOUNCE] = "bounce",
 	[ROLE_PICKUP] = "pickup",
+	[ROLE_SHOWQ] = "showq",
 };
 
 const char *

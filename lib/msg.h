@@ -9,6 +9,7 @@
 enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
+	ROLE_SHOWQ,
 	ROLE_KINDS
 };
 
@@ -57,6 +58,18 @@ enum delivery_trouble {
 	TROUBLE_CONNECT,	/* no connection, no or bad greeting */
 	TROUBLE_LOST,		/* broke off in the middle */
 	TROUBLE_ROUTE		/* no route (DNS) */
+};
+
+/* What an administrator wants done to a message, and what became of it. */
+enum queue_op { QUEUE_HOLD = 1, QUEUE_RELEASE, QUEUE_DELETE, QUEUE_REQUEUE,
+	QUEUE_EXPIRE, QUEUE_FLUSH, QUEUE_FLUSH_ALL, QUEUE_OPS };
+enum queue_result {
+	QUEUE_DONE = 1,
+	QUEUE_NOT_FOUND,
+	QUEUE_LATER,		/* when what is under way has ended */
+	QUEUE_BUSY,		/* another qmgr has it, or this one is starting */
+	QUEUE_FAILED,		/* the log says why */
+	QUEUE_RESULTS
 };
 
 #endif

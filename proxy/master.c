@@ -60,7 +60,7 @@ master_options(struct master *m, int argc, char **argv)
 		fatal("configuration directory %s: %s", dir, strerror(errno));
 }
 
-/* -- one at a time --------------------------------------------------------- */
+/* -- one at a time -------------------------------------------------------- */
 
 static void
 master_lock(void)
@@ -111,7 +111,7 @@ master_lock_qmgr(struct master *m)
 	}
 }
 
-/* -- rights ---------------------------------------------------------------- */
+/* -- rights --------------------------------------------------------------- */
 
 static void
 master_limits(void)
@@ -163,7 +163,7 @@ master_drop_capabilities(void)
 	cap_free(c);
 }
 
-/* -- signals --------------------------------------------------------------- */
+/* -- signals -------------------------------------------------------------- */
 
 static void
 master_on_signal(evutil_socket_t sig, short what, void *arg)
@@ -205,7 +205,7 @@ master_signals(struct master *m)
 	}
 }
 
-/* -- start and end --------------------------------------------------------- */
+/* -- start and end -------------------------------------------------------- */
 
 void
 master_is_up(struct master *m)
@@ -231,6 +231,7 @@ void
 master_exit(struct master *m)
 {
 	(void)unlink(MASTER_CONTROL);
+	showq_close(m);
 	/* The file stays, and with it the inode that carries the lock. */
 	log_info("stopped after %lld s", (long long)(mono_since(m->started,
 	    clock_mono()) / 1000000));
@@ -332,7 +333,7 @@ main(int argc, char **argv)
 	(void)umask(077);
 	m->root = geteuid() == 0;
 	m->started = clock_mono();
-	m->qmgr_lock = -1;
+	m->qmgr_lock = m->showq = -1;
 	buf_init(&m->failure, 2048);
 	log_context(master_describe, m);
 	master_options(m, argc, argv);
@@ -343,6 +344,9 @@ main(int argc, char **argv)
 	master_signals(m);
 	if (!control_open(m))
 		fatal("cannot make the control socket %s: %s", MASTER_CONTROL,
+		    strerror(errno));
+	if (!showq_open(m))
+		fatal("cannot make the socket %s: %s", MASTER_SHOWQ,
 		    strerror(errno));
 	watch_init(m);
 	turn_first(m);

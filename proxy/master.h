@@ -10,6 +10,7 @@
  *	master_stop	the orderly end
  *	master_watch	files that changed
  *	master_control	the socket that `postern` speaks to
+ *	master_showq	the socket that the queue commands speak to
  *	master_log	the log descriptor for all
  *
  * Roles are told apart by (kind, service).  A team is what one such pair
@@ -30,11 +31,12 @@
 #define MASTER_LOCK	"pid/master.pid"	/* below queue_directory */
 #define MASTER_CONTROL	"pid/control"
 #define MASTER_QMGR_LOCK "pid/qmgr.lock"
+#define MASTER_SHOWQ	"pid/showq"
 
 struct master;
 struct team;
 
-/* -- what should run ------------------------------------------------------- */
+/* -- what should run ------------------------------------------------------ */
 
 struct slot {			/* the place of one instance in its team */
 	struct team *team;
@@ -71,7 +73,7 @@ void config_free(struct config **c);
 struct team *config_team(const struct config *c, enum role_kind kind,
     uint32_t service);
 
-/* -- processes ------------------------------------------------------------- */
+/* -- processes ------------------------------------------------------------ */
 
 enum instance_state {
 	INSTANCE_NONE = 0,
@@ -111,7 +113,7 @@ void instance_go(struct instance *i);
 /* Reap children; calls turn_ended() for each of ours. */
 void instance_reap(struct master *m);
 
-/* -- generations ----------------------------------------------------------- */
+/* -- generations ---------------------------------------------------------- */
 
 /* WATCH_ALL: main.cf or master.cf, so everything.  Else bits of roles. */
 #define WATCH_ALL	1u
@@ -135,7 +137,7 @@ void turn_want(struct master *m, enum role_kind kind);
 /* Give up the present turn and all restarts. */
 void turn_cancel(struct master *m);
 
-/* -- the end --------------------------------------------------------------- */
+/* -- the end -------------------------------------------------------------- */
 
 enum stop_stage { STOP_NOT = 0, STOP_GATE, STOP_SMTPD, STOP_QMGR, STOP_REST,
 	STOP_DONE };
@@ -145,7 +147,7 @@ void stop_begin(struct master *m, const char *why);
 /* An instance ended: go on.  When nobody is left the loop ends. */
 void stop_step(struct master *m);
 
-/* -- files ----------------------------------------------------------------- */
+/* -- files ---------------------------------------------------------------- */
 
 void watch_init(struct master *m);
 /* Watch what these configurations use, and main.cf and master.cf; more (the
@@ -155,7 +157,7 @@ void watch_set(struct master *m, const struct config *now,
 /* What changed until now is going to be read. */
 void watch_accept(struct master *m);
 
-/* -- control socket -------------------------------------------------------- */
+/* -- control socket ------------------------------------------------------- */
 
 /* Below the working directory.  False: errno. */
 bool control_open(struct master *m);
@@ -163,7 +165,16 @@ bool control_open(struct master *m);
 void control_turn_done(struct master *m, bool ok, const char *text);
 void control_status_is(struct instance *i, uint32_t tag, struct view lines);
 
-/* -- log ------------------------------------------------------------------- */
+/* -- the socket of showq -------------------------------------------------- */
+
+/* Below the working directory.  False: errno. */
+bool showq_open(struct master *m);
+/* Start a showq when somebody connects, unless one runs. */
+void showq_watch(struct master *m);
+void showq_listen(struct instance *i);
+void showq_close(struct master *m);
+
+/* -- log ------------------------------------------------------------------ */
 
 /* Open it for master itself.  False after an error. */
 bool master_log_open(struct master *m, const struct conf *cf,
@@ -203,6 +214,8 @@ struct master {
 
 	struct watch *watch;
 	struct control *control;
+	int showq;			/* listening; -1: not */
+	struct event showq_event;
 	struct buf failure;		/* why the last turn failed */
 };
 

@@ -14,7 +14,6 @@
 #define LINE_MAX_BYTES	4096u
 #define IDLE_S		5
 #define STATUS_MS	1000
-#define SITE_MAX	255u
 #define STATUS_LINE	"%-7s pid %-7d generation %-4u %-9s %llds"
 
 enum client_wait { WAIT_COMMAND = 0, WAIT_RELOAD, WAIT_STATUS, WAIT_STOP,
@@ -80,7 +79,7 @@ client_finish(struct client *c, const char *error)
 	bufferevent_set_timeouts(c->io, NULL, &limit);
 }
 
-/* -- status ---------------------------------------------------------------- */
+/* -- status --------------------------------------------------------------- */
 
 static void
 client_status_end(struct client *c)
@@ -185,18 +184,13 @@ control_status_is(struct instance *i, uint32_t tag, struct view lines)
 		client_status_end(c);
 }
 
-/* -- commands -------------------------------------------------------------- */
+/* -- commands ------------------------------------------------------------- */
 
 static void
-client_flush(struct client *c, struct view site)
+client_flush(struct client *c)
 {
 	struct instance *i;
-	struct buf *b;
 
-	if (site.n > SITE_MAX) {
-		client_finish(c, "that is no domain");
-		return;
-	}
 	for (i = c->control->m->instances; i != NULL; i = i->next)
 		if (i->kind == ROLE_QMGR && i->control != NULL &&
 		    i->state == INSTANCE_SERVING)
@@ -205,9 +199,7 @@ client_flush(struct client *c, struct view site)
 		client_finish(c, "no queue manager is serving");
 		return;
 	}
-	b = chan_begin(i->control, MSG_FLUSH);
-	put_view(b, site);
-	chan_end(i->control);
+	chan_send(i->control, MSG_FLUSH);
 	client_finish(c, NULL);
 }
 
@@ -243,7 +235,7 @@ client_command(struct client *c, struct view line)
 	} else if (view_is(verb, "reload")) {
 		client_reload(c);
 	} else if (view_is(verb, "flush")) {
-		client_flush(c, rest);
+		client_flush(c);
 	} else if (view_is(verb, "log")) {
 		master_log_again(c->control->m);
 		client_finish(c, NULL);
@@ -277,7 +269,7 @@ control_turn_done(struct master *m, bool ok, const char *text)
 	}
 }
 
-/* -- connections ----------------------------------------------------------- */
+/* -- connections ---------------------------------------------------------- */
 
 static void
 client_on_read(struct bufferevent *io, void *arg)

@@ -20,6 +20,7 @@ static const struct {
 	{ ROLE_RELAY, ROLE_LOOKUP, true },
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
 	{ ROLE_PICKUP, ROLE_QMGR, true },
+	{ ROLE_SHOWQ, ROLE_QMGR, true },
 };
 
 static bool
@@ -105,13 +106,18 @@ instance_serve(struct instance *i)
 		if (o->state != INSTANCE_SERVING &&
 		    o->state != INSTANCE_RETIRING)
 			continue;
-		if (join_is_pair(i, o) && o->state == INSTANCE_SERVING)
+		/* A qmgr that is about to end knows of messages that nobody
+		 * else does. */
+		if (join_is_pair(i, o) && (o->state == INSTANCE_SERVING ||
+		    i->kind == ROLE_SHOWQ))
 			instance_join(i, o);
 		else if (join_is_pair(o, i))
 			instance_join(o, i);
 	}
 	if (i->kind == ROLE_GATE)
 		join_listeners(i);
+	if (i->kind == ROLE_SHOWQ)
+		showq_listen(i);
 }
 
 void

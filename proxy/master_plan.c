@@ -29,13 +29,14 @@ static const struct {
 	{ "smtp", ROLE_RELAY, AMOUNT_CORES },
 	{ "bounce", ROLE_BOUNCE, AMOUNT_DEMAND },
 	{ "pickup", ROLE_PICKUP, AMOUNT_ONE },
+	{ "showq", ROLE_SHOWQ, AMOUNT_DEMAND },
 };
 
 /* Postfix's other programs: their work is done elsewhere, or not yet. */
 static const char *const foreign[] = {
 	"anvil", "defer", "discard", "dnsblog", "error", "flush", "lmtp",
 	"local", "master", "pipe", "postlogd", "proxymap", "qmqpd",
-	"retry", "rewrite", "scache", "showq", "spawn", "tlsmgr", "tlsproxy",
+	"retry", "rewrite", "scache", "spawn", "tlsmgr", "tlsproxy",
 	"trace", "trivial-rewrite", "verify", "virtual",
 };
 
@@ -197,7 +198,7 @@ static void
 plan_complete(struct plan *p, bool inet, const struct reporter *r)
 {
 	static const enum role_kind needed[] = { ROLE_QMGR, ROLE_FILTER,
-		ROLE_RELAY, ROLE_LOOKUP, ROLE_BOUNCE };
+		ROLE_RELAY, ROLE_LOOKUP, ROLE_BOUNCE, ROLE_SHOWQ };
 	size_t i;
 
 	for (i = 0; i < sizeof needed / sizeof needed[0]; i++)
@@ -260,7 +261,7 @@ throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms)
 	return delay;
 }
 
-/* -- files ----------------------------------------------------------------- */
+/* -- files ---------------------------------------------------------------- */
 
 #define ROLE_BIT(kind)	(1u << (kind))
 
@@ -280,7 +281,9 @@ static const struct {
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) },
-	{ "transport_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "transport_maps", ROLE_BIT(ROLE_QMGR) | ROLE_BIT(ROLE_SHOWQ) },
+	{ "authorized_mailq_users", ROLE_BIT(ROLE_SHOWQ) },
+	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },
 };
 
 static const char *const file_tables[] = {

@@ -20,7 +20,7 @@ struct plan_entry {
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */
-	bool on_demand;		/* bounce: one, when qmgr wants it */
+	bool on_demand;		/* bounce, showq: one, when it is wanted */
 	bool chroot;
 	/* These belong to the service table. */
 	char *const *overrides;

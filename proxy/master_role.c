@@ -32,7 +32,7 @@ instance_state_name(enum instance_state s)
 	return names[s];
 }
 
-/* -- the child's side ------------------------------------------------------ */
+/* -- the child's side ----------------------------------------------------- */
 
 /* Of our environment a role gets only this. */
 static char **
@@ -88,7 +88,7 @@ child_exec(const char *path, const char *name, char **env, int control,
 	_exit(127);
 }
 
-/* -- master's side --------------------------------------------------------- */
+/* -- master's side -------------------------------------------------------- */
 
 static int
 instance_snapshot(const struct team *t)
@@ -120,6 +120,7 @@ instance_jail(const struct instance *i, const struct team *t,
 	case ROLE_QMGR:
 	case ROLE_BOUNCE:
 	case ROLE_PICKUP:
+	case ROLE_SHOWQ:
 		*ret_user = cf->mail_owner;
 		break;
 	case ROLE_FILTER:
@@ -135,7 +136,7 @@ instance_jail(const struct instance *i, const struct team *t,
 	if (!t->entry->chroot)
 		return;
 	if (i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
-	    i->kind == ROLE_PICKUP)
+	    i->kind == ROLE_PICKUP || i->kind == ROLE_SHOWQ)
 		*ret_root = mem_strdup(cf->queue_directory);
 	else
 		*ret_root = mem_printf("%s/empty", cf->data_directory);
@@ -382,7 +383,8 @@ instance_log_end(const struct instance *i, int status)
 	else if (WEXITSTATUS(status) != 0)
 		log_warn("process %s/%s pid %d exit status %d", dir, name,
 		    (int)i->pid, WEXITSTATUS(status));
-	else if (i->state != INSTANCE_RETIRING && i->kind != ROLE_BOUNCE)
+	else if (i->state != INSTANCE_RETIRING && i->kind != ROLE_BOUNCE &&
+	    i->kind != ROLE_SHOWQ)
 		log_warn("process %s/%s pid %d ended without being told", dir,
 		    name, (int)i->pid);
 }

@@ -55,7 +55,8 @@ stop_hurry(struct master *m)
 	struct instance *i;
 
 	for (i = m->instances; i != NULL; i = i->next)
-		if (i->kind == ROLE_SMTPD && i->control != NULL)
+		if ((i->kind == ROLE_SMTPD || i->kind == ROLE_SHOWQ) &&
+		    i->control != NULL)
 			chan_send(i->control, MSG_RETIRE);
 	event_assign(&m->session_timer, loop_base(), -1, 0, stop_sessions, m);
 	event_add(&m->session_timer, loop_timeout(SESSION_LIMIT_MS));

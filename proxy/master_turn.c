@@ -12,7 +12,7 @@
 /* Servers before those who use them, the gate last. */
 static const enum role_kind serve_order[] = { ROLE_LOOKUP, ROLE_FILTER,
 	ROLE_RELAY, ROLE_BOUNCE, ROLE_QMGR, ROLE_SMTPD, ROLE_PICKUP,
-	ROLE_GATE };
+	ROLE_SHOWQ, ROLE_GATE };
 #define SERVE_ORDER	(sizeof serve_order / sizeof serve_order[0])
 
 static void turn_begin(struct master *m, uint32_t roles);
@@ -29,7 +29,7 @@ turn_has(const struct instance *i)
 	return i->m->turn.active && i->generation == i->m->turn.generation;
 }
 
-/* -- starting, again ------------------------------------------------------- */
+/* -- starting, again ------------------------------------------------------ */
 
 static struct instance *
 slot_instance(const struct slot *s, uint32_t generation)
@@ -98,7 +98,7 @@ turn_fill(struct master *m)
 	}
 }
 
-/* -- a new generation ------------------------------------------------------ */
+/* -- a new generation ----------------------------------------------------- */
 
 static void
 turn_done(struct master *m, bool ok, const char *text)
@@ -221,6 +221,7 @@ turn_commit(struct master *m)
 		m->stale = false;
 		watch_set(m, m->now, NULL);
 	}
+	showq_watch(m);
 	if (m->turn.first)
 		master_is_up(m);
 	else
@@ -414,7 +415,7 @@ turn_ask(struct master *m, uint32_t roles)
 		turn_begin(m, roles);
 }
 
-/* -- what instances tell --------------------------------------------------- */
+/* -- what instances tell -------------------------------------------------- */
 
 void
 turn_ready(struct instance *i)
@@ -461,6 +462,8 @@ turn_ended(struct instance *i, int status)
 		stop_step(m);
 		return;
 	}
+	if (i->kind == ROLE_SHOWQ)
+		showq_watch(m);
 	if (m->held != 0 && i->kind == ROLE_QMGR &&
 	    !turn_has_retiring_qmgr(m)) {
 		turn_ask(m, m->held);

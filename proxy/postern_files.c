@@ -120,7 +120,9 @@ const char postern_master_cf_text[] =
 "# Writes notifications about mail that cannot be delivered.\n"
 "bounce           unix  y       -      y      -      0       bounce\n"
 "# Takes the mail that programs on this host hand in.\n"
-"pickup           unix  n       -      y      -      1       pickup\n";
+"pickup           unix  n       -      y      -      1       pickup\n"
+"# Lists the queue, for mailq and postqueue.\n"
+"showq            unix  n       -      y      -      0       showq\n";
 
 const char postern_rules_text[] =
 "# One rule on a line; the first that matches decides.\n"

@@ -85,7 +85,7 @@ run_no_words(int argc, char **argv)
 		fatal("usage: postern %s", argv[0]);
 }
 
-/* -- start ----------------------------------------------------------------- */
+/* -- start ---------------------------------------------------------------- */
 
 static struct config *
 start_check(struct postern *p)
@@ -247,7 +247,7 @@ postern_start(struct postern *p, int argc, char **argv)
 	return 0;
 }
 
-/* -- the others ------------------------------------------------------------ */
+/* -- the others ----------------------------------------------------------- */
 
 static pid_t
 run_pid(const struct conf *cf)
@@ -338,17 +338,9 @@ run_simple(const struct postern *p, const char *command)
 }
 
 int
-postern_flush(struct postern *p, int argc, char **argv)
+postern_flush_all(struct postern *p)
 {
-	char *command;
-	int rc;
-
-	if (argc > 2 || (argc == 2 && strpbrk(argv[1], " \r\n") != NULL))
-		fatal("usage: postern flush [DOMAIN]");
-	command = mem_printf("flush %s", argc == 2 ? argv[1] : "");
-	rc = run_simple(p, command);
-	free(command);
-	return rc;
+	return run_simple(p, "flush");
 }
 
 int

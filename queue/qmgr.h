@@ -105,6 +105,9 @@ struct message {
 	bool evicting;			/* pool moves it to a file */
 	bool finish_waits;		/* until that is done */
 	char *moved_status;		/* what it has stored of status */
+	bool expire;			/* return it if this attempt fails */
+	enum queue_op wish;		/* of the administrator; 0: none */
+	enum spool_place to;		/* M_DEFERRING: where it goes */
 	struct spool_file file;		/* M_LOADING */
 };
 
@@ -121,6 +124,7 @@ struct qmgr {
 	bool stopping;			/* start nothing new */
 	bool handed_over;		/* another qmgr took the spool */
 	bool unlinked;			/* active/ wants a sync */
+	uint32_t changed;		/* 1 << place: so do these */
 	uint64_t memory_text;		/* bytes that live in memory */
 	uint64_t sealed, delivered, deferred_total, bounced, removed;
 };
@@ -133,6 +137,14 @@ void known_remove(struct known *k);
 void known_each(void (*fn)(struct known *k, void *arg), void *arg);
 struct message *message_find(struct queue_id id);
 size_t known_count(void);
+/*
+ * Some of all, at a time: begins at 0 and goes on at what was returned, until
+ * that is 0.  Ends early when fn has returned false for one (the others of its
+ * chain are shown all the same).  Who is known all the time is shown at least
+ * once.
+ */
+uint64_t known_scan(uint64_t where, size_t chains,
+    bool (*fn)(struct known *k, void *arg), void *arg);
 
 /* qmgr_message.c */
 struct message *message_new(struct queue_id id, enum message_state state);
@@ -244,6 +256,8 @@ void journal_sync_later(int fd);
 /* m leaves memory; its record stays as it is. */
 void journal_leave(struct message *m);
 void journal_end(void);
+/* Files may still be made of what an earlier queue manager left. */
+bool journal_recovering(void);
 void journal_status(struct buf *b);
 
 /* qmgr_recover.c */
@@ -338,6 +352,10 @@ size_t intake_backlog(void);
 void intake_flush(void);
 void intake_status(struct buf *b);
 void intake_waiting(struct message *m);
+/* m does not wait any more. */
+void intake_unwait(struct message *m);
+/* Due now. */
+void intake_due_now(struct deferred *d);
 
 /* qmgr_bounce.c: the bounce role is a writer that also takes orders */
 void bounce_ready(struct chan *c);
@@ -345,6 +363,12 @@ void bounce_gone(struct chan *c);
 void bounce_submit(struct message *m);
 void bounce_done(struct chan *c, struct chan_in *in);
 bool bounce_busy(void);
+
+/* qmgr_showq.c: lists, for the queue commands */
+void showq_peer(const struct role_peer *peer, int fd);
+
+/* qmgr_op.c: what the queue commands want done */
+enum queue_result op_apply(enum queue_op op, struct queue_id id);
 
 /* qmgr_handover.c */
 void handover_begin(bool taking, int fd);

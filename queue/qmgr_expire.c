@@ -57,8 +57,8 @@ message_expire(struct message *m, const struct envelope *e)
 	struct arena *a;
 	uint32_t i;
 
-	if (m->n_deferred == 0 ||
-	    clock_wall().us < message_end_of_life(m, e).us)
+	if (m->n_deferred == 0 || (!m->expire &&
+	    clock_wall().us < message_end_of_life(m, e).us))
 		return;
 	log_info("%s: from=<%s>, status=expired, returned to sender",
 	    message_id(m), log_safe(e->sender));

@@ -190,6 +190,20 @@ intake_forget(struct deferred *d)
 }
 
 void
+intake_due_now(struct deferred *d)
+{
+	d->next.us = 0;
+	if (d->parked.dest != NULL) {
+		parked_remove(&d->parked);
+		n_parked--;
+		heap_push(d);
+	} else
+		heap_up(d->heap_at);
+	intake_set_due();
+	intake_more();
+}
+
+void
 intake_flush(void)
 {
 	size_t i;
@@ -283,6 +297,7 @@ intake_load_done(struct pool_job *j)
 	m->arrival = f->arrival;
 	m->text_size = f->text_size;
 	m->text_offset = SPOOL_TEXT_OFFSET;
+	m->expire = f->expire;
 	m->fd = f->fd;
 	free(f->bytes);
 	message_enter(m, M_INCOMING);
@@ -417,6 +432,20 @@ intake_waiting(struct message *m)
 	}
 	*sealed_end = m;
 	sealed_end = &m->next;
+}
+
+void
+intake_unwait(struct message *m)
+{
+	struct message **p;
+
+	for (p = &sealed; *p != m; p = &(*p)->next)
+		if (*p == NULL)
+			return;
+	*p = m->next;
+	if (*p == NULL)
+		sealed_end = p;
+	m->next = NULL;
 }
 
 static void

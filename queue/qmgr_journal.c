@@ -459,7 +459,8 @@ static struct marks {
 
 static struct {
 	struct pool_job job;
-	bool running, active_dir;
+	bool running;
+	uint32_t places;	/* 1 << place */
 	struct journal_segment *list[64], *drop[64];
 	size_t n, n_drop;
 	struct marks marks;
@@ -505,9 +506,10 @@ sync_work(struct pool_job *j)
 	if (sync_run.n_drop > 0)
 		(void)spool_sync_fd(journal.dir);
 	sync_marks(&sync_run.marks);
-	if (sync_run.active_dir &&
-	    (rc = spool_sync_place(&qmgr.spool, PLACE_ACTIVE)) != 0)
-		sync_run.error = rc;
+	for (i = PLACE_INCOMING; i < PLACES; i++)
+		if ((sync_run.places & 1u << i) != 0 && (rc =
+		    spool_sync_place(&qmgr.spool, (enum spool_place)i)) != 0)
+			sync_run.error = rc;
 }
 
 static void
@@ -574,9 +576,11 @@ sync_tick(evutil_socket_t fd, short what, void *arg)
 			s->dirty = false;
 			sync_run.list[sync_run.n++] = s;
 		}
-	sync_run.active_dir = qmgr.unlinked;
+	sync_run.places = qmgr.changed |
+	    (qmgr.unlinked ? 1u << PLACE_ACTIVE : 0);
 	qmgr.unlinked = false;
-	if (sync_run.n == 0 && !sync_run.active_dir && sync_run.n_drop == 0 &&
+	qmgr.changed = 0;
+	if (sync_run.n == 0 && sync_run.places == 0 && sync_run.n_drop == 0 &&
 	    sync_run.marks.n == 0 && !sync_run.marks.more)
 		return;
 	sync_run.running = true;

@@ -87,6 +87,23 @@ known_each(void (*fn)(struct known *k, void *arg), void *arg)
 		}
 }
 
+uint64_t
+known_scan(uint64_t where, size_t chains,
+    bool (*fn)(struct known *k, void *arg), void *arg)
+{
+	size_t i = (size_t)(where & UINT32_MAX);
+	struct known *k;
+	bool more = true;
+
+	/* It has grown meanwhile: from the beginning. */
+	if (where >> 32 != table.size)
+		i = 0;
+	for (; i < table.size && chains > 0 && more; i++, chains--)
+		for (k = table.slot[i]; k != NULL; k = k->hash_next)
+			more = fn(k, arg) && more;
+	return i < table.size ? (uint64_t)table.size << 32 | i : 0;
+}
+
 struct message *
 message_find(struct queue_id id)
 {

@@ -107,6 +107,9 @@ qmgr_peer(const struct role_peer *peer, int fd)
 	case ROLE_RELAY:
 		relay_peer(peer, fd);
 		break;
+	case ROLE_SHOWQ:
+		showq_peer(peer, fd);
+		break;
 	default:
 		panic("channel to a %s", role_kind_name(peer->kind));
 	}

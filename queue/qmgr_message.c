@@ -233,6 +233,11 @@ message_activate(struct message *m)
 		message_free(&m);
 		return;
 	}
+	if (m->wish != 0) {
+		message_enter(m, M_ACTIVE);
+		message_finish(m);
+		return;
+	}
 	if (!intake_room()) {
 		intake_waiting(m);
 		return;
@@ -374,11 +379,11 @@ message_defer_work(struct pool_job *j)
 		m->error = journal_to_file(m, m->status);
 		if (m->error == 0)
 			m->error = spool_defer(&qmgr.spool, m->known.id,
-			    PLACE_INCOMING, PLACE_DEFERRED, &change);
+			    PLACE_INCOMING, m->to, &change);
 		return;
 	}
-	m->error = spool_defer(&qmgr.spool, m->known.id, m->place,
-	    PLACE_DEFERRED, &change);
+	m->error = spool_defer(&qmgr.spool, m->known.id, m->place, m->to,
+	    &change);
 }
 
 static void
@@ -399,6 +404,8 @@ message_defer_done(struct pool_job *j)
 	struct queue_id id = m->known.id;
 	struct wall retry = m->retry;
 	bool aside = m->aside;
+	bool held = m->to == PLACE_HOLD && m->error == 0;
+	enum queue_op wish = m->wish;
 
 	if (m->error != 0 && m->error != ENOENT &&
 	    (m->segment != NULL || m->status_changed)) {
@@ -412,16 +419,24 @@ message_defer_done(struct pool_job *j)
 		return;
 	}
 	if (m->error != 0)
-		log_error("%s: cannot move to deferred: %s", message_id(m),
-		    strerror(m->error));
+		log_error("%s: cannot move to %s: %s", message_id(m),
+		    spool_place_names[m->to], strerror(m->error));
+	else if (held)
+		log_info("%s: placed on hold", message_id(m));
 	journal_finish(m);
 	message_enter(m, M_NONE);
 	message_free(&m);
-	qmgr.deferred_total += !aside;
+	if (held)
+		qmgr.changed |= 1u << PLACE_HOLD;
+	else
+		qmgr.deferred_total += !aside;
 	if (qmgr.handed_over)
 		handover_done(id);
-	else
+	else if (!held)
 		intake_deferred(id, retry);
+	/* It came while the file was being moved. */
+	if (wish != 0 && !held)
+		(void)op_apply(wish, id);
 	intake_more();
 }
 
@@ -442,6 +457,7 @@ static void
 message_defer(struct message *m, struct wall retry)
 {
 	m->retry = retry;
+	m->to = m->wish == QUEUE_HOLD ? PLACE_HOLD : PLACE_DEFERRED;
 	message_enter(m, M_DEFERRING);
 	m->job.work = message_defer_work;
 	m->job.done = message_defer_done;
@@ -547,6 +563,13 @@ message_finish(struct message *m)
 		m->finish_waits = true;
 		return;
 	}
+	if (m->wish == QUEUE_DELETE) {
+		/* Nobody is told: that is what was asked for. */
+		message_drop_failures(m);
+		memset(m->status, SPOOL_DONE, m->tail.nrcpts);
+		message_remove(m);
+		return;
+	}
 	a = arena_new(m->tail.envelope.n * 16 + 65536);
 	message_envelope(m, a, &e);
 	if (m->noticed == 0)
@@ -565,5 +588,6 @@ message_finish(struct message *m)
 	/* What was not even tried, because somebody else shall, is due now. */
 	untried = m->n_deferred == 0 &&
 	    view_find(status, SPOOL_OPEN) < status.n;
-	message_defer(m, untried ? clock_wall() : message_retry_time(m));
+	message_defer(m, untried || m->wish == QUEUE_REQUEUE ? clock_wall() :
+	    message_retry_time(m));
 }

@@ -228,3 +228,9 @@ journal_recover(void (*then)(void))
 	if (remains_running == 0)
 		then();
 }
+
+bool
+journal_recovering(void)
+{
+	return remains_running > 0;
+}

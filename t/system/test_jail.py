@@ -12,10 +12,11 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 OWNERS = {"gate": "net_user", "smtpd": "net_user", "lookup": "net_user",
           "filter": "scan_user", "relay": "relay_user", "qmgr": "mail_owner",
-          "pickup": "mail_owner"}
+          "pickup": "mail_owner", "showq": "mail_owner"}
 ACCOUNTS = {"mail_owner": "postern", "net_user": "postern-net",
             "scan_user": "postern-scan", "relay_user": "postern-out"}
-ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr", "pickup"]
+ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr", "pickup",
+         "showq"]
 
 
 def status(pid):
@@ -34,6 +35,7 @@ def running():
         assert c.message("a@client.example", "user@example.com",
                          mail("before")).code == 250
     sink.wait(1)
+    gw.run(f"{BUILD}/bin/postqueue", "-c", gw.etc, "-p")    # starts showq
     yield gw
     sink.close()
     gw.destroy()
@@ -55,7 +57,7 @@ def test_role_is_locked_in(running, role):
             assert int(st[name], 16) == 0, (name, st[name])
         root = os.readlink(f"/proc/{pid}/root")
         assert root != "/", f"{role} sees the whole file system"
-        if role in ("qmgr", "pickup"):
+        if role in ("qmgr", "pickup", "showq"):
             assert os.path.samefile(root, running.spool)
         elif role != "lookup":
             assert os.listdir(root) == [], f"{root} is not empty"
@@ -110,6 +112,7 @@ CASES = [(role, call) for role, calls in {
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],
     "pickup": ["create", "socket", "connect", "listen", "accept"],
+    "showq": ["create", "socket", "connect", "listen"],
 }.items() for call in calls + EVERYBODY]
 
 without_sanitizer = pytest.mark.skipif(

@@ -48,7 +48,8 @@ table(const char *text)
 	"filter unix y - y - - filter\n"				\
 	"qmgr unix n - y - 1 qmgr\n"					\
 	"relay unix y - n - - relay\n"					\
-	"bounce unix y - y - 0 bounce\n"
+	"bounce unix y - y - 0 bounce\n"				\
+	"showq unix n - y - 0 showq\n"
 
 static void
 test_own_table(void **state)
@@ -64,7 +65,9 @@ test_own_table(void **state)
 	(void)state;
 	assert_non_null(p);
 	assert_int_equal(s.errors + s.warnings, 0);
-	assert_int_equal(p->n, 8);
+	assert_int_equal(p->n, 9);
+	e = plan_find(p, ROLE_SHOWQ, 0);
+	assert_true(e->on_demand && e->chroot);
 	e = plan_find(p, ROLE_SMTPD, 1);
 	assert_string_equal(e->name, "127.0.0.1:2525");
 	assert_int_equal(e->count, 3);
@@ -99,6 +102,7 @@ test_postfix_table(void **state)
 	    "tlsmgr unix - - y 1000? 1 tlsmgr\n"
 	    "bounce unix - - y - 0 bounce\n"
 	    "defer unix - - y - 0 bounce\n"
+	    "showq unix n - n - - showq\n"
 	    "smtp unix - - y - - smtp\n"
 	    "relay unix - - y - - smtp\n  -o syslog_name=x\n"
 	    "mine unix - - n - - mydaemon\n");
@@ -116,7 +120,7 @@ test_postfix_table(void **state)
 	assert_int_equal(plan_find(p, ROLE_SMTPD, 1)->count, 8);
 	assert_int_equal(plan_find(p, ROLE_FILTER, 0)->count, 2);
 	assert_string_equal(plan_find(p, ROLE_FILTER, 0)->name, "cleanup");
-	assert_int_equal(plan_find(p, ROLE_RELAY, 0)->line, 8);
+	assert_int_equal(plan_find(p, ROLE_RELAY, 0)->line, 9);
 	assert_int_equal(plan_find(p, ROLE_GATE, 0)->count, 1);
 	assert_null(plan_find(p, ROLE_LOOKUP, 0));
 	plan_free(&p);
@@ -135,7 +139,7 @@ test_missing(void **state)
 	(void)state;
 	assert_non_null(p);
 	assert_int_equal(p->n, 1);
-	assert_int_equal(s.warnings, 4);
+	assert_int_equal(s.warnings, 5);
 	assert_null(plan_find(p, ROLE_GATE, 0));
 	plan_free(&p);
 	master_cf_free(&t);
