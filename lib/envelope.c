@@ -4,7 +4,8 @@
 #include "lib/dsn.h"
 #include "lib/envelope.h"
 
-#define ENVELOPE_FORM	1	/* first byte: form of what follows */
+/* First byte: form of what follows; 1 had no original addresses. */
+#define ENVELOPE_FORM	2
 
 const char *
 queue_id_text(struct queue_id id, char buf[QUEUE_ID_TEXT])
@@ -56,6 +57,7 @@ envelope_put(struct buf *b, const struct envelope *e)
 	    put_u8(b, e->ret) && put_u32(b, e->nrcpts);
 	for (i = 0; ok && i < e->nrcpts; i++)
 		ok = put_view(b, e->rcpts[i].addr) &&
+		    put_view(b, e->rcpts[i].orig) &&
 		    put_view(b, e->rcpts[i].orcpt) &&
 		    put_u8(b, e->rcpts[i].notify);
 	if ((e->flags & ENVELOPE_LOCAL) != 0)
@@ -81,6 +83,7 @@ recipient_good(const struct recipient *r)
 	struct view type, addr;
 
 	return r->addr.n > 0 && envelope_clean(r->addr, ADDRESS_MAX) &&
+	    envelope_clean(r->orig, ADDRESS_MAX) &&
 	    envelope_clean(r->orcpt, ADDRESS_MAX + DSN_TYPE_MAX) &&
 	    (r->orcpt.n == 0 || dsn_orcpt_split(r->orcpt, &type, &addr)) &&
 	    (r->notify & NOTIFY_NEVER ? r->notify == NOTIFY_NEVER :
@@ -94,8 +97,9 @@ envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 	struct envelope e = { 0 };
 	struct recipient *r;
 	uint32_t i;
+	uint8_t form = cursor_u8(&c);
 
-	if (cursor_u8(&c) != ENVELOPE_FORM)
+	if (form < 1 || form > ENVELOPE_FORM)
 		return false;
 	e.flags = cursor_u32(&c);
 	e.sender = cursor_view(&c);
@@ -123,6 +127,7 @@ envelope_get(struct view encoded, struct arena *a, struct envelope *ret)
 	for (i = 0; i < e.nrcpts; i++) {
 		r = &e.rcpts[i];
 		r->addr = cursor_view(&c);
+		r->orig = form > 1 ? cursor_view(&c) : view_make("", 0);
 		r->orcpt = cursor_view(&c);
 		r->notify = cursor_u8(&c);
 		if (!recipient_good(r))

@@ -29,10 +29,15 @@ enum envelope_flag {
 	ENVELOPE_LOCAL = 1 << 3,	/* from a user of this host, or a client
 					 * of local_header_rewrite_clients: its
 					 * header is completed */
+	/* receive_override_options; other bits are for others */
+	ENVELOPE_NO_MAPPING = 1 << 8,	/* only completed addresses, no BCC */
+	ENVELOPE_NO_CHECKS = 1 << 9,	/* no header and body checks */
+	ENVELOPE_NO_MILTERS = 1 << 10,
 };
 
 struct recipient {
 	struct view addr;		/* internal form */
+	struct view orig;		/* what the client said, if another */
 	struct view orcpt;		/* "rfc822;..."; see lib/dsn.h */
 	uint8_t notify;			/* enum dsn_notify; 0: not given */
 };

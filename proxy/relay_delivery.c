@@ -40,6 +40,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 	const struct session *s = d->session;
 	struct relay *r = d->relay;
 	struct relay_line line = { .id = d->id, .recipient = rcpt->addr,
+		.orig = d->env.rcpts[rcpt->index].orig,
 		.relay = s != NULL ? s->peer : "none",
 		.uses = s != NULL ? s->uses : 0 };
 	struct buf b;

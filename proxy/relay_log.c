@@ -42,8 +42,11 @@ bool
 relay_log_line(struct buf *b, const struct relay_line *l,
     const struct relay_times *t, struct wall now)
 {
-	return buf_printf(b, "%s: to=<%s>, relay=%s, ", l->id,
-	    log_safe(l->recipient), log_safe(view_of(l->relay))) &&
+	return buf_printf(b, "%s: to=<%s>, ", l->id,
+	    log_safe(l->recipient)) &&
+	    (l->orig.n == 0 ||
+	    buf_printf(b, "orig_to=<%s>, ", log_safe(l->orig))) &&
+	    buf_printf(b, "relay=%s, ", log_safe(view_of(l->relay))) &&
 	    (l->uses < 2 || buf_printf(b, "conn_use=%u, ", l->uses)) &&
 	    buf_puts(b, "delay=") &&
 	    relay_log_delay(b, now.us - t->arrival.us) &&

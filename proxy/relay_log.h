@@ -18,7 +18,7 @@ struct relay_times {
 
 struct relay_line {
 	const char *id;
-	struct view recipient;
+	struct view recipient, orig;	/* orig: empty if it is the same */
 	const char *relay;	/* "host[addr]:port" or "none" */
 	unsigned uses;		/* of the connection; logged from 2 on */
 	enum rcpt_status status;

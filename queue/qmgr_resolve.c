@@ -50,10 +50,12 @@ resolve_log(const struct message *m, const struct envelope *e, uint32_t i,
     const char *dsn, const char *status, const char *reason)
 {
 	int64_t now = clock_wall().us;
+	struct view orig = e->rcpts[i].orig;
 
-	log_info("%s: to=<%s>, relay=none, delay=%.2f, delays=%.2f/%.2f/0/0, "
-	    "dsn=%s, status=%s (%s)", message_id(m),
-	    log_safe(e->rcpts[i].addr),
+	log_info("%s: to=<%s>, %s%s%srelay=none, delay=%.2f, "
+	    "delays=%.2f/%.2f/0/0, dsn=%s, status=%s (%s)", message_id(m),
+	    log_safe(e->rcpts[i].addr), orig.n > 0 ? "orig_to=<" : "",
+	    log_safe(orig), orig.n > 0 ? ">, " : "",
 	    (double)(now - m->arrival.us) / 1e6,
 	    (double)(m->active.us - m->arrival.us) / 1e6,
 	    (double)(now - m->active.us) / 1e6, dsn, status, reason);
@@ -80,7 +82,7 @@ struct target {
 	struct dest *dest;
 	uint32_t rcpt;
 	enum rcpt_status status;
-	char dsn[16];
+	char dsn[12];
 	char *reason;
 };
 
@@ -94,32 +96,42 @@ target_settled(struct target *t, enum rcpt_status status, const char *dsn,
 	t->reason = mem_strdup(reason);
 }
 
-/* "error:5.7.1 text" has a status of its own. */
+/* "error:[x.y.z] text" of a table or a parameter: a status in front of the
+ * text has the class of what happens. */
 static void
-target_error(struct target *t, const char *text)
+target_error(struct target *t, enum rcpt_status what, const char *usual,
+    struct view text)
 {
-	size_t n = strspn(text, "0123456789.");
-	char dsn[16];
+	struct view first = view_head(text, view_find(text, ' '));
+	char dsn[12], *reason;
+	size_t i, dots = 0;
 
-	if (n < 5 || n >= sizeof dsn || strncmp(text, "5.", 2) != 0 ||
-	    text[n] != ' ') {
-		target_settled(t, RCPT_BOUNCED, "5.0.0", text);
-		return;
+	for (i = 0; i < first.n; i++)
+		if (first.p[i] == '.')
+			dots++;
+		else if (!isdigit((unsigned char)first.p[i]))
+			break;
+	(void)snprintf(dsn, sizeof dsn, "%s", usual);
+	if (i == first.n && dots == 2 && first.n >= 5 &&
+	    first.n < sizeof dsn && first.p[1] == '.' && first.n < text.n) {
+		(void)snprintf(dsn, sizeof dsn, "%.*s", VIEW_ARGS(first));
+		dsn[0] = usual[0];
+		text = view_trim(view_from(text, first.n));
 	}
-	memcpy(dsn, text, n);
-	dsn[n] = '\0';
-	target_settled(t, RCPT_BOUNCED, dsn, text + n + 1);
+	reason = mem_copy(text);
+	target_settled(t, what, dsn, reason);
+	free(reason);
 }
 
 static bool
-resolve_route(const struct message *m, struct view addr, struct buf *transport,
-    struct buf *nexthop)
+resolve_route(const struct message *m, struct view sender, struct view addr,
+    struct buf *transport, struct buf *nexthop)
 {
 	struct view t, h;
 
 	if (m->tail.route.n == 0)
-		return route_find(qmgr.router, addr, transport, nexthop) !=
-		    TABLE_FAILED;
+		return route_find(qmgr.router, sender, addr, transport,
+		    nexthop) != TABLE_FAILED;
 	route_split(m->tail.route, &t, &h);
 	buf_clear(transport);
 	buf_clear(nexthop);
@@ -147,8 +159,8 @@ resolve_dest(struct transport *t, const char *nexthop, struct view addr)
 }
 
 static void
-resolve_target(const struct message *m, const struct recipient *r,
-    struct target *ret, struct buf *transport, struct buf *nexthop)
+resolve_target(const struct message *m, struct view sender,
+    const struct recipient *r, struct target *ret, struct buf *transport, struct buf *nexthop)
 {
 	struct transport *t;
 	char *reason;
@@ -158,13 +170,19 @@ resolve_target(const struct message *m, const struct recipient *r,
 		    "undeliverable postmaster notification discarded");
 		return;
 	}
-	if (!resolve_route(m, r->addr, transport, nexthop)) {
+	if (!resolve_route(m, sender, r->addr, transport, nexthop)) {
 		target_settled(ret, RCPT_DEFERRED, "4.3.0",
 		    "address routing failed: table lookup error");
 		return;
 	}
 	if (view_is(buf_view(transport), "error")) {
-		target_error(ret, buf_cstr(nexthop));
+		target_error(ret, RCPT_BOUNCED, "5.0.0",
+		    buf_view(nexthop));
+		return;
+	}
+	if (view_is(buf_view(transport), "retry")) {
+		target_error(ret, RCPT_DEFERRED, "4.0.0",
+		    buf_view(nexthop));
 		return;
 	}
 	if (view_is(buf_view(transport), "discard")) {
@@ -218,7 +236,7 @@ targets_find(const struct message *m, struct targets *ts)
 		if (m->status[i] != SPOOL_OPEN)
 			continue;
 		ts->list[ts->n].rcpt = i;
-		resolve_target(m, &ts->env.rcpts[i], &ts->list[ts->n++],
+		resolve_target(m, ts->env.sender, &ts->env.rcpts[i], &ts->list[ts->n++],
 		    &transport, &nexthop);
 	}
 	buf_free(&transport);

@@ -4,7 +4,7 @@
 #include "rules/class.h"
 
 struct classes {
-	struct addr_list *local, *relay;
+	struct addr_list *local, *alias, *mailbox, *relay;
 	struct netaddr *own;
 	size_t n_own;
 };
@@ -21,23 +21,35 @@ class_parent_matches(const struct conf *cf, const char *parameter)
 	return false;
 }
 
+static struct addr_list *
+class_list(const struct conf *cf, const char *parameter,
+    const char *patterns, table_report *report, void *arg)
+{
+	return domain_list_open(parameter, patterns,
+	    class_parent_matches(cf, parameter), cf->config_directory,
+	    report, arg);
+}
+
 struct classes *
 classes_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
     table_report *report, void *arg)
 {
 	struct classes *c = mem_alloc(sizeof *c);
 
-	c->local = domain_list_open("mydestination", cf->mydestination,
-	    class_parent_matches(cf, "mydestination"), cf->config_directory,
+	c->local = class_list(cf, "mydestination", cf->mydestination,
 	    report, arg);
-	c->relay = domain_list_open("relay_domains", cf->relay_domains,
-	    class_parent_matches(cf, "relay_domains"), cf->config_directory,
+	c->alias = class_list(cf, "virtual_alias_domains",
+	    cf->virtual_alias_domains, report, arg);
+	c->mailbox = class_list(cf, "virtual_mailbox_domains",
+	    cf->virtual_mailbox_domains, report, arg);
+	c->relay = class_list(cf, "relay_domains", cf->relay_domains,
 	    report, arg);
 	c->own = mem_array(n_own, sizeof *own);
 	if (n_own > 0)
 		memcpy(c->own, own, n_own * sizeof *own);
 	c->n_own = n_own;
-	if (c->local == NULL || c->relay == NULL)
+	if (c->local == NULL || c->alias == NULL || c->mailbox == NULL ||
+	    c->relay == NULL)
 		classes_free(&c);
 	return c;
 }
@@ -51,30 +63,50 @@ classes_free(struct classes **cp)
 		return;
 	*cp = NULL;
 	addr_list_free(&c->local);
+	addr_list_free(&c->alias);
+	addr_list_free(&c->mailbox);
 	addr_list_free(&c->relay);
 	free(c->own);
 	free(c);
 }
 
-enum address_class
-class_of(const struct classes *c, struct view domain)
+enum table_answer
+class_local(const struct classes *c, struct view domain)
 {
-	enum table_answer local, relay;
 	struct netaddr a;
 	size_t i;
 
 	if (domain.n == 0)
-		return CLASS_LOCAL;
+		return TABLE_FOUND;
 	/* "[192.0.2.1]" is this host if the address is ours. */
 	if (domain.p[0] == '[' && netaddr_parse(domain, &a))
 		for (i = 0; i < c->n_own; i++)
 			if (netaddr_equal(&a, &c->own[i]))
-				return CLASS_LOCAL;
-	local = domain_list_match(c->local, domain);
-	if (local != TABLE_NOT_FOUND)
-		return local == TABLE_FOUND ? CLASS_LOCAL : CLASS_FAILED;
-	relay = domain_list_match(c->relay, domain);
-	if (relay != TABLE_NOT_FOUND)
-		return relay == TABLE_FOUND ? CLASS_RELAY : CLASS_FAILED;
+				return TABLE_FOUND;
+	return domain_list_match(c->local, domain);
+}
+
+enum address_class
+class_of(const struct classes *c, struct view domain)
+{
+	const struct {
+		const struct addr_list *list;
+		enum address_class class;
+	} others[] = {
+		{ c->alias, CLASS_VIRTUAL_ALIAS },
+		{ c->mailbox, CLASS_VIRTUAL_MAILBOX },
+		{ c->relay, CLASS_RELAY },
+	};
+	enum table_answer a = class_local(c, domain);
+	size_t i;
+
+	if (a != TABLE_NOT_FOUND)
+		return a == TABLE_FOUND ? CLASS_LOCAL : CLASS_FAILED;
+	for (i = 0; i < sizeof others / sizeof others[0]; i++) {
+		a = domain_list_match(others[i].list, domain);
+		if (a != TABLE_NOT_FOUND)
+			return a == TABLE_FOUND ? others[i].class :
+			    CLASS_FAILED;
+	}
 	return CLASS_OTHER;
 }

@@ -12,6 +12,8 @@
 enum address_class {
 	CLASS_NONE = 0,
 	CLASS_LOCAL,		/* mydestination, or user@[our address] */
+	CLASS_VIRTUAL_ALIAS,	/* virtual_alias_domains */
+	CLASS_VIRTUAL_MAILBOX,	/* virtual_mailbox_domains */
 	CLASS_RELAY,		/* relay_domains */
 	CLASS_OTHER,
 	CLASS_FAILED		/* a table did not answer */
@@ -23,7 +25,10 @@ struct classes;
 struct classes *classes_open(const struct conf *cf, const struct netaddr *own,
     size_t n_own, table_report *report, void *arg);
 void classes_free(struct classes **c);
-/* An empty domain is local. */
+/* An empty domain is local.  A domain in more than one list is in the class
+ * that stands first above. */
 enum address_class class_of(const struct classes *c, struct view domain);
+/* Only whether it is CLASS_LOCAL. */
+enum table_answer class_local(const struct classes *c, struct view domain);
 
 #endif

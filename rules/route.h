@@ -1,8 +1,9 @@
 /*
  * Where mail for an address goes: its class, transport and next hop, from
- * mydestination, relay_domains, transport_maps, relayhost and the
- * *_transport parameters (Postfix's ADDRESS_CLASS_README).  Tables are opened
- * before the jail; route_find() is pure.
+ * the lists of domains, relayhost, the *_transport parameters, the tables by
+ * sender, transport_maps and relocated_maps (Postfix's ADDRESS_CLASS_README,
+ * and the order of its resolver).  Tables are opened before the jail;
+ * route_find() is pure.
  */
 #ifndef RULES_ROUTE_H
 #define RULES_ROUTE_H
@@ -19,13 +20,24 @@ struct router *router_open(const struct conf *cf, const struct netaddr *own,
 void router_free(struct router **r);
 
 /*
- * The transport and next hop of an address (internal form).  Both are
+ * The transport and next hop of a recipient; sender is that of the message,
+ * empty for <> (both in internal form).  Both are
  * appended to the buffers, which are cleared first.  The next hop is in lower
  * case, so that one destination has one name.  TABLE_FAILED: a table could
  * not be asked; try later.
+ *
+ * "error" is a transport whose next hop is the reason, perhaps behind an
+ * enhanced status ("5.1.1 User unknown").
  */
-enum table_answer route_find(const struct router *r, struct view addr,
-    struct buf *transport, struct buf *nexthop);
+enum table_answer route_find(const struct router *r, struct view sender,
+    struct view addr, struct buf *transport, struct buf *nexthop);
+
+/* What each rule looked at said: the parameter, "file:line" or nothing, the
+ * recipient, the result. */
+typedef void route_trace(const char *what, struct view where,
+    struct view addr, struct view result, void *arg);
+void router_set_trace(struct router *r, route_trace *fn, void *arg);
+
 /* "transport:nexthop" as in transport(5); the parts may be empty. */
 void route_split(struct view value, struct view *ret_transport,
     struct view *ret_nexthop);

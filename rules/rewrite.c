@@ -1,0 +1,359 @@
+/* Opening and closing; who counts as a local client. */
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "rules/rewrite_priv.h"
+
+/* Reports go through here, to know whether there was an error. */
+struct opening {
+	const struct conf *cf;
+	table_report *report;
+	void *arg;
+	bool failed;
+};
+
+static void __attribute__((format(printf, 2, 3)))
+opening_complain(struct opening *o, const char *fmt, ...)
+{
+	struct buf b;
+	va_list ap;
+
+	buf_init(&b, 4096);
+	va_start(ap, fmt);
+	(void)buf_vprintf(&b, fmt, ap);
+	va_end(ap);
+	o->report(true, buf_cstr(&b), o->arg);
+	buf_free(&b);
+	o->failed = true;
+}
+
+static void
+open_tables(struct opening *o, const char *specs, struct table_list *ret)
+{
+	if (!table_list_open(specs, o->cf->config_directory, ret, o->report,
+	    o->arg))
+		o->failed = true;
+}
+
+static unsigned
+open_classes(struct opening *o, const char *name, const char *text)
+{
+	static const struct {
+		const char *word;
+		unsigned class;
+	} words[] = {
+		{ "envelope_sender", CLASS_ENVELOPE_SENDER },
+		{ "envelope_recipient", CLASS_ENVELOPE_RECIPIENT },
+		{ "header_sender", CLASS_HEADER_SENDER },
+		{ "header_recipient", CLASS_HEADER_RECIPIENT },
+	};
+	struct view rest = view_of(text), word;
+	unsigned classes = 0;
+	size_t i;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		for (i = 0; i < sizeof words / sizeof words[0]; i++)
+			if (view_is_nocase(word, words[i].word))
+				break;
+		if (i < sizeof words / sizeof words[0])
+			classes |= words[i].class;
+		else
+			opening_complain(o, "main.cf: %s: unknown class "
+			    "\"%.*s\"", name, VIEW_ARGS(view_head(word, 100)));
+	}
+	return classes;
+}
+
+static bool
+open_propagates(const struct conf *cf, const char *what)
+{
+	struct view rest = view_of(cf->propagate_unmatched_extensions), word;
+
+	while ((word = conf_word(&rest)).n > 0)
+		if (view_is_nocase(word, what))
+			return true;
+	return false;
+}
+
+static void
+open_maps(struct rewrite *r, struct opening *o)
+{
+	const struct conf *cf = o->cf;
+	bool canonical = open_propagates(cf, "canonical");
+
+	r->sender = (struct rewrite_map){ .name = "sender_canonical_maps",
+		.propagate = canonical,
+		.classes = open_classes(o, "sender_canonical_classes",
+		    cf->sender_canonical_classes) };
+	open_tables(o, cf->sender_canonical_maps, &r->sender.tables);
+	r->recipient = (struct rewrite_map){
+		.name = "recipient_canonical_maps", .propagate = canonical,
+		.classes = open_classes(o, "recipient_canonical_classes",
+		    cf->recipient_canonical_classes) };
+	open_tables(o, cf->recipient_canonical_maps, &r->recipient.tables);
+	r->canonical = (struct rewrite_map){ .name = "canonical_maps",
+		.propagate = canonical,
+		.classes = open_classes(o, "canonical_classes",
+		    cf->canonical_classes) };
+	open_tables(o, cf->canonical_maps, &r->canonical.tables);
+	r->alias = (struct rewrite_map){ .name = "virtual_alias_maps",
+		.propagate = open_propagates(cf, "virtual") };
+	open_tables(o, cf->virtual_alias_maps, &r->alias.tables);
+	r->sender_bcc.name = "sender_bcc_maps";
+	open_tables(o, cf->sender_bcc_maps, &r->sender_bcc.tables);
+	r->recipient_bcc.name = "recipient_bcc_maps";
+	open_tables(o, cf->recipient_bcc_maps, &r->recipient_bcc.tables);
+}
+
+static void
+open_masquerade(struct rewrite *r, struct opening *o)
+{
+	const struct conf *cf = o->cf;
+
+	r->masquerade = cf->masquerade_domains;
+	if (view_trim(view_of(r->masquerade)).n > 0)
+		r->masquerade_classes = open_classes(o, "masquerade_classes",
+		    cf->masquerade_classes);
+	r->masquerade_exceptions = domain_list_open("masquerade_exceptions",
+	    cf->masquerade_exceptions, false, cf->config_directory,
+	    o->report, o->arg);
+	o->failed = o->failed || r->masquerade_exceptions == NULL;
+}
+
+/* local_header_rewrite_clients */
+static void
+open_clients(struct rewrite *r, struct opening *o)
+{
+	const char *dir = o->cf->config_directory;
+	struct view rest = view_of(o->cf->local_header_rewrite_clients), word;
+	struct table *t;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		if (view_is_nocase(word, "permit_inet_interfaces")) {
+			r->own_clients = true;
+		} else if (view_is_nocase(word, "permit_sasl_authenticated")) {
+			r->login_clients = true;
+		} else if (view_is_nocase(word, "permit_mynetworks")) {
+			addr_list_free(&r->networks);
+			r->networks = net_list_open("mynetworks",
+			    o->cf->mynetworks, dir, o->report, o->arg);
+			o->failed = o->failed || r->networks == NULL;
+		} else if (view_is_nocase(word, "permit_tls_clientcerts") ||
+		    view_is_nocase(word, "permit_tls_all_clientcerts")) {
+			/* No client has a certificate yet. */
+			continue;
+		} else if (!view_is_nocase(word, "check_address_map")) {
+			t = view_find(word, ':') == word.n ? NULL :
+			    table_open(word, dir, o->report, o->arg);
+			if (t == NULL) {
+				opening_complain(o, "main.cf: "
+				    "local_header_rewrite_clients: \"%.*s\" "
+				    "is no restriction and no table",
+				    VIEW_ARGS(view_head(word, 100)));
+				continue;
+			}
+			r->clients.list = mem_resize(r->clients.list,
+			    r->clients.n + 1, sizeof *r->clients.list);
+			r->clients.list[r->clients.n++] = t;
+		}
+	}
+}
+
+/* receive_override_options are obeyed elsewhere; what they are is the same
+ * everywhere. */
+static void
+open_ready(struct rewrite *r, const struct netaddr *own, size_t n_own)
+{
+	r->own = mem_array(n_own, sizeof *own);
+	if (n_own > 0)
+		memcpy(r->own, own, n_own * sizeof *own);
+	r->n_own = n_own;
+	buf_init(&r->value, REWRITE_VALUE_MAX);
+	buf_init(&r->where, 1024);
+	buf_init(&r->address, 2 * ADDRESS_MAX);
+	buf_init(&r->other, 2 * ADDRESS_MAX);
+	buf_init(&r->spare, 2 * ADDRESS_MAX);
+	buf_init(&r->client, 2 * ADDRESS_MAX);
+	buf_init(&r->results.text, 2 * REWRITE_VALUE_MAX);
+	mailbox_init(&r->scan);
+	mailbox_init(&r->values);
+}
+
+static void
+open_values(struct rewrite *r, const struct conf *cf)
+{
+	r->local = (struct rewrite_complete){ .origin = cf->myorigin,
+		.domain = cf->mydomain,
+		.append_origin = cf->append_at_myorigin,
+		.append_domain = cf->append_dot_mydomain,
+		.bang = cf->swap_bangpath, .percent = cf->allow_percent_hack };
+	r->remote = r->local;
+	r->remote.origin = r->remote.domain = cf->remote_header_rewrite_domain;
+	r->always_bcc = cf->always_bcc;
+	r->empty_recipient = cf->empty_address_recipient;
+	r->expansion_limit = cf->virtual_alias_expansion_limit;
+	r->recursion_limit = cf->virtual_alias_recursion_limit;
+	r->length_limit = cf->virtual_alias_address_length_limit;
+	r->dequoted = cf->resolve_dequoted_address;
+	r->keep_original = cf->enable_original_recipient;
+}
+
+static struct rewrite *
+open_begin(struct opening *o, const struct netaddr *own, size_t n_own)
+{
+	struct rewrite *r = mem_alloc(sizeof *r);
+
+	open_ready(r, own, n_own);
+	open_values(r, o->cf);
+	r->classes = classes_open(o->cf, own, n_own, o->report, o->arg);
+	o->failed = r->classes == NULL;
+	r->keys = addr_keys_of(o->cf, r->classes);
+	return r;
+}
+
+struct rewrite *
+rewrite_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
+    table_report *report, void *arg)
+{
+	struct opening o = { cf, report, arg, false };
+	struct rewrite *r = open_begin(&o, own, n_own);
+
+	open_maps(r, &o);
+	open_masquerade(r, &o);
+	open_clients(r, &o);
+	if (o.failed)
+		rewrite_free(&r);
+	return r;
+}
+
+struct rewrite *
+rewrite_open_generic(const struct conf *cf, const struct netaddr *own,
+    size_t n_own, table_report *report, void *arg)
+{
+	struct opening o = { cf, report, arg, false };
+	struct rewrite *r = open_begin(&o, own, n_own);
+
+	r->generic.name = "smtp_generic_maps";
+	r->generic.propagate = open_propagates(cf, "generic");
+	open_tables(&o, cf->smtp_generic_maps, &r->generic.tables);
+	if (o.failed)
+		rewrite_free(&r);
+	return r;
+}
+
+void
+rewrite_free(struct rewrite **rp)
+{
+	struct rewrite *r = *rp;
+
+	if (r == NULL)
+		return;
+	*rp = NULL;
+	classes_free(&r->classes);
+	table_list_free(&r->sender.tables);
+	table_list_free(&r->recipient.tables);
+	table_list_free(&r->canonical.tables);
+	table_list_free(&r->alias.tables);
+	table_list_free(&r->sender_bcc.tables);
+	table_list_free(&r->recipient_bcc.tables);
+	table_list_free(&r->generic.tables);
+	table_list_free(&r->clients);
+	addr_list_free(&r->masquerade_exceptions);
+	addr_list_free(&r->networks);
+	free(r->own);
+	buf_free(&r->value);
+	buf_free(&r->where);
+	buf_free(&r->address);
+	buf_free(&r->other);
+	buf_free(&r->spare);
+	buf_free(&r->client);
+	buf_free(&r->results.text);
+	free(r->results.end);
+	mailbox_free(&r->scan);
+	mailbox_free(&r->values);
+	free(r);
+}
+
+bool
+rewrite_configured(const struct conf *cf)
+{
+	const char *const all[] = { cf->canonical_maps,
+		cf->sender_canonical_maps, cf->recipient_canonical_maps,
+		cf->masquerade_domains, cf->virtual_alias_maps };
+	size_t i;
+
+	for (i = 0; i < sizeof all / sizeof all[0]; i++)
+		if (view_trim(view_of(all[i])).n > 0)
+			return true;
+	return false;
+}
+
+const char *
+rewrite_problem(const struct rewrite *r)
+{
+	return r->problem;
+}
+
+void
+rewrite_set_trace(struct rewrite *r, rewrite_trace *fn, void *arg)
+{
+	r->trace = fn;
+	r->trace_arg = arg;
+}
+
+static bool
+client_is_own(const struct rewrite *r, const struct netaddr *client)
+{
+	size_t i;
+
+	for (i = 0; i < r->n_own; i++)
+		if (netaddr_equal(client, &r->own[i]))
+			return true;
+	return false;
+}
+
+/* TABLE_FOUND: a local client. */
+static enum table_answer
+client_local(const struct rewrite *r, const struct envelope *e)
+{
+	enum table_answer a = TABLE_NOT_FOUND;
+	struct addr_found found;
+	struct netaddr client;
+	struct buf value;
+
+	/* Mail that no client brought was made here. */
+	if ((e->flags & ENVELOPE_NO_FILTER) || e->client_addr.n == 0)
+		return TABLE_FOUND;
+	if (r->login_clients && e->login.n > 0)
+		return TABLE_FOUND;
+	if (!netaddr_parse(e->client_addr, &client))
+		return TABLE_NOT_FOUND;
+	if (r->own_clients && client_is_own(r, &client))
+		return TABLE_FOUND;
+	if (r->networks != NULL)
+		a = net_list_match(r->networks, e->client_name, &client);
+	if (a != TABLE_NOT_FOUND || r->clients.n == 0)
+		return a;
+	buf_init(&value, REWRITE_VALUE_MAX);
+	a = addr_find_key(&r->clients, e->client_addr, false, &value, &found);
+	buf_free(&value);
+	return a;
+}
+
+enum rewrite_answer
+rewrite_context_of(const struct rewrite *r, const struct envelope *e,
+    enum rewrite_context *ret)
+{
+	switch (client_local(r, e)) {
+	case TABLE_FOUND:
+		*ret = REWRITE_LOCAL;
+		break;
+	case TABLE_FAILED:
+		return REWRITE_FAILED;
+	case TABLE_NOT_FOUND:
+		*ret = r->remote.origin[0] != '\0' ? REWRITE_REMOTE :
+		    REWRITE_NONE;
+		break;
+	}
+	return REWRITE_DONE;
+}
