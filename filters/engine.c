@@ -5,7 +5,9 @@
 #include "filters/engine.h"
 #include "filters/findings.h"
 #include "filters/mime.h"
+#include "filters/rewriting.h"
 #include "lib/log.h"
+#include "lib/own_addr.h"
 
 struct engine {
 	struct checks_rules rules;
@@ -13,6 +15,8 @@ struct engine {
 	struct findings findings;
 	struct checks checks;
 	struct complete complete;
+	struct rewrite *rewrite;
+	struct rewriting rewriting;
 };
 
 /* Reports go through here, to know whether there was an error. */
@@ -124,6 +128,18 @@ header_end_action(const struct conf *cf, struct report *r)
 	return HEADER_END_FIX;
 }
 
+/* What is said about addresses; NULL after a report. */
+static struct rewrite *
+open_rewrite(const struct conf *cf, struct report *r)
+{
+	struct netaddr *own = mem_array(OWN_ADDR_MAX, sizeof *own);
+	size_t n = own_addresses(cf, own, OWN_ADDR_MAX);
+	struct rewrite *w = rewrite_open(cf, own, n, report_one, r);
+
+	free(own);
+	return w;
+}
+
 struct engine *
 engine_open(const struct conf *cf, table_report *report, void *arg)
 {
@@ -141,7 +157,9 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	};
 	struct engine *e = mem_alloc(sizeof *e);
 
-	if (!load_rules(cf, &e->rules, &r)) {
+	e->rewrite = open_rewrite(cf, &r);
+	if (!load_rules(cf, &e->rules, &r) || e->rewrite == NULL) {
+		rewrite_free(&e->rewrite);
 		free(e);
 		return NULL;
 	}
@@ -149,6 +167,7 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	findings_init(&e->findings);
 	checks_init(&e->checks, cf, &e->rules, end, e->walk, &e->findings);
 	complete_init(&e->complete, cf, e->walk, &e->findings);
+	rewriting_init(&e->rewriting, cf, e->rewrite, e->walk, &e->findings);
 	return e;
 }
 
@@ -159,6 +178,8 @@ engine_free(struct engine **e)
 		return;
 	checks_free(&(*e)->checks);
 	complete_free(&(*e)->complete);
+	rewriting_free(&(*e)->rewriting);
+	rewrite_free(&(*e)->rewrite);
 	findings_free(&(*e)->findings);
 	mime_free(&(*e)->walk);
 	free_rules(&(*e)->rules);
@@ -203,13 +224,20 @@ void
 engine_judge(struct engine *e, struct view text, const struct envelope *env,
     struct queue_id id, struct judgement *ret, struct arena *a)
 {
-	struct stage *stages[] = { &e->checks.stage, &e->complete.stage };
+	struct stage *stages[] = { &e->checks.stage, &e->complete.stage,
+		&e->rewriting.stage };
+	struct view envelope;
 
 	findings_begin(&e->findings, text);
+	/* no_header_body_checks */
+	e->findings.passed = (env->flags & ENVELOPE_NO_CHECKS) != 0;
 	checks_begin(&e->checks, env, id);
 	complete_begin(&e->complete, env, id);
+	rewriting_begin(&e->rewriting, env, id);
 	mime_begin(e->walk, stages, sizeof stages / sizeof stages[0]);
 	mime_feed(e->walk, text);
 	mime_end(e->walk);
+	envelope = rewriting_end(&e->rewriting);
 	findings_judgement(&e->findings, a, ret);
+	ret->envelope = envelope;
 }

@@ -278,6 +278,19 @@ findings_stray(struct findings *f, uint64_t offset)
 	return true;
 }
 
+bool
+findings_replaced(const struct findings *f, uint64_t offset,
+    struct view *ret)
+{
+	const struct note *n = f->n_notes > 0 ? &f->notes[f->n_notes - 1] :
+	    NULL;
+
+	if (n == NULL || n->stray || n->offset != offset || n->remove == 0)
+		return false;
+	*ret = buf_part(&f->bytes, n->at, n->n);
+	return true;
+}
+
 void
 findings_judgement(const struct findings *f, struct arena *a,
     struct judgement *ret)

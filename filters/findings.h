@@ -73,6 +73,9 @@ bool findings_insert_first(struct findings *f, uint64_t offset,
 bool findings_replace(struct findings *f, uint64_t offset, uint64_t n,
     struct view bytes);
 bool findings_stray(struct findings *f, uint64_t offset);
+/* Was what begins at offset replaced?  *ret: by what; empty: dropped. */
+bool findings_replaced(const struct findings *f, uint64_t offset,
+    struct view *ret);
 
 /* All together, as the answer.  Valid until findings_begin(); list in a. */
 void findings_judgement(const struct findings *f, struct arena *a,

@@ -4,6 +4,7 @@
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
+#include "rules/rewrite.h"
 
 /*
  * How many messages one filter has at a time.  It works through them one by
@@ -127,7 +128,8 @@ filter_submit(struct message *m)
 	static const struct judgement accept = {
 		.verdict = { .action = ACTION_OK } };
 
-	if (m->internal) {
+	/* Of mail of our own only addresses are rewritten. */
+	if (m->internal && !rewrite_configured(qmgr.cf)) {
 		writer_judged(m, &accept);
 		return;
 	}

@@ -328,41 +328,71 @@ writer_redirect(struct envelope *e, struct view to, struct arena *a)
 	e->nrcpts = 1;
 }
 
-/* REDIRECT and BCC change who gets it; "FILTER" how. */
+/* REDIRECT and BCC, of a filter that left the envelope to us. */
 static void
+writer_readdress(struct message *m, const struct judgement *j,
+    const struct envelope *was, struct spool_tail *t, struct buf *env,
+    struct arena *a)
+{
+	struct envelope e = *was;
+	struct recipient *all;
+	uint32_t i;
+
+	e.rcpts = all = mem_array(e.nrcpts + j->n_bcc + 1u, sizeof *e.rcpts);
+	memcpy(e.rcpts, was->rcpts, e.nrcpts * sizeof *e.rcpts);
+	if (j->redirect.n > 0)
+		writer_redirect(&e, j->redirect, a);
+	for (i = 0; i < j->n_bcc && e.nrcpts < ENVELOPE_RCPTS_MAX; i++)
+		e.rcpts[e.nrcpts++] = (struct recipient){
+			.addr = j->bcc[i], .notify = NOTIFY_NEVER };
+	if (!envelope_put(env, &e))
+		panic("%s: envelope over its maximum", message_id(m));
+	t->envelope = buf_view(env);
+	t->nrcpts = e.nrcpts;
+	free(all);
+}
+
+/* Addresses may be rewritten; who brought it, and how, stays. */
+static bool
+writer_envelope_ok(const struct envelope *was, const struct envelope *now)
+{
+	return now->flags == was->flags && now->ret == was->ret &&
+	    now->client_port == was->client_port &&
+	    view_eq(now->client_name, was->client_name) &&
+	    view_eq(now->client_addr, was->client_addr) &&
+	    view_eq(now->helo, was->helo) && view_eq(now->proto, was->proto) &&
+	    view_eq(now->login, was->login) && view_eq(now->envid, was->envid);
+}
+
+/* Rewriting, REDIRECT and BCC change who gets it; "FILTER" how.  False: the
+ * filter's envelope is none. */
+static bool
 writer_apply(struct message *m, const struct judgement *j)
 {
 	struct spool_tail t = m->tail;
-	struct arena *a = arena_new(m->tail.envelope.n * 16 + 65536);
-	struct recipient *all;
-	struct envelope e;
+	struct arena *a = arena_new((m->tail.envelope.n + j->envelope.n) *
+	    16 + 131072);
+	struct envelope e, now;
 	struct buf env, edits;
-	uint32_t i;
+	bool ok = true;
 
 	message_envelope(m, a, &e);
 	buf_init(&env, SPOOL_TAIL_MAX);
 	buf_init(&edits, EDITS_BYTES_MAX);
-	if (j->redirect.n > 0 || j->n_bcc > 0) {
-		all = mem_array(e.nrcpts + j->n_bcc + 1u, sizeof *all);
-		memcpy(all, e.rcpts, e.nrcpts * sizeof *all);
-		e.rcpts = all;
-		if (j->redirect.n > 0) {
-			writer_redirect(&e, j->redirect, a);
-		}
-		for (i = 0; i < j->n_bcc && e.nrcpts < ENVELOPE_RCPTS_MAX; i++)
-			e.rcpts[e.nrcpts++] = (struct recipient){
-				.addr = j->bcc[i], .notify = NOTIFY_NEVER };
-		if (!envelope_put(&env, &e))
-			panic("%s: envelope over its maximum", message_id(m));
-		free(all);
-		t.envelope = buf_view(&env);
-		t.nrcpts = e.nrcpts;
-	}
+	if (j->envelope.n > 0) {
+		ok = j->envelope.n <= SPOOL_TAIL_MAX / 2 &&
+		    envelope_get(j->envelope, a, &now) &&
+		    writer_envelope_ok(&e, &now);
+		t.envelope = j->envelope;
+		t.nrcpts = ok ? now.nrcpts : 0;
+	} else if (j->redirect.n > 0 || j->n_bcc > 0)
+		writer_readdress(m, j, &e, &t, &env, a);
 	if (j->edits.n > 0 && !edits_put(&edits, &j->edits))
 		panic("%s: edits over their maximum", message_id(m));
 	t.edits = buf_view(&edits);
 	t.route = j->filter;
-	if (t.edits.n > 0 || t.route.n > 0 || env.n > 0) {
+	if (ok && (t.edits.n > 0 || t.route.n > 0 ||
+	    t.envelope.p != m->tail.envelope.p)) {
 		/* The old bytes are freed by the call, so not used in it. */
 		char *old = m->bytes;
 
@@ -373,6 +403,7 @@ writer_apply(struct message *m, const struct judgement *j)
 	buf_free(&env);
 	buf_free(&edits);
 	arena_free(&a);
+	return ok;
 }
 
 /* Nobody waits for the reply: the message goes back to its sender, by the way
@@ -419,7 +450,12 @@ writer_judged(struct message *m, const struct judgement *j)
 		return;
 	}
 	m->hold = j->verdict.action == ACTION_HOLD;
-	writer_apply(m, j);
+	if (!writer_apply(m, j)) {
+		log_error("%s: the filter's envelope is not its own",
+		    message_id(m));
+		writer_failed(m, 451, "4.3.0", "Error: content filter failed");
+		return;
+	}
 	if (m->hold)
 		message_remember_hold(m, j->verdict.text);
 	message_enter(m, M_SYNCING);

@@ -480,7 +480,7 @@ judgement_put(struct buf *b, const struct judgement *j)
 			return false;
 	/* The edits come last, so they need no length. */
 	return put_line(b, j->message_id, MESSAGE_ID_MAX) &&
-	    edits_put(b, &j->edits);
+	    put_view(b, j->envelope) && edits_put(b, &j->edits);
 }
 
 static bool
@@ -517,6 +517,7 @@ judgement_get(struct view encoded, uint64_t text_size, struct arena *a,
 	for (uint32_t i = 0; i < j.n_bcc; i++)
 		j.bcc[i] = cursor_view(&c);
 	j.message_id = get_line(&c, MESSAGE_ID_MAX);
+	j.envelope = cursor_view(&c);
 	edits = cursor_bytes(&c, cursor_left(&c));
 	/* An empty list has a count too; nothing at all was cut off. */
 	if (!cursor_done(&c) || edits.n == 0 || !judgement_valid(&j) ||

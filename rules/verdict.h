@@ -88,6 +88,8 @@ struct judgement {
 	uint32_t n_bcc;
 	struct view message_id;		/* for the log; may be empty */
 	struct edits edits;
+	/* Encoded; empty: as it was.  redirect and bcc are in it already. */
+	struct view envelope;
 };
 
 /*
