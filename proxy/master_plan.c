@@ -264,6 +264,9 @@ throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms)
 /* -- files ---------------------------------------------------------------- */
 
 #define ROLE_BIT(kind)	(1u << (kind))
+/* Who needs to know the class of a domain. */
+#define ROLES_CLASS	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) | \
+	ROLE_BIT(ROLE_FILTER))
 
 static const struct {
 	const char *name;
@@ -274,9 +277,24 @@ static const struct {
 	{ "nested_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "body_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "relay_recipient_maps", ROLE_BIT(ROLE_SMTPD) },
-	{ "mynetworks", ROLE_BIT(ROLE_SMTPD) },
-	{ "relay_domains", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) },
-	{ "mydestination", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) },
+	{ "mynetworks", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER) },
+	{ "relay_domains", ROLES_CLASS },
+	{ "mydestination", ROLES_CLASS | ROLE_BIT(ROLE_RELAY) },
+	{ "virtual_alias_domains", ROLES_CLASS },
+	{ "virtual_mailbox_domains", ROLES_CLASS },
+	{ "virtual_alias_maps", ROLES_CLASS },
+	{ "virtual_mailbox_maps", ROLES_CLASS },
+	{ "canonical_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "sender_canonical_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "recipient_canonical_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "masquerade_exceptions", ROLE_BIT(ROLE_FILTER) },
+	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_FILTER) },
+	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "relocated_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "sender_dependent_relayhost_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "sender_dependent_default_transport_maps", ROLE_BIT(ROLE_QMGR) },
 	{ "smtpd_relay_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },

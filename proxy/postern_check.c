@@ -3,6 +3,8 @@
 #include "proxy/postern.h"
 #include "rules/addr_list.h"
 #include "rules/policy.h"
+#include "rules/rewrite.h"
+#include "rules/route.h"
 #include "rules/table.h"
 #include "rules/verdict.h"
 
@@ -72,6 +74,29 @@ check_filter(const struct conf *cf, const char *config_dir,
 	return ok;
 }
 
+/* What opens tables of its own; reported as it reports. */
+static bool
+check_rewrite(const struct conf *cf, bool generic, const struct reporter *r)
+{
+	struct rewrite *w = generic ?
+	    rewrite_open_generic(cf, NULL, 0, r->fn, r->arg) :
+	    rewrite_open(cf, NULL, 0, r->fn, r->arg);
+	bool ok = w != NULL;
+
+	rewrite_free(&w);
+	return ok;
+}
+
+static bool
+check_router(const struct conf *cf, const struct reporter *r)
+{
+	struct router *w = router_open(cf, NULL, 0, r->fn, r->arg);
+	bool ok = w != NULL;
+
+	router_free(&w);
+	return ok;
+}
+
 static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
@@ -100,6 +125,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 		switch ((int)c->teams[i].entry->kind) {
 		case ROLE_FILTER:
 			ok = check_filter(cf, config_dir, r) && ok;
+			ok = check_rewrite(cf, false, r) && ok;
 			break;
 		case ROLE_SMTPD:
 			ok = check_smtpd(cf, config_dir, r) && ok;
@@ -107,6 +133,10 @@ postern_check_tables(const struct config *c, const char *config_dir,
 		case ROLE_QMGR:
 			ok = check_maps(cf->transport_maps, config_dir, false,
 			    r) && ok;
+			ok = check_router(cf, r) && ok;
+			break;
+		case ROLE_RELAY:
+			ok = check_rewrite(cf, true, r) && ok;
 			break;
 		default:
 			break;

@@ -201,6 +201,12 @@ relay_load(void)
 	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
 	    RELAY_TEXT_END_ROOM);
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
+	if (view_trim(view_of(cf->smtp_generic_maps)).n == 0)
+		return;
+	r->generic = rewrite_open_generic(cf, r->own, r->n_own,
+	    log_report_errors, NULL);
+	if (r->generic == NULL)
+		fatal("smtp_generic_maps cannot be used");
 }
 
 static void

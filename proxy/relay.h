@@ -16,6 +16,7 @@
 #include "lib/conf.h"
 #include "lib/own_addr.h"
 #include "proxy/relay_route.h"
+#include "rules/rewrite.h"
 
 #define RELAY_IDLE_MAX		512u	/* connections kept unused */
 #define RELAY_PIECE		65536u	/* bytes of text read at once */
@@ -35,6 +36,7 @@ struct relay {
 	struct netaddr bind4, bind6;	/* family 0: none */
 	struct netaddr own[OWN_ADDR_MAX];
 	size_t n_own;
+	struct rewrite *generic;	/* NULL: no smtp_generic_maps */
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

@@ -44,7 +44,7 @@ smtp_8bit_address(const struct delivery *d)
 	if (smtp_8bit(d->env.sender))
 		return true;
 	for (i = 0; i < d->n_rcpts; i++)
-		if (smtp_8bit(d->rcpts[i].addr))
+		if (smtp_8bit(d->rcpts[i].out))
 			return true;
 	return false;
 }
@@ -164,11 +164,11 @@ smtp_put_rcpt(struct session *s, struct buf *b)
 {
 	struct session_mail *m = &s->mail;
 	const struct delivery *d = s->delivery;
-	const struct recipient *r =
-	    &d->env.rcpts[d->rcpts[m->todo[m->sent++]].index];
+	const struct delivery_rcpt *to = &d->rcpts[m->todo[m->sent++]];
+	const struct recipient *r = &d->env.rcpts[to->index];
 
 	(void)buf_puts(b, "RCPT TO:<");
-	(void)address_quote(r->addr, b);
+	(void)address_quote(to->out, b);
 	(void)buf_puts(b, ">");
 	if ((s->ehlo.features & FEATURE_DSN) != 0) {
 		if (r->notify != 0) {

@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_generic.h"
 #include "proxy/relay_session.h"
 
 #define DELIVERY_MAGIC	0x44454c49u
@@ -108,6 +109,15 @@ delivery_at_last(const struct delivery *d)
 	    (limit > 0 && d->conversations >= limit);
 }
 
+/* Neither is there another next hop. */
+static bool
+delivery_at_end(const struct delivery *d)
+{
+	struct view rest = d->fallback;
+
+	return delivery_at_last(d) && (d->reused || conf_word(&rest).n == 0);
+}
+
 bool
 delivery_at_best(const struct delivery *d)
 {
@@ -151,7 +161,7 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 	struct view copy = { 0 };
 	uint32_t i;
 
-	if (status == RCPT_DEFERRED && may_retry && !delivery_at_last(d)) {
+	if (status == RCPT_DEFERRED && may_retry && !delivery_at_end(d)) {
 		log_info("%s: %s", d->id, log_safe(view_of(reason)));
 		delivery_why(d, dsn, reason);
 		for (i = 0; i < d->n_rcpts; i++)
@@ -211,6 +221,32 @@ delivery_finish(struct delivery *d)
 	relay_look_for_end(r);
 }
 
+/* The next hop of smtp_fallback_relay takes over.  False: there is none. */
+static bool
+delivery_fall_back(struct delivery *d)
+{
+	struct relay_nexthop hop;
+	struct view word;
+
+	while (d->open > 0 && d->qmgr != NULL && !d->reused &&
+	    (word = conf_word(&d->fallback)).n > 0) {
+		if (!relay_nexthop_parse(word, &hop)) {
+			log_warn("smtp_fallback_relay: bad next hop: %s",
+			    log_safe(word));
+			continue;
+		}
+		d->hop = hop;
+		/* Kept connections are found under it. */
+		d->hop_text = word;
+		d->n_addresses = d->next_address = 0;
+		d->conversations = 0;
+		return true;
+	}
+	return false;
+}
+
+static void delivery_route(struct delivery *d);
+
 void
 delivery_go_on(struct delivery *d)
 {
@@ -233,7 +269,10 @@ delivery_go_on(struct delivery *d)
 		delivery_why(d, local ? "4.3.0" : "4.4.1", why);
 		free(why);
 	}
-	delivery_finish(d);
+	if (delivery_fall_back(d))
+		delivery_route(d);
+	else
+		delivery_finish(d);
 }
 
 void
@@ -250,7 +289,10 @@ delivery_no_route(struct delivery *d, const char *dsn, const char *reason)
 {
 	delivery_trouble(d, TROUBLE_ROUTE, reason);
 	delivery_why(d, dsn, reason);
-	delivery_finish(d);
+	if (delivery_fall_back(d))
+		delivery_route(d);
+	else
+		delivery_finish(d);
 }
 
 static void
@@ -439,6 +481,7 @@ delivery_read(struct delivery *d, struct view body)
 		if (d->rcpts[i].index >= d->env.nrcpts)
 			return false;
 		d->rcpts[i].addr = d->env.rcpts[d->rcpts[i].index].addr;
+		d->rcpts[i].out = d->rcpts[i].addr;
 	}
 	d->open = d->n_rcpts;
 	d->size = edits_size(&d->edits, d->text_size);
@@ -477,6 +520,14 @@ delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 		    VIEW_ARGS(view_head(d->hop_text, 300)));
 		delivery_no_route(d, "4.3.5", why);
 		free(why);
+		return;
+	}
+	d->fallback = view_of(r->conf->smtp_fallback_relay);
+	if (r->generic != NULL && !relay_generic(d, r->generic)) {
+		d->fallback = view_make("", 0);
+		delivery_failed(d, WHOM_OPEN, 0, false, "4.3.0",
+		    "address rewriting failed: table lookup error");
+		delivery_finish(d);
 		return;
 	}
 	if (!session_reuse(r, d))

@@ -21,6 +21,7 @@ struct delivery_rcpt {
 	bool accepted;		/* by the present server's reply to RCPT TO */
 	char dsn[RELAY_STATUS_MAX];
 	struct view addr;
+	struct view out;	/* what the server is told: smtp_generic_maps */
 	struct view reason;
 	struct view mta;
 };
@@ -43,6 +44,8 @@ struct delivery {
 
 	struct delivery_rcpt *rcpts;
 	uint32_t n_rcpts, open;	/* open: without a status */
+
+	struct view fallback;	/* next hops of smtp_fallback_relay left */
 
 	struct relay_address *addresses;
 	size_t n_addresses, next_address;

@@ -30,6 +30,7 @@ struct server {
 	uint8_t notify;		/* notice_classes() */
 	uint32_t notices;	/* to the postmaster, in this minute */
 	struct mono notices_since;
+	uint32_t flags;		/* of each envelope: rules/override.h */
 	struct view ehlo;	/* the whole reply to EHLO */
 
 	struct session **sessions;	/* by number; NULL: free */

@@ -117,7 +117,8 @@ data_seal(struct session *s)
 	struct transaction *tx = s->tx;
 	char addr[NETADDR_TEXT];
 	struct envelope e = {
-		.flags = tx->flags | (local_is(s) ? ENVELOPE_LOCAL : 0),
+		.flags = tx->flags | s->server->flags |
+		    (local_is(s) ? ENVELOPE_LOCAL : 0),
 		.sender = tx->sender,
 		.client_name = session_client_name(s),
 		.client_addr = view_of(netaddr_text(&s->addr, addr)),

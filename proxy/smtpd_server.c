@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
+#include "rules/override.h"
 
 /* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
 static bool
@@ -101,6 +102,8 @@ server_load(struct server *sv, const struct conf *cf,
 	    "smtpd_forbid_bare_newline_exclusions",
 	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
 	    report, arg);
+	if (!override_flags(cf, &sv->flags, report, arg))
+		return false;
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
 	sv->notify = notice_classes(cf->notify_classes);

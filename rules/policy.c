@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "lib/mem.h"
+#include "rules/override.h"
 #include "rules/policy_priv.h"
 
 #define RESTRICTIONS_MAX	1000u
@@ -141,7 +142,8 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	struct view local = view_of(cf->local_transport);
 	bool ok;
 
-	p->reject_unlisted = cf->smtpd_reject_unlisted_recipient;
+	p->reject_unlisted = cf->smtpd_reject_unlisted_recipient &&
+	    !override_unlisted(cf);
 	p->show_table = cf->show_user_unknown_table_name;
 	p->code_reject = (uint16_t)cf->reject_code;
 	p->code_defer = (uint16_t)cf->defer_code;

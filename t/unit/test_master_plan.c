@@ -214,7 +214,7 @@ test_files(void **state)
 	    "mime_header_checks = static:x\nnested_header_checks =\n"
 	    "body_checks = regexp:$config_directory/b\n"
 	    "config_directory = /etc/y\nmynetworks = /n\n",
-	    ROLE_FILTER, "/a/h /etc/x/h2 /etc/y/b ");
+	    ROLE_FILTER, "/a/h /etc/x/h2 /etc/y/b /n ");
 	check_files("mynetworks = 127.0.0.0/8 [::1]/128 !/etc/bad fe80::/10 "
 	    "cidr:nets\nmydestination =\nrelay_domains = a.example, "
 	    "proxy:texthash:/r\nrelay_recipient_maps = inline:{ a=b }\n"

@@ -1,0 +1,17 @@
+/*
+ * receive_override_options: what a service leaves out, because another one
+ * (before or behind an outside filter) does it.
+ */
+#ifndef RULES_OVERRIDE_H
+#define RULES_OVERRIDE_H
+
+#include "lib/conf.h"
+#include "rules/table.h"
+
+/* For the envelope: enum envelope_flag.  False after a report. */
+bool override_flags(const struct conf *cf, uint32_t *ret, table_report *report,
+    void *arg);
+/* no_unknown_recipient_checks */
+bool override_unlisted(const struct conf *cf);
+
+#endif
