@@ -14,6 +14,20 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
+#include "rules/rewrite.h"
+
+/* Policy decides about the address that it will be. */
+static void
+rcpt_complete(const struct conf *cf, struct buf *rcpt)
+{
+	struct buf out;
+
+	buf_init(&out, ADDRESS_MAX);
+	rewrite_complete_address(cf, buf_view(rcpt), &out);
+	buf_clear(rcpt);
+	(void)buf_putv(rcpt, buf_view(&out));
+	buf_free(&out);
+}
 
 struct rcpt_args {
 	struct buf addr, orcpt;
@@ -87,6 +101,7 @@ rcpt_parse(struct session *s, struct view args, struct rcpt_args *a)
 		if (!rcpt_parameter(s, word, a))
 			return false;
 	a->postmaster = view_is_nocase(buf_view(rcpt), "postmaster");
+	rcpt_complete(cf, rcpt);
 	/* An address without a domain is one of this host's. */
 	if (view_find(buf_view(rcpt), '@') == rcpt->n &&
 	    (!buf_putc(rcpt, '@') || !buf_puts(rcpt, cf->myorigin))) {

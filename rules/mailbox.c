@@ -104,7 +104,7 @@ mailbox_token(struct view t, size_t *i)
 struct spec {
 	struct mailbox_scan *s;
 	size_t begin, end, at;	/* at: of the last '@' in addr, or none */
-	bool any, bad, word, dot, quoted, quoted_domain, route;
+	bool any, bad, word, dot, quoted, quoted_domain, route, routed;
 };
 #define NO_AT	SIZE_MAX
 
@@ -159,6 +159,7 @@ spec_operator(struct spec *p, char c)
 		buf_clear(addr);
 		p->at = NO_AT;
 		p->route = false;
+		p->routed = true;
 	} else if (c != ',' || !p->route)
 		p->bad = true;
 	p->word = false;
@@ -193,7 +194,8 @@ spec_finish(struct spec *p, struct mailbox *ret)
 
 	*ret = (struct mailbox){ .begin = p->begin, .end = p->end,
 		.addr = buf_view(&s->addr), .comments = buf_view(&s->comments),
-		.has_domain = p->at != NO_AT, .quoted = p->quoted };
+		.has_domain = p->at != NO_AT, .quoted = p->quoted,
+		.route = p->routed };
 }
 
 /*

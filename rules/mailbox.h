@@ -20,6 +20,7 @@ struct mailbox {
 	struct view comments;	/* those between begin and end */
 	bool has_domain;
 	bool quoted;		/* some of the local part was in quotes */
+	bool route;		/* there was a source route in front of it */
 	bool adjacent;		/* a comma is missing before or behind it */
 };
 

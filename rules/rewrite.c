@@ -182,11 +182,7 @@ open_ready(struct rewrite *r, const struct netaddr *own, size_t n_own)
 static void
 open_values(struct rewrite *r, const struct conf *cf)
 {
-	r->local = (struct rewrite_complete){ .origin = cf->myorigin,
-		.domain = cf->mydomain,
-		.append_origin = cf->append_at_myorigin,
-		.append_domain = cf->append_dot_mydomain,
-		.bang = cf->swap_bangpath, .percent = cf->allow_percent_hack };
+	r->local = rewrite_complete_of(cf);
 	r->remote = r->local;
 	r->remote.origin = r->remote.domain = cf->remote_header_rewrite_domain;
 	r->always_bcc = cf->always_bcc;

@@ -28,6 +28,11 @@ void rewrite_free(struct rewrite **r);
 /* Is there a table or a domain list, so that mail of our own needs it? */
 bool rewrite_configured(const struct conf *cf);
 
+/* What an address of the envelope is completed to; out is cleared first.  It
+ * may still have no domain. */
+void rewrite_complete_address(const struct conf *cf, struct view addr,
+    struct buf *out);
+
 enum rewrite_answer {
 	REWRITE_DONE = 1,
 	REWRITE_FAILED,		/* a table could not answer: 451 4.3.0 */

@@ -29,6 +29,16 @@ rewrite_report_step(struct rewrite *r, const char *what, struct view before,
 		r->trace(&step, r->trace_arg);
 }
 
+struct rewrite_complete
+rewrite_complete_of(const struct conf *cf)
+{
+	return (struct rewrite_complete){ .origin = cf->myorigin,
+		.domain = cf->mydomain,
+		.append_origin = cf->append_at_myorigin,
+		.append_domain = cf->append_dot_mydomain,
+		.bang = cf->swap_bangpath, .percent = cf->allow_percent_hack };
+}
+
 /* -- completion ------------------------------------------------------------- */
 
 /* What a routing character uncovers becomes the domain of an address. */
@@ -97,6 +107,16 @@ rewrite_complete(const struct rewrite_complete *c, struct view addr,
 	buf_clear(out);
 	(void)buf_putv(out, addr);
 	return false;
+}
+
+void
+rewrite_complete_address(const struct conf *cf, struct view addr,
+    struct buf *out)
+{
+	const struct rewrite_complete c = rewrite_complete_of(cf);
+
+	(void)rewrite_complete(&c, addr, view_find(addr, '@') < addr.n, false,
+	    out);
 }
 
 void
@@ -288,8 +308,7 @@ masquerade(struct rewrite *r, struct buf *addr)
 			buf_clear(&r->other);
 			buf_clear(&r->where);
 			(void)buf_putv(&r->other, buf_view(addr));
-			memmove(addr->p + local.n + 1,
-			    domain.p + domain.n - word.n, word.n);
+			memcpy(addr->p + local.n + 1, word.p, word.n);
 			addr->n = local.n + 1 + word.n;
 			rewrite_report_step(r, "masquerade_domains",
 			    buf_view(&r->other), buf_view(addr));

@@ -106,7 +106,8 @@ header_rewrite(struct rewrite *r, struct header_way w, struct view header,
 		a = header_address(r, &w, &m);
 		if (a != REWRITE_DONE)
 			return a;
-		if (view_eq(m.addr, buf_view(&r->address)))
+		if (view_eq(m.addr, buf_view(&r->address)) &&
+		    (!m.route || w.generic))
 			continue;
 		fits = header_put(r, header, done, colon + 1, &m, out);
 		done = colon + 1 + m.end;

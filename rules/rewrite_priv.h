@@ -67,6 +67,7 @@ struct rewrite {
 };
 
 /* rewrite_address.c: one address */
+struct rewrite_complete rewrite_complete_of(const struct conf *cf);
 /*
  * addr completed, into out (cleared first).  A quoted local part has no
  * routing in it.  False: it would be too long; out is addr.
