@@ -19,7 +19,7 @@
 static struct buf said;
 
 static inline void
-listen(bool error, const char *text, void *arg)
+listener(bool error, const char *text, void *arg)
 {
 	(void)arg;
 	assert_true(buf_printf(&said, "%c %s\n", error ? 'E' : 'W', text));
@@ -29,7 +29,7 @@ static inline struct conf *
 parse(const char *text)
 {
 	buf_clear(&said);
-	return conf_parse(view_of(text), "main.cf", listen, NULL);
+	return conf_parse(view_of(text), "main.cf", listener, NULL);
 }
 
 static inline bool

@@ -42,7 +42,7 @@ test_hostile_lines(void **state)
 	memcpy(big, "relayhost=", 10);
 	check_refused(big, "line over 65536 bytes");
 	buf_clear(&said);
-	cf = conf_parse(view_make("relayhost=a\0b\n", 14), "main.cf", listen,
+	cf = conf_parse(view_make("relayhost=a\0b\n", 14), "main.cf", listener,
 	    NULL);
 	assert_null(cf);
 	assert_true(heard("main.cf:1: line with a NUL byte"));
@@ -390,12 +390,12 @@ test_load(void **state)
 	(void)state;
 	buf_clear(&said);
 	assert_non_null(mkdtemp(dir));
-	assert_null(conf_load(dir, listen, NULL));
+	assert_null(conf_load(dir, listener, NULL));
 	assert_true(heard("/main.cf: No such file"));
 	write_file(dir, "main.cf", "relayhost = [a]\nmua = permit\nq = 1\n");
 	write_file(dir, "master.cf", "s inet n - - - - smtpd -o x=${mua}\n");
 	buf_clear(&said);
-	cf = conf_load(dir, listen, NULL);
+	cf = conf_load(dir, listener, NULL);
 	assert_non_null(cf);
 	assert_string_equal(cf->config_directory, dir);
 	assert_true(heard("main.cf:3: unused parameter: q=1"));
