@@ -165,6 +165,14 @@ spec_operator(struct spec *p, char c)
 	p->word = false;
 }
 
+/* The last '@' of an address is to be the one in front of its domain. */
+static bool
+spec_literal(struct view v)
+{
+	return v.n > 2 && v.p[v.n - 1] == ']' && view_find(v, '@') == v.n &&
+	    view_find(v, '\\') == v.n;
+}
+
 /* A word; false: it belongs to the next address. */
 static bool
 spec_word(struct spec *p, enum token kind, size_t begin, size_t end)
@@ -178,7 +186,8 @@ spec_word(struct spec *p, enum token kind, size_t begin, size_t end)
 		spec_quoted(p, begin, end);
 	} else {
 		if (kind == TOKEN_LITERAL && (p->at == NO_AT ||
-		    p->s->addr.n != p->at + 1 || t[end - 1] != ']'))
+		    p->s->addr.n != p->at + 1 ||
+		    !spec_literal(view_make(t + begin, end - begin))))
 			p->bad = true;
 		spec_put(p, t + begin, end - begin);
 	}

@@ -39,7 +39,7 @@ rewrite_complete_of(const struct conf *cf)
 		.bang = cf->swap_bangpath, .percent = cf->allow_percent_hack };
 }
 
-/* -- completion ------------------------------------------------------------- */
+/* -- completion ------------------------------------------------------------ */
 
 /* What a routing character uncovers becomes the domain of an address. */
 static bool
@@ -127,7 +127,7 @@ rewrite_complete_local(const struct rewrite *r, struct view addr,
 	    view_find(addr, '@') < addr.n, false, out);
 }
 
-/* -- tables ----------------------------------------------------------------- */
+/* -- tables ---------------------------------------------------------------- */
 
 struct view
 rewrite_result(const struct rewrite *r, size_t i)
@@ -230,7 +230,7 @@ rewrite_map_find(struct rewrite *r, const struct rewrite_map *m,
 	return TABLE_FAILED;
 }
 
-/* -- canonical, masquerade -------------------------------------------------- */
+/* -- canonical, masquerade ------------------------------------------------- */
 
 static enum rewrite_answer
 canonical_map(struct rewrite *r, const struct rewrite_map *m,

@@ -141,7 +141,7 @@ growth_add(struct growth *g, const struct recipient *as, struct view addr)
 	return REWRITE_DONE;
 }
 
-/* -- virtual aliases -------------------------------------------------------- */
+/* -- virtual aliases ------------------------------------------------------- */
 
 /* The addresses that one recipient becomes. */
 struct expansion {
@@ -233,7 +233,7 @@ expansion_run(struct expansion *x, struct view addr)
 	return REWRITE_DONE;
 }
 
-/* -- recipients ------------------------------------------------------------- */
+/* -- recipients ------------------------------------------------------------ */
 
 /* After an expansion nobody can say more of success than "expanded" (RFC 3461
  * section 5.2.7.3). */
@@ -365,7 +365,7 @@ recipient_rewrite(struct growth *g, const struct recipient *in)
 	    a;
 }
 
-/* -- all of it -------------------------------------------------------------- */
+/* -- all of it ------------------------------------------------------------- */
 
 static enum rewrite_answer
 sender_rewrite(struct growth *g)

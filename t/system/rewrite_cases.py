@@ -93,7 +93,7 @@ def results(cases, refused, messages):
         if not got:
             out.append(["none"])
             continue
-        lines = ["from " + got[0].sender]
+        lines = ["from " + (got[0].sender or "<>")]
         lines += ["to " + r for r in sorted(r for m in got for r in m.rcpts)]
         header = re.sub(rb"\r\n(?=[ \t])", b"", got[0].header).decode()
         wanted = [h.split(":")[0].lower() for h in case.headers]
