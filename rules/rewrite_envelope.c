@@ -1,6 +1,7 @@
 /* The envelope: sender, recipients, what they expand to, copies. */
 #include <stdlib.h>
 
+#include "lib/dsn.h"
 #include "lib/log.h"
 #include "rules/addr_set.h"
 #include "rules/rewrite_priv.h"
@@ -104,6 +105,24 @@ growth_resolve(struct growth *g, struct buf *addr)
 	}
 }
 
+/* ORCPT as a client would have said it (RFC 3461 section 4.2), so that
+ * notifications name the address that the sender knows. */
+static struct view
+original_recipient(struct growth *g, struct view orig)
+{
+	struct view text = { "", 0 };
+	bool utf8 = false;
+	struct buf b;
+
+	buf_init(&b, 2 * ADDRESS_MAX + 16);
+	if (address_utf8(orig, &utf8) &&
+	    buf_puts(&b, utf8 ? "utf-8;" : "rfc822;") &&
+	    address_quote(orig, &b) && b.n <= DSN_ORCPT_MAX)
+		text = growth_copy(g, buf_view(&b));
+	buf_free(&b);
+	return text;
+}
+
 /* as: the recipient that addr came from, with .orig. */
 static enum rewrite_answer
 growth_add(struct growth *g, const struct recipient *as, struct view addr)
@@ -129,6 +148,8 @@ growth_add(struct growth *g, const struct recipient *as, struct view addr)
 	r.addr = growth_copy(g, addr);
 	if (view_eq_nocase(r.orig, addr))
 		r.orig = view_make("", 0);
+	else if (r.orcpt.n == 0 && r.notify != NOTIFY_NEVER)
+		r.orcpt = original_recipient(g, r.orig);
 	g->bytes += r.addr.n + r.orig.n + r.orcpt.n + 16;
 	if (e->nrcpts == ENVELOPE_RCPTS_MAX || g->bytes > REWRITE_BYTES_MAX ||
 	    arena_used(g->arena) > REWRITE_ARENA_USE)
@@ -401,13 +422,16 @@ static enum rewrite_answer
 envelope_recipients(struct growth *g, const struct rewrite_extra *extra)
 {
 	const struct envelope *in = g->in;
-	const struct recipient redirect = { .addr = extra->redirect };
+	struct recipient redirect = in->rcpts[0];
 	enum rewrite_answer a = REWRITE_DONE;
 	uint32_t i;
 
 	if (extra->redirect.n > 0) {
 		g->changed = true;
-		/* As it is, and in the place of copies too. */
+		/* As it is, and in the place of copies too; notifications
+		 * name the first recipient that the sender wrote. */
+		if (redirect.orig.n == 0)
+			redirect.orig = redirect.addr;
 		a = growth_add(g, &redirect, extra->redirect);
 	}
 	for (i = 0; extra->redirect.n == 0 && a == REWRITE_DONE &&

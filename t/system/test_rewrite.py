@@ -1,4 +1,6 @@
 """Rewriting in a whole gateway: what the cases do not show."""
+import re
+
 import pytest
 from postern import Instance, Sink, mail, wait_for
 
@@ -136,7 +138,10 @@ def test_bounce_goes_to_the_alias(sink):
                                   if m.sender == ""])
     bounce = [m for m in sink.messages if m.sender == ""][0]
     assert bounce.rcpts == ["sam@example.com"]
-    assert b"gone2@example.com" in bounce.text
+    assert re.search(rb"(?i)original-recipient: *rfc822; *gone@example.com",
+                     bounce.text)
+    assert re.search(rb"(?i)final-recipient: *rfc822; *gone2@example.com",
+                     bounce.text)
     gw.wait_log(r"to=<gone2@example.com>, orig_to=<gone@example.com>, .*"
                 r"status=bounced")
     closing(gw)
