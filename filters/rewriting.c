@@ -129,15 +129,10 @@ void
 rewriting_begin(struct rewriting *w, const struct envelope *e,
     struct queue_id id)
 {
-	enum rewrite_answer a;
-
 	w->envelope = e;
 	(void)queue_id_text(id, w->id);
 	w->mapped = (e->flags & ENVELOPE_NO_MAPPING) == 0;
-	w->context = REWRITE_NONE;
-	a = rewrite_context_of(w->rewrite, e, &w->context);
-	if (a != REWRITE_DONE)
-		rewriting_failed(w, a);
+	w->context = rewrite_context_of(w->rewrite, e);
 }
 
 struct view

@@ -290,7 +290,7 @@ static const struct {
 	{ "masquerade_exceptions", ROLE_BIT(ROLE_FILTER) },
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
-	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_FILTER) },
+	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "relocated_maps", ROLE_BIT(ROLE_QMGR) },
 	{ "sender_dependent_relayhost_maps", ROLE_BIT(ROLE_QMGR) },

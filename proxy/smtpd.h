@@ -20,9 +20,7 @@ struct server {
 	const struct conf *cf;
 	struct policy *policy;
 	struct addr_list *bare_lf_exclusions;
-	struct addr_list *local_networks;	/* smtpd_local.c */
-	struct netaddr *local_own;
-	size_t n_local_own;
+	struct local_clients *local_clients;
 	enum bare_lf bare_lf;
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
@@ -55,14 +53,6 @@ void server_free(struct server *sv);
 /* Numbers for sessions. */
 void server_add(struct server *sv, struct session *s);
 void server_remove(struct server *sv, struct session *s);
-
-/* -- local_header_rewrite_clients (smtpd_local.c) -------- */
-
-bool local_load(struct server *sv, const struct netaddr *own, size_t n_own,
-    table_report *report, void *arg);
-void local_free(struct server *sv);
-/* The filter shall complete the header of s's messages. */
-bool local_is(const struct session *s);
 
 /* -- the client's name (smtpd_names.c) -------- */
 

@@ -118,7 +118,8 @@ data_seal(struct session *s)
 	char addr[NETADDR_TEXT];
 	struct envelope e = {
 		.flags = tx->flags | s->server->flags |
-		    (local_is(s) ? ENVELOPE_LOCAL : 0),
+		    (local_clients_match(s->server->local_clients, &s->addr,
+		    session_client_name(s), false) ? ENVELOPE_LOCAL : 0),
 		.sender = tx->sender,
 		.client_name = session_client_name(s),
 		.client_addr = view_of(netaddr_text(&s->addr, addr)),

@@ -107,8 +107,9 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
 	sv->notify = notice_classes(cf->notify_classes);
-	return local_load(sv, own, n_own, report, arg) &&
-	    sv->bare_lf_exclusions != NULL && sv->policy != NULL;
+	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
+	return sv->local_clients != NULL && sv->bare_lf_exclusions != NULL &&
+	    sv->policy != NULL;
 }
 
 void
@@ -117,7 +118,7 @@ server_free(struct server *sv)
 	char *ehlo;
 
 	addr_list_free(&sv->bare_lf_exclusions);
-	local_free(sv);
+	local_clients_free(&sv->local_clients);
 	policy_free(&sv->policy);
 	memcpy(&ehlo, &sv->ehlo.p, sizeof ehlo);	/* ours, though const */
 	free(ehlo);

@@ -20,6 +20,7 @@
 #include "lib/envelope.h"
 #include "lib/netaddr.h"
 #include "proxy/smtpd_text.h"
+#include "rules/local_clients.h"
 #include "rules/policy.h"
 
 enum smtp_state {

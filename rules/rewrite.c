@@ -120,54 +120,11 @@ open_masquerade(struct rewrite *r, struct opening *o)
 	o->failed = o->failed || r->masquerade_exceptions == NULL;
 }
 
-/* local_header_rewrite_clients */
-static void
-open_clients(struct rewrite *r, struct opening *o)
-{
-	const char *dir = o->cf->config_directory;
-	struct view rest = view_of(o->cf->local_header_rewrite_clients), word;
-	struct table *t;
-
-	while ((word = conf_word(&rest)).n > 0) {
-		if (view_is_nocase(word, "permit_inet_interfaces")) {
-			r->own_clients = true;
-		} else if (view_is_nocase(word, "permit_sasl_authenticated")) {
-			r->login_clients = true;
-		} else if (view_is_nocase(word, "permit_mynetworks")) {
-			addr_list_free(&r->networks);
-			r->networks = net_list_open("mynetworks",
-			    o->cf->mynetworks, dir, o->report, o->arg);
-			o->failed = o->failed || r->networks == NULL;
-		} else if (view_is_nocase(word, "permit_tls_clientcerts") ||
-		    view_is_nocase(word, "permit_tls_all_clientcerts")) {
-			/* No client has a certificate yet. */
-			continue;
-		} else if (!view_is_nocase(word, "check_address_map")) {
-			t = view_find(word, ':') == word.n ? NULL :
-			    table_open(word, dir, o->report, o->arg);
-			if (t == NULL) {
-				opening_complain(o, "main.cf: "
-				    "local_header_rewrite_clients: \"%.*s\" "
-				    "is no restriction and no table",
-				    VIEW_ARGS(view_head(word, 100)));
-				continue;
-			}
-			r->clients.list = mem_resize(r->clients.list,
-			    r->clients.n + 1, sizeof *r->clients.list);
-			r->clients.list[r->clients.n++] = t;
-		}
-	}
-}
-
 /* receive_override_options are obeyed elsewhere; what they are is the same
  * everywhere. */
 static void
-open_ready(struct rewrite *r, const struct netaddr *own, size_t n_own)
+open_ready(struct rewrite *r)
 {
-	r->own = mem_array(n_own, sizeof *own);
-	if (n_own > 0)
-		memcpy(r->own, own, n_own * sizeof *own);
-	r->n_own = n_own;
 	buf_init(&r->value, REWRITE_VALUE_MAX);
 	buf_init(&r->where, 1024);
 	buf_init(&r->address, 2 * ADDRESS_MAX);
@@ -199,7 +156,7 @@ open_begin(struct opening *o, const struct netaddr *own, size_t n_own)
 {
 	struct rewrite *r = mem_alloc(sizeof *r);
 
-	open_ready(r, own, n_own);
+	open_ready(r);
 	open_values(r, o->cf);
 	r->classes = classes_open(o->cf, own, n_own, o->report, o->arg);
 	o->failed = r->classes == NULL;
@@ -216,7 +173,6 @@ rewrite_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 
 	open_maps(r, &o);
 	open_masquerade(r, &o);
-	open_clients(r, &o);
 	if (o.failed)
 		rewrite_free(&r);
 	return r;
@@ -253,10 +209,7 @@ rewrite_free(struct rewrite **rp)
 	table_list_free(&r->sender_bcc.tables);
 	table_list_free(&r->recipient_bcc.tables);
 	table_list_free(&r->generic.tables);
-	table_list_free(&r->clients);
 	addr_list_free(&r->masquerade_exceptions);
-	addr_list_free(&r->networks);
-	free(r->own);
 	buf_free(&r->value);
 	buf_free(&r->where);
 	buf_free(&r->address);
@@ -297,59 +250,18 @@ rewrite_set_trace(struct rewrite *r, rewrite_trace *fn, void *arg)
 	r->trace_arg = arg;
 }
 
+/* Mail that no client brought was made here. */
 static bool
-client_is_own(const struct rewrite *r, const struct netaddr *client)
+client_local(const struct envelope *e)
 {
-	size_t i;
-
-	for (i = 0; i < r->n_own; i++)
-		if (netaddr_equal(client, &r->own[i]))
-			return true;
-	return false;
+	return (e->flags & (ENVELOPE_NO_FILTER | ENVELOPE_LOCAL)) != 0 ||
+	    e->client_addr.n == 0;
 }
 
-/* TABLE_FOUND: a local client. */
-static enum table_answer
-client_local(const struct rewrite *r, const struct envelope *e)
+enum rewrite_context
+rewrite_context_of(const struct rewrite *r, const struct envelope *e)
 {
-	enum table_answer a = TABLE_NOT_FOUND;
-	struct addr_found found;
-	struct netaddr client;
-	struct buf value;
-
-	/* Mail that no client brought was made here. */
-	if ((e->flags & ENVELOPE_NO_FILTER) || e->client_addr.n == 0)
-		return TABLE_FOUND;
-	if (r->login_clients && e->login.n > 0)
-		return TABLE_FOUND;
-	if (!netaddr_parse(e->client_addr, &client))
-		return TABLE_NOT_FOUND;
-	if (r->own_clients && client_is_own(r, &client))
-		return TABLE_FOUND;
-	if (r->networks != NULL)
-		a = net_list_match(r->networks, e->client_name, &client);
-	if (a != TABLE_NOT_FOUND || r->clients.n == 0)
-		return a;
-	buf_init(&value, REWRITE_VALUE_MAX);
-	a = addr_find_key(&r->clients, e->client_addr, false, &value, &found);
-	buf_free(&value);
-	return a;
-}
-
-enum rewrite_answer
-rewrite_context_of(const struct rewrite *r, const struct envelope *e,
-    enum rewrite_context *ret)
-{
-	switch (client_local(r, e)) {
-	case TABLE_FOUND:
-		*ret = REWRITE_LOCAL;
-		break;
-	case TABLE_FAILED:
-		return REWRITE_FAILED;
-	case TABLE_NOT_FOUND:
-		*ret = r->remote.origin[0] != '\0' ? REWRITE_REMOTE :
-		    REWRITE_NONE;
-		break;
-	}
-	return REWRITE_DONE;
+	if (client_local(e))
+		return REWRITE_LOCAL;
+	return r->remote.origin[0] != '\0' ? REWRITE_REMOTE : REWRITE_NONE;
 }

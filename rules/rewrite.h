@@ -56,9 +56,8 @@ enum rewrite_context {
 	REWRITE_LOCAL,
 	REWRITE_REMOTE		/* with remote_header_rewrite_domain */
 };
-/* REWRITE_DONE, or REWRITE_FAILED: a table of clients did not answer. */
-enum rewrite_answer rewrite_context_of(const struct rewrite *r,
-    const struct envelope *e, enum rewrite_context *ret);
+enum rewrite_context rewrite_context_of(const struct rewrite *r,
+    const struct envelope *e);
 
 /* What content rules asked for; both may be empty. */
 struct rewrite_extra {

@@ -45,13 +45,6 @@ struct rewrite {
 	int64_t expansion_limit, recursion_limit, length_limit;
 	bool dequoted, keep_original;
 
-	/* local_header_rewrite_clients */
-	bool own_clients, login_clients;
-	struct netaddr *own;
-	size_t n_own;
-	struct addr_list *networks;
-	struct table_list clients;
-
 	rewrite_trace *trace;
 	void *trace_arg;
 	char problem[256];
