@@ -130,7 +130,8 @@ match_route(const struct queue_match *m, const struct queue_entry *e,
 		return false;
 	buf_init(&transport, 256);
 	buf_init(&nexthop, 2048);
-	if (route_find(router, rcpt, &transport, &nexthop) != TABLE_FAILED)
+	if (route_find(router, e->env.sender, rcpt, &transport, &nexthop) !=
+	    TABLE_FAILED)
 		ok = match_nexthop(m->nexthop, buf_view(&nexthop));
 	buf_free(&transport);
 	buf_free(&nexthop);

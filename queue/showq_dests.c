@@ -124,7 +124,8 @@ summary_recipient(const struct queue_entry *e, uint32_t i, struct buf *t,
 	} else {
 		buf_clear(t);
 		buf_clear(h);
-		(void)route_find(showq.router, e->env.rcpts[i].addr, t, h);
+		(void)route_find(showq.router, e->env.sender,
+		    e->env.rcpts[i].addr, t, h);
 		transport = buf_view(t);
 		nexthop = buf_view(h);
 	}

@@ -29,7 +29,9 @@ def routes(port):
 def test_cases(name):
     file = rewrite_cases.File(name)
     sink = Sink()
-    gw = Instance(sink, main={**routes(sink.port), **file.conf})
+    gw = Instance(sink, main={
+        "local_header_rewrite_clients": "permit_inet_interfaces",
+        **routes(sink.port), **file.conf})
     try:
         gw.expect_log("message not accepted, try again later")
         gw.expect_log("overriding earlier entry")

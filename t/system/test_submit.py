@@ -209,10 +209,11 @@ def test_null_sender_and_duplicates(gw, sink):
              "User@example.com", "local", "local", text=letter("null"))
     m = sink.wait_subject("null")
     gw.wait_log(r"to=<local@gw\.example\.com>")
+    # case does not make them different
     wait_for("both domains", lambda: len(sink.messages) == 2 or
-             len(m.rcpts) == 3)
+             len(m.rcpts) == 2)
     assert sorted(r for m in sink.messages for r in m.rcpts) == [
-        "User@example.com", f"local@{HOSTNAME}", "user@example.com"]
+        f"local@{HOSTNAME}", "user@example.com"]
     m = sink.find("null")[0]
     assert m.sender == ""
     assert m.field("From").endswith(f"MAILER-DAEMON@{HOSTNAME}>") or \
