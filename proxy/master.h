@@ -156,6 +156,8 @@ void watch_set(struct master *m, const struct config *now,
     const struct config *more);
 /* What changed until now is going to be read. */
 void watch_accept(struct master *m);
+/* Build the indexes of tables whose text is newer. */
+void watch_build(struct master *m);
 
 /* -- control socket ------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/master_plan.h"
+#include "rules/table.h"
 
 #define PROCESSES_PER_CORE	4u	/* a larger maxproc gains nothing */
 #define IGNORED_MAX		4096u
@@ -304,39 +305,37 @@ static const struct {
 	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },
 };
 
-static const char *const file_tables[] = {
-	"cidr", "pcre", "regexp", "texthash", "hash", "btree", "dbm", "lmdb",
+struct plan_file {
+	enum role_kind kind;
+	plan_each_file *each;
+	void *arg;
 };
 
-static bool
-plan_is_file_table(struct view type)
+static void
+plan_table_file(const char *file, void *arg)
 {
-	size_t i;
+	const struct plan_file *f = arg;
 
-	for (i = 0; i < sizeof file_tables / sizeof file_tables[0]; i++)
-		if (view_is(type, file_tables[i]))
-			return true;
-	return false;
+	f->each(file, f->kind, f->arg);
 }
 
-/* The file that one word of a list names; empty: none. */
-static struct view
-plan_word_file(struct view word)
+/* The files that one word of a list names. */
+static void
+plan_word_files(struct view word, const char *config_dir,
+    struct plan_file *f)
 {
-	struct view type;
+	char *path;
 
 	while (word.n > 0 && word.p[0] == '!')
 		word = view_from(word, 1);
-	if (word.n > 0 && word.p[0] == '/')
-		return word;
-	type = view_head(word, view_find(word, ':'));
-	if (view_is(type, "proxy")) {
-		word = view_from(word, type.n + 1);
-		type = view_head(word, view_find(word, ':'));
+	if (word.n > 0 && word.p[0] == '/') {
+		path = mem_copy(word);
+		plan_table_file(path, f);
+		free(path);
+	} else {
+		table_spec_files(word, config_dir, plan_table_file,
+		    f);
 	}
-	if (type.n == word.n || !plan_is_file_table(type))
-		return view_make(NULL, 0);
-	return view_from(word, type.n + 1);
 }
 
 static void
@@ -354,13 +353,11 @@ static void
 plan_files_of(const char *value, const char *config_dir, enum role_kind kind,
     plan_each_file *each, void *arg)
 {
-	struct view rest = view_of(value), word, file;
+	struct plan_file f = { kind, each, arg };
+	struct view rest = view_of(value), word;
 
-	while ((word = conf_word(&rest)).n > 0) {
-		file = plan_word_file(word);
-		if (file.n > 0)
-			plan_file(file, config_dir, kind, each, arg);
-	}
+	while ((word = conf_word(&rest)).n > 0)
+		plan_word_files(word, config_dir, &f);
 }
 
 void

@@ -351,6 +351,7 @@ turn_begin(struct master *m, uint32_t roles)
 			return;
 	}
 	c = turn_config(m);
+	watch_build(m);
 	for (n = 0; n < c->n_teams; n++) {
 		t = &c->teams[n];
 		if ((roles & (WATCH_ALL | BIT(t->entry->kind))) != 0 &&

@@ -6,6 +6,7 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
+#include "rules/table.h"
 
 #define POLL_MS		1000	/* inotify misses network file systems */
 #define SETTLE_MS	300	/* an editor writes more than once */
@@ -27,6 +28,7 @@ struct watch_file {
 	char *path;
 	uint32_t roles;		/* WATCH_ALL, bits of roles */
 	struct watch_stamp stamp;
+	bool index;		/* of a table: only whether it is the same */
 	bool changed;
 	bool kept;		/* while a new list is made */
 };
@@ -68,6 +70,15 @@ watch_same(const struct watch_stamp *a, const struct watch_stamp *b)
 	    a->ctime.tv_nsec == b->ctime.tv_nsec;
 }
 
+/* What is changed inside an index, readers notice without us; another file
+ * in its place they do not, and one that was cut off is of no use. */
+static bool
+watch_same_index(const struct watch_stamp *a, const struct watch_stamp *b)
+{
+	return a->exists == b->exists && a->dev == b->dev &&
+	    a->ino == b->ino && b->size >= a->size;
+}
+
 /* Look at every file; true if one has changed since it was read. */
 static bool
 watch_scan(struct watch *w)
@@ -78,7 +89,10 @@ watch_scan(struct watch *w)
 
 	for (i = 0; i < w->n; i++) {
 		s = watch_stamp(w->list[i].path);
-		if (!watch_same(&s, &w->list[i].stamp)) {
+		if (w->list[i].index && watch_same_index(
+		    &w->list[i].stamp, &s)) {
+			w->list[i].stamp = s;
+		} else if (!watch_same(&s, &w->list[i].stamp)) {
 			w->list[i].stamp = s;
 			w->list[i].changed = true;
 			w->changed = loop_now();
@@ -114,6 +128,31 @@ watch_look(struct watch *w)
 			log_info("changed: %s", w->list[i].path);
 		}
 	turn_ask(w->m, roles);
+}
+
+/*
+ * Build stale indexes before roles open them, so that they do not all do it,
+ * and so that all have the same file open.  Mistakes are theirs to report.
+ */
+void
+watch_build(struct master *m)
+{
+	struct watch *w = m->watch;
+	char *path;
+	size_t i;
+
+	for (i = 0; i < w->n; i++) {
+		if (!w->list[i].index)
+			continue;
+		path = mem_copy(view_make(w->list[i].path,
+		    strlen(w->list[i].path) - strlen(TABLE_INDEX_SUFFIX)));
+		if (table_rebuild(path)) {
+			log_info("built: %s", w->list[i].path);
+			w->list[i].stamp = watch_stamp(w->list[i].path);
+			w->list[i].changed = false;
+		}
+		free(path);
+	}
 }
 
 void
@@ -217,7 +256,9 @@ watch_add(struct watch *w, const char *path, uint32_t roles, bool only_new)
 	}
 	w->list = mem_resize(w->list, w->n + 1, sizeof *w->list);
 	w->list[w->n++] = (struct watch_file){ .path = mem_strdup(path),
-		.roles = roles, .kept = true, .stamp = watch_stamp(path) };
+		.roles = roles, .kept = true, .stamp = watch_stamp(path),
+		.index = view_ends_nocase(view_of(path),
+		    view_of(TABLE_INDEX_SUFFIX)) };
 	watch_directory_of(w, path);
 }
 

@@ -7,10 +7,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/postconf.h"
-
-static const char *const table_types[] = {
-	"cidr", "inline", "pcre", "regexp", "static", "texthash",
-};
+#include "rules/table.h"
 
 static void say(const char *what, const char *fmt, va_list ap)
     __attribute__((format(printf, 2, 0)));
@@ -171,8 +168,8 @@ main(int argc, char **argv)
 		pc.dir = conf_param_find(view_of("config_directory"))->def;
 	read_options(&pc, argc, argv, &types);
 	if (types)
-		for (i = 0; i < sizeof table_types / sizeof *table_types; i++)
-			(void)printf("%s\n", table_types[i]);
+		for (i = 0; table_kind_name(i) != NULL; i++)
+			(void)printf("%s\n", table_kind_name(i));
 	else if (pc.edit != POSTCONF_KEEP)
 		postconf_change(&pc);
 	else if (pc.master != POSTCONF_MAIN)

@@ -180,6 +180,7 @@ postern_check(struct postern *p, int argc, char **argv)
 	(void)argv;
 	if (argc != 1)
 		fatal("usage: postern check");
+	table_check_only();
 	c = postern_check_all(p, true);
 	if (c == NULL)
 		return 1;

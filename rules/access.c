@@ -1,6 +1,7 @@
 #include "lib/address.h"
 #include "lib/netaddr.h"
 #include "rules/access.h"
+#include "rules/table_impl.h"
 
 struct access_query {
 	const struct table *table;
@@ -127,6 +128,9 @@ access_find(const struct table *t, enum access_key kind, struct view key,
 	buf_clear(value);
 	if (key.n == 0 || key.n > ACCESS_KEY_MAX)
 		return TABLE_NOT_FOUND;
+	if (table_kind_of(t)->access != NULL)
+		return table_kind_of(t)->access(table_data_of(t), kind, key,
+		    value, ret_line);
 	if (table_is_pattern(t))
 		return query_ask(&q, key);
 	switch (kind) {

@@ -14,9 +14,15 @@ struct table {
 	void *data;
 };
 
+/* In alphabetical order: for people. */
 static const struct table_kind *const kinds[] = {
-	&table_static, &table_inline, &table_texthash, &table_cidr,
-	&table_regexp, &table_pcre
+	&table_btree, &table_cdb, &table_cidr, &table_dbm, &table_debug,
+	&table_environ, &table_fail, &table_hash, &table_inline, &table_lmdb,
+	&table_pcre, &table_pipemap, &table_randmap, &table_regexp,
+	&table_sdbm, &sendmail_access, &sendmail_cw, &sendmail_domaintable,
+	&sendmail_genericstable, &sendmail_mailertable,
+	&sendmail_relay_domains, &sendmail_virtusertable, &table_static,
+	&table_texthash, &table_unionmap, &table_unix
 };
 
 /*
@@ -49,16 +55,14 @@ kind_find(struct view type)
 static void
 kind_unknown(struct table_loader *l, struct view type)
 {
-	static const char *const indexed[] = { "hash", "btree", "dbm", "lmdb",
-	    "cdb", "sdbm" };
-	const char *hint = "";
+	struct buf known;
 
-	for (size_t i = 0; i < sizeof(indexed) / sizeof(indexed[0]); i++)
-		if (view_is(type, indexed[i]))
-			hint = "; texthash reads the same source file";
+	buf_init(&known, 1000);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		(void)buf_printf(&known, "%s, ", kinds[i]->type);
 	table_complain(l, 0, true, "unknown table type \"%.*s\" (there are "
-	    "static, inline, texthash, cidr, regexp, pcre%s)",
-	    VIEW_ARGS(view_head(type, 40)), hint);
+	    "%sproxy)", VIEW_ARGS(view_head(type, 40)), buf_cstr(&known));
+	buf_free(&known);
 }
 
 static char *
@@ -70,54 +74,88 @@ path_resolve(struct view name, const char *config_dir)
 }
 
 static void
-table_load(struct table *t, struct view name, const char *config_dir,
-    struct table_loader *l)
+table_load(struct table *t, struct view name, struct table_loader *l)
 {
 	struct table_source s = { 0 };
 	bool ready = true;
 
-	if (t->kind->source && name.p[0] != '{') {
-		t->file = path_resolve(name, config_dir);
+	if (t->kind->file || (t->kind->source && name.p[0] != '{')) {
+		t->file = path_resolve(name, l->config_dir);
 		l->origin = t->file;
-		ready = table_source_file(&s, t->file, l);
-	} else if (t->kind->source) {
-		ready = table_source_inline(&s, name, l);
+		name = view_of(t->file);
 	}
+	if (t->kind->source && t->file != NULL)
+		ready = table_source_file(&s, t->file, l);
+	else if (t->kind->source)
+		ready = table_source_inline(&s, name, l);
 	if (ready)
 		t->data = t->kind->load(t->kind->type, name, &s, l);
 	if (t->kind->source)
 		table_source_free(&s);
 }
 
-struct table *
-table_open(struct view spec, const char *config_dir, table_report *report,
-    void *arg)
+/* proxy: is a process of Postfix's; here each role reads for itself. */
+static struct view
+spec_without_proxy(struct view spec)
 {
-	size_t colon = view_find(spec, ':');
-	struct view name = view_from(spec, colon + 1);
+	while (spec.n > 6 && memcmp(spec.p, "proxy:", 6) == 0)
+		spec = view_from(spec, 6);
+	return spec;
+}
+
+static struct table *
+table_open_with(struct view spec, struct table_loader *l)
+{
+	struct view inner = spec_without_proxy(spec);
+	size_t colon = view_find(inner, ':');
+	struct view name = view_from(inner, colon + 1);
 	struct table *t = mem_alloc(sizeof(*t));
-	struct table_loader l = { .report = report, .arg = arg };
 
 	t->magic = TABLE_MAGIC;
 	t->name = mem_copy(spec);
-	l.origin = t->name;
+	l->origin = t->name;
 	if (memchr(t->name, '\0', spec.n) != NULL)
-		table_complain(&l, 0, true, "there is a NUL byte");
-	else if (colon == spec.n)
-		table_complain(&l, 0, true, "the type of the table is "
+		table_complain(l, 0, true, "there is a NUL byte");
+	else if (colon == inner.n)
+		table_complain(l, 0, true, "the type of the table is "
 		    "missing, as in texthash:/file/name");
-	else if ((t->kind = kind_find(view_head(spec, colon))) == NULL)
-		kind_unknown(&l, view_head(spec, colon));
-	else if (name.n == 0)
-		table_complain(&l, 0, true, "the name of the table is "
+	else if ((t->kind = kind_find(view_head(inner, colon))) == NULL)
+		kind_unknown(l, view_head(inner, colon));
+	else if (name.n == 0 && t->kind != &table_environ)
+		table_complain(l, 0, true, "the name of the table is "
 		    "missing");
 	else
-		table_load(t, name, config_dir, &l);
-	if (l.errors > 0) {
+		table_load(t, name, l);
+	if (l->errors > 0) {
 		table_free(&t);
 		return NULL;
 	}
 	ensure(t->data != NULL);
+	return t;
+}
+
+struct table *
+table_open(struct view spec, const char *config_dir, table_report *report,
+    void *arg)
+{
+	struct table_loader l = { .report = report, .arg = arg,
+	    .config_dir = config_dir };
+
+	return table_open_with(spec, &l);
+}
+
+struct table *
+table_open_inner(struct view spec, struct table_loader *l)
+{
+	struct table_loader inner = { .report = l->report, .arg = l->arg,
+	    .config_dir = l->config_dir, .depth = l->depth + 1 };
+	struct table *t = NULL;
+
+	if (inner.depth > TABLE_DEPTH_MAX)
+		table_complain(l, 0, true, "tables are nested over %u deep",
+		    TABLE_DEPTH_MAX);
+	else if ((t = table_open_with(spec, &inner)) == NULL)
+		l->errors++;
 	return t;
 }
 
@@ -159,7 +197,32 @@ table_origin(const struct table *t)
 bool
 table_is_pattern(const struct table *t)
 {
-	return t->kind->pattern;
+	return t->kind->is_pattern != NULL ? t->kind->is_pattern(t->data) :
+	    t->kind->pattern;
+}
+
+const struct table_kind *
+table_kind_of(const struct table *t)
+{
+	return t->kind;
+}
+
+void *
+table_data_of(const struct table *t)
+{
+	return t->data;
+}
+
+enum table_answer
+table_found(struct buf *value, struct view text, unsigned line,
+    unsigned *ret_line)
+{
+	if (!buf_putv(value, text)) {
+		buf_clear(value);
+		return TABLE_FAILED;
+	}
+	*ret_line = line;
+	return TABLE_FOUND;
 }
 
 enum table_answer
@@ -200,6 +263,59 @@ table_check_samples(const struct table *t, table_report *report, void *arg)
 	    .arg = arg };
 
 	return t->kind->samples == NULL || t->kind->samples(t->data, &l);
+}
+
+/* -- names ---------------------------------------------------------------- */
+
+const char *
+table_kind_name(size_t i)
+{
+	return i < sizeof(kinds) / sizeof(kinds[0]) ? kinds[i]->type : NULL;
+}
+
+static void
+spec_files(struct view spec, const char *config_dir, unsigned depth,
+    void (*each)(const char *file, void *arg), void *arg)
+{
+	struct view name, rest, word;
+	const struct table_kind *kind;
+	size_t colon;
+	char *path, *index;
+
+	spec = spec_without_proxy(spec);
+	colon = view_find(spec, ':');
+	name = view_from(spec, colon + 1);
+	kind = kind_find(view_head(spec, colon));
+	if (kind == NULL || name.n == 0 || depth > TABLE_DEPTH_MAX)
+		return;
+	if (kind == &table_debug) {
+		spec_files(name, config_dir, depth + 1, each, arg);
+	} else if (kind == &table_unix) {
+		each(view_is(name, "group.byname") ? "/etc/group" :
+		    "/etc/passwd", arg);
+	} else if (kind == &table_unionmap || kind == &table_pipemap) {
+		if (name.p[0] != '{' || name.p[name.n - 1] != '}')
+			return;
+		rest = view_head(view_from(name, 1), name.n - 2);
+		while ((word = conf_word(&rest)).n > 0)
+			spec_files(word, config_dir, depth + 1, each, arg);
+	} else if (kind->file || (kind->source && name.p[0] != '{')) {
+		path = path_resolve(name, config_dir);
+		each(path, arg);
+		if (kind->indexed) {
+			index = mem_printf("%s.lmdb", path);
+			each(index, arg);
+			free(index);
+		}
+		free(path);
+	}
+}
+
+void
+table_spec_files(struct view spec, const char *config_dir,
+    void (*each)(const char *file, void *arg), void *arg)
+{
+	spec_files(spec, config_dir, 0, each, arg);
 }
 
 /* -- lists --------------------------------------------------------------- */

@@ -1,8 +1,18 @@
 /*
- * Lookup tables, "type:name" as in Postfix.  Kinds in memory: static: inline:
- * texthash: cidr: regexp: pcre:.  They are opened before the jail and never
- * change in a role instance; when a source file changes, master starts a new
- * generation (table_sources() says which files to watch).
+ * Lookup tables, "type:name" as in Postfix.  They are opened before the jail
+ * and do not change in a role instance; when a source file changes, master
+ * starts a new generation (table_spec_files() says which files to watch).
+ *
+ * In memory: static: inline: texthash: cidr: regexp: pcre: environ: unix:
+ * randmap: fail: and sendmail's own files (rules/sendmail_table.h).  Made of
+ * other tables: unionmap: pipemap: debug: proxy: (which does nothing).
+ * Indexed: lmdb:, and hash: btree: dbm: cdb: sdbm: as other names of it.
+ *
+ * An indexed table FILE is FILE.lmdb.  When the text FILE is newer, it is
+ * built again before it is opened, if that is safe (rules/table_build.h); a
+ * text with a mistake leaves the old one in force; a place where nothing can
+ * be built safely means that the text is read into memory.  What another
+ * process changes inside FILE.lmdb is seen at once.
  *
  * regexp: and pcre: files have Postfix's syntax: "/pattern/flags result",
  * any delimiter, "!" negates, if/endif blocks, $1 ${1} $(1) and $$ in the
@@ -17,6 +27,9 @@
 #include "lib/view.h"
 
 struct table;
+
+/* An indexed table FILE is in the file FILE.lmdb. */
+#define TABLE_INDEX_SUFFIX	".lmdb"
 
 enum table_answer { TABLE_FOUND = 1, TABLE_NOT_FOUND, TABLE_FAILED };
 
@@ -36,8 +49,8 @@ const char *table_name(const struct table *t);
  */
 enum table_answer table_find(const struct table *t, struct view key,
     struct buf *value, unsigned *ret_line);
-/* True for regexp: and pcre:, which are asked with whole strings only and
- * must not be asked with parts of an address. */
+/* True for regexp: and pcre:, and what has one inside, and sendmail's files:
+ * they are asked with whole strings only, never with parts of an address. */
 bool table_is_pattern(const struct table *t);
 /* The file behind it, or NULL (static:, inline:). */
 const char *table_file(const struct table *t);
@@ -60,6 +73,25 @@ enum table_answer table_find_from(const struct table *t, size_t *pos,
  */
 void table_pattern_limits(uint32_t match_limit);
 uint64_t table_limit_hits(const struct table *t);
+
+/*
+ * For `postern check`, before table_open(): nothing is built, and an indexed
+ * table whose text has a mistake is not opened, even if there is an old one.
+ */
+void table_check_only(void);
+
+/*
+ * Build the index of a text again if it is older, as table_open() does, but
+ * without a report: true if that was done.
+ */
+bool table_rebuild(const char *file);
+
+/* The types there are; NULL behind the last. */
+const char *table_kind_name(size_t i);
+/* Call each for every file that this "type:name" is read from, whether it is
+ * there or not; other words have none. */
+void table_spec_files(struct view spec, const char *config_dir,
+    void (*each)(const char *file, void *arg), void *arg);
 
 /*
  * Call fn for every result of the table, for checks at load.  In a result

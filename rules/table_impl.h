@@ -5,11 +5,13 @@
 #ifndef RULES_TABLE_IMPL_H
 #define RULES_TABLE_IMPL_H
 
+#include "rules/access.h"
 #include "rules/table.h"
 
-#define TABLE_FILE_MAX		(64u << 20)	/* bytes of a source */
+#define TABLE_FILE_MAX		(256u << 20)	/* bytes of a source */
 #define TABLE_LINE_MAX		(1u << 20)	/* bytes of a logical line */
 #define TABLE_NESTING_MAX	100u		/* if blocks */
+#define TABLE_DEPTH_MAX		10u		/* tables in tables */
 
 /* Where a mistake is reported; counts the errors. */
 struct table_loader {
@@ -17,6 +19,8 @@ struct table_loader {
 	table_report *report;
 	void *arg;
 	unsigned errors;
+	const char *config_dir;
+	unsigned depth;		/* of a table in tables */
 };
 
 /* "origin:line: text"; without the line if it is 0. */
@@ -82,10 +86,79 @@ bool table_block_close(struct table_blocks *b, struct view after,
     unsigned line, struct table_loader *l, size_t *ret_rule);
 void table_blocks_end(const struct table_blocks *b, struct table_loader *l);
 
+/*
+ * Append what was found to value; TABLE_FAILED: it has no room.
+ */
+enum table_answer table_found(struct buf *value, struct view text,
+    unsigned line, unsigned *ret_line);
+
+/* -- entries -------------------------------------------------------------- */
+
+/*
+ * "key value", as postmap(1) splits it: the key ends at white space that is
+ * neither escaped nor inside quotes, and keeps its quotes.  False: open
+ * quotes.
+ */
+bool table_entry(struct view line, struct view *ret_key,
+    struct view *ret_value);
+/*
+ * "name: value" of aliases(5).  The key goes into key, which is cleared
+ * first, without its quotes.  False: *ret_why (static text) says why.
+ */
+bool table_entry_alias(struct view line, struct buf *key,
+    struct view *ret_value, const char **ret_why);
+/* Is this first line one of an alias file?  "name:" with white space behind
+ * the colon, which no key of another table has. */
+bool table_entry_is_alias(struct view line);
+
+enum table_format { FORMAT_GUESS = 0, FORMAT_MAP, FORMAT_ALIASES };
+/* A duplicate key: an error; a warning, the first stays; nothing, the first
+ * stays; nothing, the last stays. */
+enum table_duplicates { DUPLICATE_ERROR = 1, DUPLICATE_WARN,
+	DUPLICATE_IGNORE, DUPLICATE_REPLACE };
+
+struct memory_table;
+/* All entries of a source; mistakes are reported, as errors or as warnings
+ * (lenient), and skipped. */
+void table_read_entries(struct table_source *s, struct table_loader *l,
+    enum table_format format, enum table_duplicates duplicates, bool lenient,
+    struct memory_table *m);
+
+/* -- a table in memory ------------------------------------------------------ */
+
+enum memory_added { MEMORY_ADDED = 1, MEMORY_DUPLICATE, MEMORY_FULL };
+
+/* exact: upper and lower case are different. */
+struct memory_table *memory_new(bool exact);
+enum memory_added memory_add(struct memory_table *m, struct view key,
+    struct view value, unsigned line, bool replace);
+/* The same; what goes wrong is an error. */
+void memory_put(struct memory_table *m, struct view key, struct view value,
+    unsigned line, struct table_loader *l);
+size_t memory_count(const struct memory_table *m);
+/* The views are valid until the next memory_add(). */
+void memory_entry(const struct memory_table *m, size_t i,
+    struct view *ret_key, struct view *ret_value, unsigned *ret_line);
+bool memory_has(const struct memory_table *m, struct view key,
+    struct view *ret_value, unsigned *ret_line);
+/* For a struct table_kind. */
+void memory_release(void *data);
+enum table_answer memory_find(void *data, size_t *pos, struct view key,
+    struct buf *value, unsigned *ret_line);
+void memory_each(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg);
+
+/* -- kinds ------------------------------------------------------------------ */
+
 struct table_kind {
 	const char *type;
 	bool pattern;
 	bool source;		/* load() gets an open source */
+	/* The name is that of a file, which load() opens by itself; it gets
+	 * the path as the name. */
+	bool file;
+	/* The name ends with ".lmdb" behind what was given. */
+	bool indexed;
 	/* The data of the table; errors are counted in l.  name: behind the
 	 * colon. */
 	void *(*load)(const char *type, struct view name,
@@ -99,10 +172,25 @@ struct table_kind {
 	/* Both may be NULL. */
 	bool (*samples)(void *data, struct table_loader *l);
 	uint64_t (*limit_hits)(void *data);
+	/* NULL: as the member pattern says. */
+	bool (*is_pattern)(void *data);
+	/* sendmail's keys for access_find(); NULL: those of access(5). */
+	enum table_answer (*access)(void *data, enum access_key key_kind,
+	    struct view key, struct buf *value, unsigned *ret_line);
 };
 
 extern const struct table_kind table_static, table_inline, table_texthash,
-    table_cidr, table_regexp, table_pcre;
+    table_cidr, table_regexp, table_pcre, table_lmdb, table_hash,
+    table_btree, table_dbm, table_cdb, table_sdbm, table_unionmap,
+    table_pipemap, table_randmap, table_environ, table_unix, table_fail,
+    table_debug, sendmail_access, sendmail_mailertable, sendmail_virtusertable,
+    sendmail_genericstable, sendmail_domaintable, sendmail_relay_domains,
+    sendmail_cw;
+
+/* A table inside a table: as table_open(), but it counts its errors in l. */
+struct table *table_open_inner(struct view spec, struct table_loader *l);
+const struct table_kind *table_kind_of(const struct table *t);
+void *table_data_of(const struct table *t);
 
 /* The limit that table_pattern_limits() set. */
 uint32_t table_match_limit(void);

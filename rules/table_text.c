@@ -4,18 +4,6 @@
 #include "lib/netaddr.h"
 #include "rules/table_impl.h"
 
-static enum table_answer
-answer_found(struct buf *value, struct view text, unsigned line,
-    unsigned *ret_line)
-{
-	if (!buf_putv(value, text)) {
-		buf_clear(value);
-		return TABLE_FAILED;
-	}
-	*ret_line = line;
-	return TABLE_FOUND;
-}
-
 /* -- static: ------------------------------------------------------------- */
 
 struct static_value {
@@ -61,7 +49,7 @@ static_find(void *data, size_t *pos, struct view key, struct buf *value,
 	(void)key;
 	if ((*pos)++ > 0)
 		return TABLE_NOT_FOUND;
-	return answer_found(value, view_make(v->text, v->n), 0, ret_line);
+	return table_found(value, view_make(v->text, v->n), 0, ret_line);
 }
 
 static void
@@ -78,229 +66,30 @@ const struct table_kind table_static = {
 	.find = static_find, .each = static_each
 };
 
-/* -- a hash table: texthash: and inline: --------------------------------- */
-
-/* All keys and values lie one after the other in pool. */
-struct hash_entry {
-	size_t key, value;	/* where in pool */
-	uint32_t key_n, value_n;
-	uint32_t hash;
-	uint32_t line;
-};
-
-struct hash {
-	struct buf pool;
-	struct hash_entry *list;
-	size_t n, room;
-	uint32_t *slots;	/* 1 + index into list; 0: empty */
-	size_t mask;
-};
-
-#define HASH_ENTRIES_MAX	(8u << 20)
-
-/* FNV-1a over the key in lower case; keys are the administrator's. */
-static uint32_t
-hash_key(struct view key)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < key.n; i++) {
-		unsigned char c = (unsigned char)key.p[i];
-
-		if (c >= 'A' && c <= 'Z')
-			c |= 0x20;
-		h = (h ^ c) * 16777619u;
-	}
-	return h;
-}
-
-static struct view
-hash_at(const struct hash *h, size_t where, uint32_t n)
-{
-	return view_make(h->pool.p + where, n);
-}
-
-static const struct hash_entry *
-hash_find(const struct hash *h, struct view key)
-{
-	uint32_t hash = hash_key(key);
-
-	if (h->slots == NULL)
-		return NULL;
-	for (size_t i = hash & h->mask; h->slots[i] != 0;
-	    i = (i + 1) & h->mask) {
-		const struct hash_entry *e = &h->list[h->slots[i] - 1];
-
-		if (e->hash == hash && view_eq_nocase(key,
-		    hash_at(h, e->key, e->key_n)))
-			return e;
-	}
-	return NULL;
-}
-
-static void
-hash_slot(struct hash *h, uint32_t index)
-{
-	size_t i = h->list[index].hash & h->mask;
-
-	while (h->slots[i] != 0)
-		i = (i + 1) & h->mask;
-	h->slots[i] = index + 1;
-}
-
-/* At most half of the slots are in use. */
-static void
-hash_grow(struct hash *h)
-{
-	size_t slots = h->slots == NULL ? 64 : 2 * (h->mask + 1);
-
-	free(h->slots);
-	h->slots = mem_array(slots, sizeof(*h->slots));
-	h->mask = slots - 1;
-	for (size_t i = 0; i < h->n; i++)
-		hash_slot(h, (uint32_t)i);
-}
-
-static bool
-hash_add(struct hash *h, struct view key, struct view value, unsigned line)
-{
-	struct hash_entry e = {
-		.key = h->pool.n, .key_n = (uint32_t)key.n,
-		.value = h->pool.n + key.n, .value_n = (uint32_t)value.n,
-		.hash = hash_key(key), .line = line
-	};
-
-	if (h->n == HASH_ENTRIES_MAX || !buf_putv(&h->pool, key) ||
-	    !buf_putv(&h->pool, value))
-		return false;
-	if (h->n == h->room) {
-		h->room = h->room > 0 ? 2 * h->room : 32;
-		h->list = mem_resize(h->list, h->room, sizeof(*h->list));
-	}
-	h->list[h->n++] = e;
-	if (h->slots == NULL || 2 * h->n > h->mask)
-		hash_grow(h);
-	else
-		hash_slot(h, (uint32_t)h->n - 1);
-	return true;
-}
-
-static struct hash *
-hash_new(void)
-{
-	struct hash *h = mem_alloc(sizeof(*h));
-
-	buf_init(&h->pool, 2 * (size_t)TABLE_FILE_MAX);
-	return h;
-}
-
-static void
-hash_release(void *data)
-{
-	struct hash *h = data;
-
-	buf_free(&h->pool);
-	free(h->list);
-	free(h->slots);
-	free(h);
-}
-
-static enum table_answer
-hash_answer(void *data, size_t *pos, struct view key, struct buf *value,
-    unsigned *ret_line)
-{
-	const struct hash *h = data;
-	const struct hash_entry *e;
-
-	if ((*pos)++ > 0 || (e = hash_find(h, key)) == NULL)
-		return TABLE_NOT_FOUND;
-	return answer_found(value, hash_at(h, e->value, e->value_n), e->line,
-	    ret_line);
-}
-
-static void
-hash_each(void *data,
-    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
-{
-	const struct hash *h = data;
-
-	for (size_t i = 0; i < h->n; i++)
-		fn(hash_at(h, h->list[i].value, h->list[i].value_n),
-		    h->list[i].line, arg);
-}
-
-static void
-hash_put(struct hash *h, struct view key, struct view value, unsigned line,
-    struct table_loader *l)
-{
-	if (hash_find(h, key) != NULL)
-		table_complain(l, line, true, "duplicate entry: \"%.*s\"",
-		    VIEW_ARGS(view_head(key, 200)));
-	else if (!hash_add(h, key, value, line))
-		table_complain(l, line, true, "the table is too large");
-}
-
-/*
- * The key ends at white space that is neither escaped nor inside quotes; it
- * is kept in its quoted form, as postmap(1) does.  False: open quotes.
- */
-static bool
-entry_split(struct view line, struct view *ret_key, struct view *ret_value)
-{
-	bool quoted = false;
-	size_t i = 0;
-
-	for (; i < line.n; i++) {
-		if (line.p[i] == '\\') {
-			if (i + 1 < line.n)
-				i++;
-		} else if (line.p[i] == '"') {
-			quoted = !quoted;
-		} else if (!quoted && view_space(line.p[i])) {
-			break;
-		}
-	}
-	*ret_key = view_head(line, i);
-	*ret_value = view_trim(view_from(line, i));
-	return !quoted;
-}
+/* -- texthash: and inline: ----------------------------------------------- */
 
 static void *
 texthash_load(const char *type, struct view name, struct table_source *s,
     struct table_loader *l)
 {
-	struct hash *h = hash_new();
-	struct view line, key, value;
-	unsigned number;
+	struct memory_table *m = memory_new(false);
 
 	(void)type;
 	(void)name;
-	while (table_source_next(s, l, &line, &number)) {
-		if (!entry_split(line, &key, &value)) {
-			table_complain(l, number, true, "unbalanced '\"'");
-		} else if (key.n == 0 || value.n == 0) {
-			table_complain(l, number, true,
-			    "need \"key whitespace value\"");
-		} else {
-			if (key.p[key.n - 1] == ':')
-				table_complain(l, number, false, "the key "
-				    "ends with ':'; is this an alias file?");
-			hash_put(h, key, value, number, l);
-		}
-	}
-	return h;
+	table_read_entries(s, l, FORMAT_MAP, DUPLICATE_ERROR, false, m);
+	return m;
 }
 
 const struct table_kind table_texthash = {
 	.type = "texthash", .source = true, .load = texthash_load,
-	.release = hash_release, .find = hash_answer, .each = hash_each
+	.release = memory_release, .find = memory_find, .each = memory_each
 };
 
 static void *
 inline_load(const char *type, struct view name, struct table_source *s,
     struct table_loader *l)
 {
-	struct hash *h = hash_new();
+	struct memory_table *h = memory_new(false);
 	struct view rest, word;
 	bool group, bad = false;
 
@@ -322,19 +111,19 @@ inline_load(const char *type, struct view name, struct table_source *s,
 		else if (key.n == 0)
 			table_complain(l, 0, true, "missing key before '='");
 		else
-			hash_put(h, key, view_trim(view_from(word,
+			memory_put(h, key, view_trim(view_from(word,
 			    equals + 1)), 0, l);
 	}
 	if (bad)
 		table_complain(l, 0, true, "braces do not balance");
-	else if (h->n == 0 && l->errors == 0)
+	else if (memory_count(h) == 0 && l->errors == 0)
 		table_complain(l, 0, true, "the table is empty");
 	return h;
 }
 
 const struct table_kind table_inline = {
-	.type = "inline", .load = inline_load, .release = hash_release,
-	.find = hash_answer, .each = hash_each
+	.type = "inline", .load = inline_load, .release = memory_release,
+	.find = memory_find, .each = memory_each
 };
 
 /* -- cidr: --------------------------------------------------------------- */
@@ -482,7 +271,7 @@ cidr_find(void *data, size_t *pos, struct view key, struct buf *value,
 			if (r->op == CIDR_IF)
 				continue;
 			*pos = i + 1;
-			return answer_found(value, view_make(c->pool.p +
+			return table_found(value, view_make(c->pool.p +
 			    r->value, r->value_n), r->line, ret_line);
 		}
 		if (r->op == CIDR_IF)

@@ -1,8 +1,8 @@
 /*
  * Tables and match lists.  An input is text in three parts, divided by lines
- * "==": a kind ("regexp", "pcre", "cidr", "texthash", "nets", "domains", or
- * the whole name of a table, as "inline:{a=b}"), what the file holds, and
- * keys, one on a line.
+ * "==": a kind ("regexp", "pcre", "cidr", "texthash", "sendmail-...", "nets",
+ * "domains", "aliases", or the whole name of a table, as "inline:{a=b}"),
+ * what the file holds, and keys, one on a line.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +11,7 @@
 
 #include "lib/log.h"
 #include "rules/addr_list.h"
+#include "rules/table_impl.h"
 #include "rules/verdict.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -59,6 +60,25 @@ one_result(struct view result, unsigned n, void *arg)
 		*results += result.p[i] != '\0';
 }
 
+/* What access(5) asks for; the same key twice gives the same. */
+static void
+use_access(const struct table *t, struct view key, struct buf *value)
+{
+	const struct access_style style = { key.n % 2 == 0, "+-" };
+	enum table_answer a, b;
+	unsigned line = 0;
+
+	for (int k = ACCESS_NONE; k <= ACCESS_CLIENT_ADDR; k++) {
+		a = access_find(t, (enum access_key)k, key, &style, value,
+		    &line);
+		ensure(a == TABLE_FOUND || a == TABLE_NOT_FOUND ||
+		    a == TABLE_FAILED);
+		b = access_find(t, (enum access_key)k, key, &style, value,
+		    &line);
+		ensure(a == b);
+	}
+}
+
 static void
 use_table(struct table *t, struct view keys)
 {
@@ -83,6 +103,7 @@ use_table(struct table *t, struct view keys)
 		    DIALECT_CHECKS, &v, &why))
 			ensure(v.action != ACTION_NONE);
 		ensure(table_find_from(t, &pos, key, &value, &at) == first);
+		use_access(t, key, &value);
 		for (unsigned i = 0; i < 20 && table_find_from(t, &pos, key,
 		    &value, &at) == TABLE_FOUND; i++)
 			;
@@ -152,6 +173,30 @@ use_list(struct view kind, struct view text, struct view keys)
 	free(patterns);
 }
 
+/* An alias file: every entry that is kept is found again. */
+static void
+use_aliases(const char *path)
+{
+	unsigned errors = 0, line;
+	struct table_loader l = { .origin = "aliases", .report = report,
+	    .arg = &errors };
+	struct memory_table *m = memory_new(false);
+	struct table_source s = { 0 };
+	struct view key, value, again;
+
+	if (table_source_file(&s, path, &l))
+		table_read_entries(&s, &l, FORMAT_GUESS, DUPLICATE_REPLACE,
+		    false, m);
+	table_source_free(&s);
+	for (size_t i = 0; i < memory_count(m); i++) {
+		memory_entry(m, i, &key, &value, &line);
+		ensure(key.n > 0 && value.n > 0 && line > 0);
+		ensure(memory_has(m, key, &again, &line));
+		ensure(view_eq(again, value));
+	}
+	memory_release(m);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -170,7 +215,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	if (view_is(kind, "regexp") || view_is(kind, "pcre") ||
-	    view_is(kind, "cidr") || view_is(kind, "texthash")) {
+	    view_is(kind, "cidr") || view_is(kind, "texthash") ||
+	    view_is(kind, "aliases") ||
+	    (view_starts_nocase(kind, "sendmail-") &&
+	    view_find(kind, ':') == kind.n)) {
 		if (view_is(kind, "regexp") && too_hard(text))
 			return 0;
 		fd = memfd_create("table", MFD_CLOEXEC);
@@ -179,6 +227,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 		snprintf(spec, sizeof(spec), "%.*s:/proc/self/fd/%d",
 		    VIEW_ARGS(kind), fd);
+		if (view_is(kind, "aliases")) {
+			use_aliases(spec + sizeof "aliases");
+			close(fd);
+			return 0;
+		}
 		t = table_open(view_of(spec), NULL, report, &errors);
 	} else {
 		size_t colon = view_find(kind, ':');
@@ -187,8 +240,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (view_find(kind, '/') < kind.n || colon + 1 >= kind.n ||
 		    kind.p[colon + 1] != '{')
 			return 0;
-		if (view_starts_nocase(kind, "regexp"))
-			return 0;
+		for (size_t i = 0; i < kind.n; i++)
+			if (view_starts_nocase(view_from(kind, i), "regexp"))
+				return 0;
 		t = table_open(kind, "/nowhere", report, &errors);
 	}
 	ensure((t == NULL) == (errors > 0));

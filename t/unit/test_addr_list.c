@@ -192,7 +192,7 @@ network_mistakes(void **state)
 	refuse(true, "foo/8", "neither");
 	refuse(true, "2001:db8::/32", "needs brackets");
 	refuse(true, "a, !", "no pattern after '!'");
-	refuse(true, "hash:/x", "unknown table type");
+	refuse(true, "hash:/x", "No such file");
 	refuse(true, "127.0.0.1 cidr:/no/such", "No such file");
 	refuse(true, "/no/such/file", "/no/such/file: No such file");
 	/* all of them at once */
