@@ -23,13 +23,14 @@ Q = $(if $(V),,@)
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
 ROLES = master gate smtpd lookup filter qmgr relay bounce pickup showq
-COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat
+COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
+	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
 gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
-filter_SRC = $(wildcard filters/*.c)
+filter_SRC = $(filter-out filters/postmap%,$(wildcard filters/*.c))
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c) \
 	queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)
@@ -49,6 +50,10 @@ postdrop_SRC = queue/postdrop.c $(SUBMIT)
 sendmail_SRC = $(wildcard queue/sendmail*.c) $(SUBMIT)
 # Names by which sendmail is called too
 SENDMAIL_NAMES = mailq newaliases
+# One program, two names; -hmq walks a message as the filter does.
+postmap_SRC = $(wildcard filters/postmap*.c) filters/field.c filters/head.c \
+	filters/mime.c filters/boundary.c
+postalias_SRC = $(postmap_SRC)
 LIBS = -levent_core -lseccomp -lcap
 lookup_LIBS = -lunbound
 qmgr_LIBS = -lxxhash

@@ -3,6 +3,7 @@
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -278,6 +279,7 @@ index_write(const char *path, const struct memory_table *m,
 {
 	struct index_file f = { .dir = -1, .fd = -1 };
 	struct timespec times[2];
+	struct statvfs disk;
 	bool ok;
 	int rc = 0;
 
@@ -293,6 +295,10 @@ index_write(const char *path, const struct memory_table *m,
 	}
 	ok = ok && fsync(f.fd) == 0 && index_publish(&f);
 	*ret_why = rc != 0 ? rc : errno;
+	/* LMDB's word for a write that was cut short. */
+	if (rc == EIO && fstatvfs(f.dir, &disk) == 0 &&
+	    disk.f_bavail * disk.f_frsize < 65536)
+		*ret_why = ENOSPC;
 	index_close(&f);
 	return ok;
 }

@@ -3,18 +3,22 @@
 #include <lmdb.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "lib/log.h"
 #include "rules/table_build.h"
 
-#define LOCK_TRIES	20	/* of 1 ms */
+#define FIND_TRIES	5
 
 /*
  * LMDB's own lock file is not used: a reader would have to write to it, and
  * Postfix's programs do not look at it.  What they look at is an fcntl lock
  * on the data file, exclusive for writers and shared for readers; a reader
- * holds it only for the time of one lookup, and does not wait long.
+ * here holds it only for the time of one lookup, so that a writer finds it
+ * free.
+ *
+ * It does not wait for a writer, who may hold it for seconds: what a reader
+ * sees are pages that the next two commits leave alone.  If there were that
+ * many while it looked, it looks again.
  */
 struct index {
 	struct memory_table *memory;	/* NULL: LMDB */
@@ -23,6 +27,7 @@ struct index {
 	MDB_dbi dbi;
 	int fd;
 	off_t size;		/* the largest seen; LMDB files never shrink */
+	bool locked;
 	bool truncated;
 	char *path;
 };
@@ -33,17 +38,8 @@ static bool
 index_lock(const struct index *x, short type)
 {
 	struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
-	const struct timespec pause = { 0, 1000000 };
 
-	for (unsigned i = 0; i < LOCK_TRIES; i++) {
-		if (fcntl(x->fd, F_OFD_SETLK, &lock) == 0)
-			return true;
-		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
-			/* A file system without locks. */
-			return true;
-		(void)nanosleep(&pause, NULL);
-	}
-	return false;
+	return fcntl(x->fd, F_OFD_SETLK, &lock) == 0;
 }
 
 /* A file that was cut off must not be touched: the kernel would end us. */
@@ -72,10 +68,7 @@ index_begin(struct index *x)
 {
 	int rc;
 
-	if (!index_lock(x, F_RDLCK)) {
-		log_warn("%s is being changed by another process", x->path);
-		return false;
-	}
+	x->locked = index_lock(x, F_RDLCK);
 	if (index_whole(x)) {
 		rc = mdb_txn_renew(x->txn);
 		if (rc == MDB_MAP_RESIZED) {
@@ -87,15 +80,25 @@ index_begin(struct index *x)
 			return true;
 		log_error("%s: %s", x->path, mdb_strerror(rc));
 	}
-	(void)index_lock(x, F_UNLCK);
+	if (x->locked)
+		(void)index_lock(x, F_UNLCK);
 	return false;
 }
 
-static void
+/* False: what was read may have been overwritten meanwhile. */
+static bool
 index_end(struct index *x)
 {
+	size_t seen = mdb_txn_id(x->txn);
+	MDB_envinfo info;
+	bool good = true;
+
+	if (!x->locked && mdb_env_info(x->env, &info) == 0)
+		good = info.me_last_txnid < seen + 2;
 	mdb_txn_reset(x->txn);
-	(void)index_lock(x, F_UNLCK);
+	if (x->locked)
+		(void)index_lock(x, F_UNLCK);
+	return good;
 }
 
 static struct view
@@ -148,13 +151,19 @@ index_find(void *data, size_t *pos, struct view key, struct buf *value,
 		return memory_find(x->memory, pos, key, value, ret_line);
 	if ((*pos)++ > 0 || key.n >= TABLE_INDEX_KEY_MAX)
 		return TABLE_NOT_FOUND;
-	if (!index_begin(x))
-		return TABLE_FAILED;
-	a = index_get(x, key, value);
-	index_end(x);
-	if (a == TABLE_FOUND)
-		*ret_line = 0;
-	return a;
+	for (unsigned i = 0; i < FIND_TRIES; i++) {
+		if (!index_begin(x))
+			return TABLE_FAILED;
+		buf_clear(value);
+		a = index_get(x, key, value);
+		if (!index_end(x))
+			continue;
+		if (a == TABLE_FOUND)
+			*ret_line = 0;
+		return a;
+	}
+	log_warn("%s is changed faster than it can be read", x->path);
+	return TABLE_FAILED;
 }
 
 static void
@@ -176,7 +185,7 @@ index_each(void *data,
 			fn(index_text(&v), 0, arg);
 		mdb_cursor_close(cursor);
 	}
-	index_end(x);
+	(void)index_end(x);
 }
 
 /* -- opening --------------------------------------------------------------- */

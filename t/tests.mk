@@ -5,7 +5,7 @@
 # adds that object; the word filters adds all of filters/ but its main().
 
 FILTERS_A = $(BUILD)/filters.a
-$(FILTERS_A): $(call OBJ,$(filter-out filters/filter_main.c,\
+$(FILTERS_A): $(call OBJ,$(filter-out filters/filter_main.c filters/postmap%,\
 	$(wildcard filters/*.c)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
