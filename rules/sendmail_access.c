@@ -8,7 +8,7 @@
  *	RELAY	OK; for a sender, who may be anybody, as OK
  *	OK	permit_auth_destination: sendmail's OK does not mean relaying
  *	REJECT	550 with sendmail's text
- *	SKIP	DUNNO, and no less qualified key is looked up
+ *	SKIP	not found, and no less qualified key is looked up
  *	QUARANTINE:text	HOLD text
  *	ERROR:D.S.N:code text, ERROR:code text, code text: that reply
  */
@@ -143,10 +143,6 @@ put_action(struct view value, enum access_key kind, struct buf *out)
 		    "this recipient" : "550 5.7.1 Access denied");
 	if (view_is_nocase(value, "DISCARD"))
 		return buf_puts(out, "DISCARD");
-	/* FRIEND and HATER answer a question that is not asked here. */
-	if (view_is_nocase(value, "SKIP") ||
-	    view_is_nocase(value, "FRIEND") || view_is_nocase(value, "HATER"))
-		return buf_puts(out, "DUNNO");
 	if (view_starts_nocase(value, "QUARANTINE:"))
 		return buf_puts(out, "HOLD ") &&
 		    buf_putv(out, view_trim(view_from(value, 11)));
@@ -155,10 +151,20 @@ put_action(struct view value, enum access_key kind, struct buf *out)
 	return sendmail_error(value, "", out);
 }
 
+/* FRIEND and HATER answer a question that is not asked here. */
+static bool
+says_nothing(struct view value)
+{
+	return view_is_nocase(value, "SKIP") ||
+	    view_is_nocase(value, "FRIEND") || view_is_nocase(value, "HATER");
+}
+
 static enum table_answer
 access_answer(const struct query *q, enum access_key kind, struct buf *value,
     unsigned *ret_line)
 {
+	if (says_nothing(q->value))
+		return TABLE_NOT_FOUND;
 	if (!put_action(q->value, kind, value)) {
 		buf_clear(value);
 		return TABLE_FAILED;
@@ -242,7 +248,7 @@ each_action(struct view value, unsigned line, void *arg)
 	struct buf out = { .p = text, .cap = sizeof text,
 	    .max = sizeof text };
 
-	if (put_action(value, ACCESS_RECIPIENT, &out))
+	if (!says_nothing(value) && put_action(value, ACCESS_RECIPIENT, &out))
 		e->fn(buf_view(&out), line, e->arg);
 }
 
