@@ -27,12 +27,14 @@ struct query {
 static bool
 query_has(struct query *q, struct view key)
 {
+	struct view tag = view_of(q->tag);
 	char text[SENDMAIL_KEY_MAX];
-	size_t n = strlen(q->tag);
+	size_t n = tag.n;
 
 	if (key.n == 0 || key.n > sizeof text - n)
 		return false;
-	memcpy(text, q->tag, n);
+	if (n > 0)
+		memcpy(text, tag.p, n);
 	memcpy(text + n, key.p, key.n);
 	return memory_has(q->m, view_make(text, n + key.n), &q->value,
 	    &q->line) || memory_has(q->m, key, &q->value, &q->line);
@@ -177,7 +179,7 @@ static enum table_answer
 sendmail_access_ask(void *data, enum access_key kind, struct view key,
     struct buf *value, unsigned *ret_line)
 {
-	struct query q = { .m = data };
+	struct query q = { .m = data, .tag = "" };
 	bool found = false;
 
 	switch (kind) {

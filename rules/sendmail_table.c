@@ -179,15 +179,16 @@ static bool
 has3(const struct memory_table *m, struct view a, const char *b,
     struct view c, struct view *ret_value, unsigned *ret_line)
 {
+	struct view middle = view_of(b);
 	char text[SENDMAIL_KEY_MAX];
-	size_t n = strlen(b);
+	size_t n = middle.n;
 
 	if (a.n + n + c.n > sizeof text || a.n > sizeof text ||
 	    c.n > sizeof text)
 		return false;
 	if (a.n > 0)
 		memcpy(text, a.p, a.n);
-	memcpy(text + a.n, b, n);
+	memcpy(text + a.n, middle.p, n);
 	if (c.n > 0)
 		memcpy(text + a.n + n, c.p, c.n);
 	return memory_has(m, view_make(text, a.n + n + c.n), ret_value,
