@@ -280,3 +280,23 @@ def test_unknown_transport_warns(make, sink):
     assert "not a number from 0 to 1, number/concurrency or" in (
         r.stdout + r.stderr)
     gw.set(relay_destination_concurrency_positive_feedback="1")
+
+
+@pytest.mark.parametrize("limit", ["50", "1"])
+def test_many_recipients_of_a_host_that_dies(make, sink, limit):
+    """Its pieces are in delivery and waiting when the host is found dead."""
+    gw = make(sink, main={"default_destination_recipient_limit": limit,
+                          "minimal_backoff_time": "60s"})
+    sink.down()
+    names = [f"u{i}@example.com" for i in range(200)]
+    with gw.client() as c:
+        c.ehlo()
+        c.envelope("a@client.example", *names)
+        assert c.cmd("DATA").code == 354
+        c.send(b"Subject: many\r\n\r\nx\r\n.\r\n")
+        assert c.reply().code == 250
+    wait_for("a file in deferred", lambda: gw.queued("deferred"))
+    sink.up()
+    gw.command("flush")
+    wait_for("an empty queue", lambda: not gw.queued())
+    assert sorted(r for m in sink.messages for r in m.rcpts) == sorted(names)
