@@ -502,6 +502,8 @@ test_mistaken_specs(void **state)
 static void
 test_check_only(void **state)
 {
+	struct table *t;
+
 	(void)state;
 	forget();
 	source("a 1\n", 0);
@@ -511,9 +513,11 @@ test_check_only(void **state)
 	refuse_spec("hash:table", "table:2: expected");
 	unlink(path_of("table.lmdb"));
 	source("a 2\n", 5);
-	assert_non_null(try_spec("hash:table"));
+	t = try_spec("hash:table");
+	assert_non_null(t);
 	assert_true(errors == 0 && warnings == 0);
 	assert_false(exists("table.lmdb"));
+	table_free(&t);
 	forget();
 }
 
