@@ -3,6 +3,7 @@
 
 #include "filters/complete.h"
 #include "lib/address.h"
+#include "lib/header.h"
 #include "lib/log.h"
 #include "lib/mail_date.h"
 
@@ -94,7 +95,7 @@ complete_header(struct stage *s, const struct mime_header *h)
 	if (h->part->block != MIME_BLOCK_PRIMARY || c->internal)
 		return;
 	replaced = header_replaced(c->findings, h, &text);
-	if (!field_split(text, &name, &rest))
+	if (!header_split(text, &name, &rest))
 		return;
 	if (!replaced && header_dropped(c, name)) {
 		if (!findings_replace(c->findings, h->offset, h->size,

@@ -19,26 +19,6 @@ static const struct {
 	{ "Resent-Message-ID", FIELD_RESENT_MESSAGE_ID },
 };
 
-bool
-field_split(struct view line, struct view *ret_name, struct view *ret_rest)
-{
-	size_t n = 0, colon;
-
-	/* '!' to '~' without ':' (RFC 5322 section 2.2). */
-	while (n < line.n && line.p[n] > ' ' && line.p[n] < 127 &&
-	    line.p[n] != ':')
-		n++;
-	/* Obsolete syntax (section 4.5) allows white space before the colon. */
-	for (colon = n; colon < line.n; colon++)
-		if (line.p[colon] != ' ' && line.p[colon] != '\t')
-			break;
-	if (n == 0 || colon == line.n || line.p[colon] != ':')
-		return false;
-	*ret_name = view_head(line, n);
-	*ret_rest = view_from(line, colon);
-	return true;
-}
-
 enum field
 field_find(struct view name)
 {

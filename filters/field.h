@@ -19,12 +19,6 @@ enum field {
 	FIELD_RESENT_MESSAGE_ID
 };
 
-/*
- * True if the line begins a header: a name of printable ASCII, optional white
- * space, a colon.  *ret_rest begins with the colon.
- */
-bool field_split(struct view line, struct view *ret_name,
-    struct view *ret_rest);
 enum field field_find(struct view name);
 /* The fields that describe a MIME entity, which mime_header_checks sees. */
 bool field_is_mime(enum field f);

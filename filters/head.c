@@ -1,4 +1,5 @@
 #include "filters/head.h"
+#include "lib/header.h"
 #include "lib/log.h"
 
 void
@@ -31,7 +32,7 @@ head_begin(struct head *h, struct view piece, uint64_t offset)
 {
 	struct view name, rest;
 
-	ensure(field_split(piece, &name, &rest));
+	ensure(header_split(piece, &name, &rest));
 	buf_clear(&h->text);
 	h->open = true;
 	h->full = false;

@@ -3,6 +3,7 @@
 #include "filters/boundary.h"
 #include "filters/head.h"
 #include "filters/mime.h"
+#include "lib/header.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
@@ -442,7 +443,7 @@ classify(struct mime *m, const struct piece *p, size_t *ret_which)
 		return kind;
 	if (v.p[0] == ' ' || v.p[0] == '\t')
 		return m->head.open ? LINE_FOLD : LINE_OTHER;
-	return field_split(v, &name, &rest) ? LINE_FIELD : LINE_OTHER;
+	return header_split(v, &name, &rest) ? LINE_FIELD : LINE_OTHER;
 }
 
 /*

@@ -88,6 +88,18 @@ view_head(struct view a, size_t n)
 	return (struct view){ a.p, n < a.n ? n : a.n };
 }
 
+/* Is there a byte beyond ASCII? */
+static inline bool
+view_8bit(struct view v)
+{
+	size_t i;
+
+	for (i = 0; i < v.n; i++)
+		if ((unsigned char)v.p[i] > 127)
+			return true;
+	return false;
+}
+
 static inline bool
 view_space(char c)
 {

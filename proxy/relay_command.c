@@ -24,27 +24,16 @@ smtp_hello(struct session *s)
 	session_write(s, buf_view(b));
 }
 
-static bool
-smtp_8bit(struct view v)
-{
-	size_t i;
-
-	for (i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] > 127)
-			return true;
-	return false;
-}
-
 /* RFC 6531 is needed for an address; the flag alone is only a wish. */
 static bool
 smtp_8bit_address(const struct delivery *d)
 {
 	uint32_t i;
 
-	if (smtp_8bit(d->env.sender))
+	if (view_8bit(d->env.sender))
 		return true;
 	for (i = 0; i < d->n_rcpts; i++)
-		if (smtp_8bit(d->rcpts[i].out))
+		if (view_8bit(d->rcpts[i].out))
 			return true;
 	return false;
 }
@@ -149,7 +138,7 @@ smtp_put_orcpt(const struct recipient *r, struct buf *b)
 	} else {
 		buf_init(&quoted, 2 * ADDRESS_MAX + 2);
 		(void)address_quote(r->addr, &quoted);
-		(void)(smtp_8bit(r->addr) ? buf_puts(b, "utf-8;") &&
+		(void)(view_8bit(r->addr) ? buf_puts(b, "utf-8;") &&
 		    unitext_put(b, buf_view(&quoted)) :
 		    buf_puts(b, "rfc822;") && xtext_put(b, buf_view(&quoted)));
 		buf_free(&quoted);

@@ -41,21 +41,10 @@ bounce_for_postmaster(enum notice_kind kind)
 	    kind == NOTICE_DOUBLE;
 }
 
-static bool
-is_8bit(struct view v)
-{
-	size_t i;
-
-	for (i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] > 127)
-			return true;
-	return false;
-}
-
 bool
 bounce_is_global(const struct envelope *e)
 {
-	return (e->flags & ENVELOPE_SMTPUTF8) != 0 || is_8bit(e->sender);
+	return (e->flags & ENVELOPE_SMTPUTF8) != 0 || view_8bit(e->sender);
 }
 
 /* -- pieces of text ----------------------------------------------------------- */
@@ -178,7 +167,7 @@ put_address(struct buf *out, struct view addr, bool global)
 	bool ok;
 
 	buf_init(&b, 2 * ADDRESS_MAX + 2);
-	ok = address_quote(addr, &b) && put_typed(out, view_of(is_8bit(addr) ?
+	ok = address_quote(addr, &b) && put_typed(out, view_of(view_8bit(addr) ?
 	    "utf-8" : "rfc822"), buf_view(&b), global);
 	buf_free(&b);
 	return ok;
@@ -308,7 +297,7 @@ put_headers(const struct bounce_facts *f, const char *boundary,
 static bool
 put_encoding(struct buf *out, struct view part)
 {
-	return !is_8bit(part) ||
+	return !view_8bit(part) ||
 	    buf_puts(out, "Content-Transfer-Encoding: 8bit\r\n");
 }
 
@@ -363,7 +352,7 @@ put_explanation(const struct bounce_facts *f, const char *boundary,
 	ok = ok && put_recipients(f, utf8, &text) &&
 	    buf_printf(out, "--%s\r\nContent-Description: Notification\r\n"
 	    "Content-Type: text/plain; charset=", boundary) &&
-	    buf_putv(out, utf8 && is_8bit(buf_view(&text)) ?
+	    buf_putv(out, utf8 && view_8bit(buf_view(&text)) ?
 	    view_of("utf-8") : t->charset) && buf_puts(out, "\r\n") &&
 	    put_encoding(out, buf_view(&text)) && buf_puts(out, "\r\n") &&
 	    buf_putv(out, buf_view(&text));
@@ -482,7 +471,7 @@ bounce_report(const struct bounce_facts *f, struct buf *out)
 	ok = put_explanation(f, boundary, &body) &&
 	    put_status(f, boundary, &body) &&
 	    put_original(f, boundary, &body) &&
-	    put_headers(f, boundary, is_8bit(buf_view(&body)), out) &&
+	    put_headers(f, boundary, view_8bit(buf_view(&body)), out) &&
 	    buf_putv(out, buf_view(&body));
 	buf_free(&body);
 	return ok;

@@ -98,17 +98,6 @@ reader_say(struct reader *r, unsigned line, const char *fmt, ...)
 	buf_free(&b);
 }
 
-static bool
-text_8bit(struct view v)
-{
-	size_t i;
-
-	for (i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] > 127)
-			return true;
-	return false;
-}
-
 /* -- $name ------------------------------------------------------------------ */
 
 /* "delay_warning_time_hours" and the like: the time in that unit. */
@@ -324,13 +313,13 @@ template_read(struct reader *r, unsigned line, enum template_kind kind,
 		reader_say(r, line, "there is no text");
 	else if (ok && !text_good(buf_view(&text)))
 		reader_say(r, line, "a line is too long when expanded");
-	else if (ok && text_8bit(buf_view(&text)) &&
+	else if (ok && view_8bit(buf_view(&text)) &&
 	    view_is_nocase(t.charset, "us-ascii"))
 		reader_say(r, line, "8-bit text needs a Charset: other than "
 		    "us-ascii");
 	else if (ok) {
 		t.text = arena_copy(r->to->arena, buf_view(&text));
-		t.is_8bit = text_8bit(t.text);
+		t.is_8bit = view_8bit(t.text);
 		r->to->list[kind] = t;
 	}
 	buf_free(&text);

@@ -141,19 +141,9 @@ report(struct request *q, size_t op, struct queue_id id, uint8_t result,
 }
 
 static void
-apply(struct request *q, enum queue_op op, const struct queue_id *id,
-    uint32_t n, uint8_t *result)
+reply_check(enum reply_status reply, const char *why)
 {
-	const char *why;
-	uint32_t i;
-
-	if (q->s.client == NULL) {
-		for (i = 0; i < n; i++)
-			result[i] = (uint8_t)offline_apply(q->s.offline, op,
-			    id[i]);
-		return;
-	}
-	switch (queue_order(q->s.client, op, id, n, result, &why)) {
+	switch (reply) {
 	case REPLY_OK:
 		break;
 	case REPLY_REFUSED:
@@ -162,6 +152,24 @@ apply(struct request *q, enum queue_op op, const struct queue_id *id,
 	case REPLY_FAILED:
 		queue_fatal(EXIT_UNAVAILABLE, "%s", why);
 	}
+}
+
+static void
+apply(struct request *q, enum queue_op op, const struct queue_id *id,
+    uint32_t n, uint8_t *result)
+{
+	enum reply_status reply;
+	const char *why = "";
+	uint32_t i;
+
+	if (q->s.client == NULL) {
+		for (i = 0; i < n; i++)
+			result[i] = (uint8_t)offline_apply(q->s.offline, op,
+			    id[i]);
+		return;
+	}
+	reply = queue_order(q->s.client, op, id, n, result, &why);
+	reply_check(reply, why);
 }
 
 static uint32_t
@@ -186,21 +194,15 @@ apply_all(struct request *q, const struct step *s, const struct ids *l,
 static void
 select_matching(struct request *q, const struct queue_match *m, struct ids *l)
 {
-	const char *why;
+	enum reply_status reply;
+	const char *why = "";
 
 	if (q->s.client == NULL) {
 		offline_list(q->s.offline, m, ids_found, l);
 		return;
 	}
-	switch (queue_list(q->s.client, m, ids_found, l, &why)) {
-	case REPLY_OK:
-		break;
-	case REPLY_REFUSED:
-		queue_fatal(EXIT_NO_PERM, "use of this command is reserved "
-		    "for the superuser and mail_owner");
-	case REPLY_FAILED:
-		queue_fatal(EXIT_UNAVAILABLE, "%s", why);
-	}
+	reply = queue_list(q->s.client, m, ids_found, l, &why);
+	reply_check(reply, why);
 }
 
 static void

@@ -1,4 +1,5 @@
 #include "lib/address_list.h"
+#include "lib/header.h"
 #include "lib/log.h"
 #include "queue/sendmail.h"
 #include "queue/submit.h"
@@ -18,25 +19,6 @@ header_kind(struct view name)
 	return HEADER_OTHER;
 }
 
-/* "Name:" with white space allowed before the colon, as filters take it. */
-static bool
-header_name(struct view line, struct view *ret_name, struct view *ret_value)
-{
-	size_t n = 0, colon;
-
-	while (n < line.n && line.p[n] > ' ' && line.p[n] < 127 &&
-	    line.p[n] != ':')
-		n++;
-	for (colon = n; colon < line.n; colon++)
-		if (line.p[colon] != ' ' && line.p[colon] != '\t')
-			break;
-	if (n == 0 || colon == line.n || line.p[colon] != ':')
-		return false;
-	*ret_name = view_head(line, n);
-	*ret_value = view_from(line, colon + 1);
-	return true;
-}
-
 bool
 sendmail_is_header(struct view line, bool first)
 {
@@ -44,7 +26,7 @@ sendmail_is_header(struct view line, bool first)
 
 	if (line.n > 0 && (line.p[0] == ' ' || line.p[0] == '\t'))
 		return !first;
-	return header_name(line, &name, &value);
+	return header_split(line, &name, &value);
 }
 
 /* The next logical header; its value with the folds in it. */
@@ -54,9 +36,10 @@ header_next(struct view *rest, struct view *ret_name, struct view *ret_value)
 	struct view begin = *rest, value;
 	size_t n;
 
-	if (!header_name(view_head(begin, view_find(begin, '\n')), ret_name,
+	if (!header_split(view_head(begin, view_find(begin, '\n')), ret_name,
 	    &value))
 		return false;
+	value = view_from(value, 1);
 	do {
 		n = view_find(*rest, '\n');
 		*rest = view_from(*rest, n + 1);

@@ -207,7 +207,7 @@ def test_in_flow_delay(make, gauge):
 def test_slots_that_could_not_be_given_come_later(tmp_path):
     (tmp_path / "master.cf").write_text("")
     for place in ("incoming", "active", "deferred", "hold", "corrupt",
-                  "journal"):
+                  "journal", "maildrop"):
         (tmp_path / "spool" / place).mkdir(parents=True)
     with Role("qmgr", config_directory=str(tmp_path),
               myhostname="gw.example.com",

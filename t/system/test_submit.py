@@ -299,12 +299,15 @@ def test_smtp_dialogue(gw, sink):
 
 
 def test_other_names(gw):
-    assert "postqueue" in sendmail(gw, name="mailq", status=69) \
-        or os.path.exists(gw.build + "/bin/postqueue")
+    assert sendmail(gw, name="mailq") == "Mail queue is empty\n"
+    assert sendmail(gw, "-bp") == "Mail queue is empty\n"
     assert "no alias tables" in sendmail(gw, name="newaliases")
-    gw.set(alias_database="hash:/etc/aliases")
-    if not os.path.exists(gw.build + "/bin/postalias"):
-        assert "no " in sendmail(gw, "-bi", status=69)
+    gw.write("aliases", "postmaster: root\n")
+    gw.set(alias_database=f"hash:{gw.etc}/aliases")
+    sendmail(gw, "-bi")
+    assert os.path.exists(gw.etc + "/aliases.lmdb")
+    gw.write("aliases", "postmaster\n")
+    assert "aliases:1" in sendmail(gw, name="newaliases")
 
 
 def test_daemon_mode(make, sink):
@@ -441,7 +444,9 @@ def test_size_limit(make, sink):
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT,
                                  signal.SIGHUP])
 def test_postdrop_stopped_leaves_nothing(gw, sig):
-    p = start(gw, name="postdrop")
+    # the tests may run where a terminal's signals are ignored
+    p = start(gw, name="postdrop",
+              preexec_fn=lambda: signal.signal(sig, signal.SIG_DFL))
     p.stdin.write(stream()[:-30])
     p.stdin.flush()
     wait_for("its file", lambda: waiting(gw))
