@@ -60,6 +60,8 @@ def peer_empty(directory):
     return "Mail queue is empty" in p.stdout
 
 
+# What Postfix said is in the case files, too.
+@pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("postfix"),
                     reason="needs root and Postfix")
 @pytest.mark.parametrize("name", rewrite_cases.names())
