@@ -78,8 +78,11 @@ view_ends_nocase(struct view a, struct view tail)
 static inline struct view
 view_from(struct view a, size_t n)
 {
-	return n >= a.n ? (struct view){ a.p, 0 } :
-	    (struct view){ a.p + n, a.n - n };
+	/* At the end it is empty, and there: its place may be asked for.  No
+	 * offset is applied to no memory. */
+	if (n >= a.n)
+		return (struct view){ a.n > 0 ? a.p + a.n : a.p, 0 };
+	return (struct view){ a.p + n, a.n - n };
 }
 
 static inline struct view

@@ -44,7 +44,8 @@ header_next(struct view *rest, struct view *ret_name, struct view *ret_value)
 		n = view_find(*rest, '\n');
 		*rest = view_from(*rest, n + 1);
 	} while (rest->n > 0 && (rest->p[0] == ' ' || rest->p[0] == '\t'));
-	*ret_value = view_make(value.p, (size_t)(rest->p - value.p));
+	*ret_value = view_make(value.p,
+	    begin.n - rest->n - (size_t)(value.p - begin.p));
 	return true;
 }
 

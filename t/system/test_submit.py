@@ -204,6 +204,16 @@ def test_full_name(gw, sink, name, shown):
         f"{shown} <{ME}@{HOSTNAME}>"
 
 
+@pytest.mark.parametrize("text", [
+    b"Subject: last\nTo: user@example.com\n\ntext\n",
+    b"Subject: last\nTo: user@example.com\n", b"Subject: last\n"
+    b"To: user@example.com", b"Subject: last\nTo:\n user@example.com\n\n",
+    b"To: user@example.com\nSubject: last\nCc:\n\ntext\n"])
+def test_recipients_in_the_last_header(gw, sink, text):
+    sendmail(gw, "-t", text=text)
+    assert sink.wait_subject("last").rcpts == ["user@example.com"]
+
+
 def test_null_sender_and_duplicates(gw, sink):
     sendmail(gw, "-f", "<>", "user@example.com", "user@EXAMPLE.com",
              "User@example.com", "local", "local", text=letter("null"))
