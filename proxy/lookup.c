@@ -7,15 +7,45 @@
 #include "lib/log.h"
 #include "lib/role.h"
 #include "proxy/lookup_request.h"
+#include "proxy/lookup_service.h"
 
 static size_t n_peers;
-static uint64_t n_names, n_routes;
+static uint64_t n_names, n_routes, n_facts;
 
 static void
 lookup_look_for_end(void)
 {
 	if (role_phase() == PHASE_RETIRING && n_peers == 0)
 		role_exit();
+}
+
+static void
+lookup_on_fact(struct chan *c, struct chan_in *m, uint32_t tag)
+{
+	unsigned kind = cursor_u8(&m->body);
+	uint16_t type = cursor_u16(&m->body);
+	struct view key = cursor_view(&m->body);
+	uint32_t ms = cursor_u32(&m->body);
+	struct view request = cursor_view(&m->body);
+
+	if (!chan_check(c, m))
+		return;
+	n_facts++;
+	switch (kind) {
+	case FACT_DNS:
+		if (type == FACT_A || type == FACT_NS || type == FACT_MX ||
+		    type == FACT_TXT || type == FACT_HOST) {
+			lookup_fact(c, tag, (enum fact_dns)type, key);
+			return;
+		}
+		break;
+	case FACT_SERVICE:
+		lookup_service(c, tag, key, ms, request);
+		return;
+	default:
+		break;
+	}
+	chan_blame(c, "a fact that nobody can know");
 }
 
 static void
@@ -26,6 +56,10 @@ lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	uint8_t with_mx = 0;
 
 	(void)arg;
+	if (m->type == MSG_FACT) {
+		lookup_on_fact(c, m, tag);
+		return;
+	}
 	if (m->type == MSG_ROUTE)
 		with_mx = cursor_u8(&m->body);
 	what = cursor_view(&m->body);
@@ -47,6 +81,7 @@ lookup_on_close(struct chan *c, void *arg)
 {
 	(void)arg;
 	request_forget_all(c);
+	lookup_service_forget(c);
 	chan_free(&c);
 	n_peers--;
 	lookup_look_for_end();
@@ -75,15 +110,17 @@ lookup_load(void)
 		ipv6 |= !view_is_nocase(word, "ipv4");
 	}
 	lookup_route_families(ipv4 || !ipv6, ipv6 || !ipv4);
+	lookup_fact_families(ipv4 || !ipv6, ipv6 || !ipv4);
+	lookup_service_load(role_conf());
 	dns_load(role_conf());
 }
 
 static void
 lookup_status(struct buf *b)
 {
-	(void)buf_printf(b, "names %llu\nroutes %llu\nopen %zu\n",
+	(void)buf_printf(b, "names %llu\nroutes %llu\nfacts %llu\nopen %zu\n",
 	    (unsigned long long)n_names, (unsigned long long)n_routes,
-	    request_count());
+	    (unsigned long long)n_facts, request_count());
 }
 
 int

@@ -64,6 +64,22 @@ answer_mx(struct view data, uint16_t *ret_preference,
 }
 
 bool
+answer_txt(struct view data, struct buf *out)
+{
+	struct cursor c = cursor_of(data);
+	struct view part;
+
+	buf_clear(out);
+	while (cursor_left(&c) > 0) {
+		part = cursor_bytes(&c, cursor_u8(&c));
+		if (c.bad)
+			return false;
+		(void)buf_putv(out, view_head(part, out->max - out->n));
+	}
+	return data.n > 0 && cursor_done(&c);
+}
+
+bool
 answer_address(struct view data, int family, struct netaddr *ret)
 {
 	return data.n == (family == AF_INET ? 4 : 16) &&

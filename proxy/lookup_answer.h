@@ -19,6 +19,9 @@ enum answer_name answer_name(struct view data, char ret[ANSWER_NAME_MAX]);
 /* MX: ANSWER_ROOT is the null MX of RFC 7505. */
 enum answer_name answer_mx(struct view data, uint16_t *ret_preference,
     char ret[ANSWER_NAME_MAX]);
+/* TXT: its strings, joined, as much of them as there is room for.  False: it
+ * is none. */
+bool answer_txt(struct view data, struct buf *out);
 /* A or AAAA, by family. */
 bool answer_address(struct view data, int family, struct netaddr *ret);
 

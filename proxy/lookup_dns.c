@@ -220,6 +220,7 @@ dns_read(const struct ub_result *r, struct dns_answer *a)
 	const int name_error = 3;
 	size_t i;
 
+	a->bogus = r->bogus != 0;
 	if (r->bogus)
 		return;
 	if (r->havedata) {
@@ -243,6 +244,7 @@ dns_callback(void *arg, int error, struct ub_result *r)
 
 	ensure(same == q);
 	a.status = DNS_FAILED;
+	a.bogus = false;
 	a.n = 0;
 	if (error == 0 && r != NULL)
 		dns_read(r, &a);

@@ -13,7 +13,8 @@
 #define DNS_RECORDS_MAX	100u	/* of one answer; the rest is dropped */
 
 /* RFC 1035 section 3.2.2, RFC 3596 section 2.1 */
-enum dns_type { DNS_A = 1, DNS_PTR = 12, DNS_MX = 15, DNS_AAAA = 28 };
+enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16,
+	DNS_AAAA = 28 };
 
 enum dns_status {
 	DNS_FOUND = 1,
@@ -24,6 +25,7 @@ enum dns_status {
 
 struct dns_answer {
 	enum dns_status status;
+	bool bogus;		/* DNS_FAILED: it was forged or broken */
 	size_t n;
 	struct view data[DNS_RECORDS_MAX];
 };

@@ -114,8 +114,11 @@ request_forget_all(const struct chan *chan)
 
 	for (r = TAILQ_FIRST(&requests); r != NULL; r = next) {
 		next = TAILQ_NEXT(r, link);
-		if (r->chan == chan)
-			request_free(r);
+		if (r->chan != chan)
+			continue;
+		if (r->kind->dropped != NULL)
+			r->kind->dropped(r);
+		request_free(r);
 	}
 }
 

@@ -11,6 +11,7 @@
 #include "lib/chan.h"
 #include "lib/loop.h"
 #include "proxy/lookup_dns.h"
+#include "rules/facts.h"
 
 struct lookup_request;
 TAILQ_HEAD(lookup_questions, lookup_question);
@@ -27,6 +28,8 @@ struct lookup_kind {
 	    uint32_t which, const struct dns_answer *a);
 	/* Send the answer; late: there are open questions. */
 	void (*finish)(struct lookup_request *r, bool late);
+	/* Instead, when nobody wants it any more; may be NULL. */
+	void (*dropped)(struct lookup_request *r);
 };
 
 struct lookup_request {
@@ -52,11 +55,17 @@ void request_forget_all(const struct chan *chan);
 /* Open requests of all kinds. */
 size_t request_count(void);
 
-/* The two kinds: messages NAME and ROUTE of lib/msg.def. */
+/* The kinds: messages NAME, ROUTE and FACT of lib/msg.def. */
 void lookup_name(struct chan *chan, uint32_t tag, struct view address);
 void lookup_route(struct chan *chan, uint32_t tag, bool with_mx,
     struct view domain);
+void lookup_fact(struct chan *chan, uint32_t tag, enum fact_dns type,
+    struct view name);
+/* An answer without records. */
+void lookup_fact_send(struct chan *chan, uint32_t tag,
+    enum fact_status status, const struct view *records, uint32_t n);
 /* Which of DNS_A and DNS_AAAA may be asked for (inet_protocols). */
 void lookup_route_families(bool ipv4, bool ipv6);
+void lookup_fact_families(bool ipv4, bool ipv6);
 
 #endif

@@ -175,6 +175,8 @@ route_answered(struct lookup_request *base, enum dns_type type,
 		    a);
 		break;
 	case DNS_PTR:
+	case DNS_NS:
+	case DNS_TXT:
 		panic("an answer to no question");
 	}
 }

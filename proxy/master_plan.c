@@ -297,6 +297,17 @@ static const struct {
 	{ "sender_dependent_relayhost_maps", ROLE_BIT(ROLE_QMGR) },
 	{ "sender_dependent_default_transport_maps", ROLE_BIT(ROLE_QMGR) },
 	{ "smtpd_relay_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_client_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_helo_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_sender_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_data_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_end_of_data_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_etrn_restrictions", ROLE_BIT(ROLE_SMTPD) },
+	{ "local_recipient_maps", ROLE_BIT(ROLE_SMTPD) },
+	{ "permit_mx_backup_networks", ROLE_BIT(ROLE_SMTPD) },
+	{ "rbl_reply_maps", ROLE_BIT(ROLE_SMTPD) },
+	{ "relay_clientcerts", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_sender_login_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) },
@@ -360,6 +371,62 @@ plan_files_of(const char *value, const char *config_dir, enum role_kind kind,
 		plan_word_files(word, config_dir, &f);
 }
 
+/* Restriction classes are parameters that the administrator named. */
+static void
+plan_files_of_classes(const struct conf *cf, const char *config_dir,
+    enum role_kind kind, plan_each_file *each, void *arg)
+{
+	struct view rest = view_of(cf->smtpd_restriction_classes), word;
+	const char *value;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		value = conf_text(cf, word);
+		if (value != NULL)
+			plan_files_of(value, config_dir, kind, each, arg);
+	}
+}
+
+static bool
+plan_names_socket(const char *list)
+{
+	struct view rest = view_of(list), word;
+	bool service = false;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		if (word.p[0] == '{')
+			word = view_trim(view_from(word, 1));
+		if (service && view_starts_nocase(word, "unix:"))
+			return true;
+		service = view_is_nocase(word, "check_policy_service");
+	}
+	return false;
+}
+
+bool
+plan_policy_sockets(const struct conf *cf)
+{
+	const char *const lists[] = { cf->smtpd_client_restrictions,
+		cf->smtpd_helo_restrictions, cf->smtpd_sender_restrictions,
+		cf->smtpd_relay_restrictions,
+		cf->smtpd_recipient_restrictions,
+		cf->smtpd_data_restrictions,
+		cf->smtpd_end_of_data_restrictions,
+		cf->smtpd_etrn_restrictions };
+	struct view rest = view_of(cf->smtpd_restriction_classes), word;
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		if (plan_names_socket(lists[i]))
+			return true;
+	while ((word = conf_word(&rest)).n > 0) {
+		value = conf_text(cf, word);
+		if (value != NULL && plan_names_socket(value))
+			return true;
+	}
+	return false;
+}
+
 void
 plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
     plan_each_file *each, void *arg)
@@ -374,6 +441,8 @@ plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 		if (value != NULL)
 			plan_files_of(value, config_dir, kind, each, arg);
 	}
+	if (kind == ROLE_SMTPD)
+		plan_files_of_classes(cf, config_dir, kind, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		plan_file(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);

@@ -75,4 +75,8 @@ typedef void plan_each_file(const char *file, enum role_kind kind, void *arg);
 void plan_files(const struct conf *cf, const char *config_dir,
     enum role_kind kind, plan_each_file *each, void *arg);
 
+/* Does some restriction ask a policy service at a socket in the file system?
+ * Then lookup must be where it is: below queue_directory. */
+bool plan_policy_sockets(const struct conf *cf);
+
 #endif

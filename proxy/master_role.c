@@ -135,7 +135,8 @@ instance_jail(const struct instance *i, const struct team *t,
 	}
 	if (!t->entry->chroot)
 		return;
-	if (i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
+	if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
+	    i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
 	    i->kind == ROLE_PICKUP || i->kind == ROLE_SHOWQ)
 		*ret_root = mem_strdup(cf->queue_directory);
 	else

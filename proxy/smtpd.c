@@ -74,15 +74,15 @@ smtpd_client(struct gate *g, struct chan_in *m)
 {
 	uint32_t client = cursor_u32(&m->body);
 	struct view remote = cursor_view(&m->body);
+	struct view local = cursor_view(&m->body);
 	struct sockaddr_storage ss = { 0 };
 	struct netaddr addr;
 	struct session *s;
 	struct buf *b;
 
-	(void)cursor_view(&m->body);	/* local address: nobody asks yet */
 	if (!chan_check(g->c, m))
 		return;
-	if (remote.n > sizeof ss) {
+	if (remote.n > sizeof ss || local.n > sizeof ss) {
 		chan_blame(g->c, "bad address of a client");
 		return;
 	}
@@ -97,6 +97,11 @@ smtpd_client(struct gate *g, struct chan_in *m)
 		return;
 	}
 	s = session_new(&server, m->fd[0], &addr);
+	memset(&ss, 0, sizeof ss);
+	if (local.n > 0)
+		memcpy(&ss, local.p, local.n);
+	s->local = netaddr_from_sockaddr((struct sockaddr *)&ss,
+	    (socklen_t)local.n);
 	m->fd[0] = -1;
 	s->gate = g;
 	s->client = client;

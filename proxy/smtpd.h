@@ -19,6 +19,7 @@ enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
 struct server {
 	const struct conf *cf;
 	struct policy *policy;
+	struct policy_result *result;	/* of the last evaluation */
 	struct addr_list *bare_lf_exclusions;
 	struct local_clients *local_clients;
 	enum bare_lf bare_lf;
@@ -58,6 +59,9 @@ void server_remove(struct server *sv, struct session *s);
 
 /* Find the name of s's client: session_named() comes now or later. */
 void names_find(struct session *s);
+/* Ask lookup; session_fact() comes later.  False: there is none. */
+bool facts_ask(struct session *s, const struct fact_name *name,
+    struct view request, int64_t request_ms);
 
 /* -- mail to the postmaster (smtpd_notice.c) -------- */
 

@@ -93,8 +93,11 @@ command_ahead(struct session *s, enum verb v, struct view ahead)
 	if (ahead.n == 0 ||
 	    (s->esmtp && (verb_rules[v].flags & VERB_LAST) == 0))
 		return false;
-	if (!s->server->cf->smtpd_forbid_unauth_pipelining)
+	if (!s->server->cf->smtpd_forbid_unauth_pipelining) {
+		/* For reject_unauth_pipelining. */
+		s->pipelined = true;
 		return false;
+	}
 	log_info("improper command pipelining after %s from %s: %.100s",
 	    verb_rules[v].name, s->name, log_safe(view_head(ahead, 100)));
 	session_reply(s, "554 5.5.0 Error: SMTP protocol synchronization");
@@ -194,7 +197,12 @@ session_command(struct session *s, struct view in)
 		return used;
 	line = view_trim(view_head(in, lf));
 	notice_said(s, "In", line);
-	if (!command_malformed(s, line)) {
+	if (s->denied && !view_is_nocase(line, "quit")) {
+		/* RFC 5321 section 3.1 */
+		s->total[VERB_UNKNOWN]++;
+		session_refuse(s, "503 5.7.0 Error: access denied for %s",
+		    s->name);
+	} else if (!command_malformed(s, line)) {
 		word = view_word(&line, " \t");
 		v = verb_find(word);
 		if (v == VERB_UNKNOWN)

@@ -32,7 +32,8 @@ data_check(struct session *s, struct view args)
 {
 	if (args.n > 0)
 		session_refuse(s, "501 5.5.4 Syntax: DATA");
-	return args.n == 0;
+	return args.n == 0 &&
+	    session_policy(s, STAGE_DATA, args, view_of(""));
 }
 
 void
@@ -40,6 +41,7 @@ data_proceed(struct session *s, struct view args)
 {
 	const struct conf *cf = s->server->cf;
 	struct transaction *tx = s->tx;
+	uint32_t i;
 
 	(void)args;
 	ensure(tx->has_slot && tx->nrcpts > 0);
@@ -52,6 +54,10 @@ data_proceed(struct session *s, struct view args)
 	session_enter(s, SMTP_DATA);
 	s->where = WHERE_DATA;
 	text_init(&tx->text, cf->cleanup_replace_stray_cr_lf);
+	/* Above our own Received: header, so that it reads as ours. */
+	for (i = 0; tx->actions != NULL && i < tx->actions->n_prepend; i++)
+		(void)buf_printf(&tx->out, "%.*s\r\n",
+		    VIEW_ARGS(tx->actions->prepend[i]));
 	received_put(s, &tx->out);
 	tx->deadline.us = loop_now().us + cf->smtpd_data_timeout * 1000;
 	session_reply(s, "354 End data with <CR><LF>.<CR><LF>");
@@ -140,6 +146,18 @@ data_seal(struct session *s)
 	    s->server->cf->filter_time_limit + SEAL_GRACE_MS);
 }
 
+void
+data_permitted(struct session *s)
+{
+	/* qmgr may have gone while the policy was waited for. */
+	if (s->tx->slot.link != NULL) {
+		data_seal(s);
+		return;
+	}
+	session_refuse(s, "451 4.3.0 Error: queue file write error");
+	session_enter(s, SMTP_GREETED);
+}
+
 /* The final dot was seen. */
 static void
 data_finish(struct session *s)
@@ -163,7 +181,9 @@ data_finish(struct session *s)
 	else if (tx->failed)
 		session_refuse(s, "451 4.3.0 Error: queue file write error");
 	else {
-		data_seal(s);
+		/* A refusal ends the transaction; or it is waited for. */
+		if (session_policy(s, STAGE_EOD, view_of(""), view_of("")))
+			data_permitted(s);
 		return;
 	}
 	session_enter(s, SMTP_GREETED);

@@ -12,8 +12,6 @@
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
 
-#define HELO_MAX	512u
-
 /* The name goes into the Received header and the log: what has a meaning in a
  * header, or is not printable, becomes '?'. */
 static void
@@ -23,7 +21,8 @@ helo_set(struct session *s, struct view args)
 	size_t i;
 
 	free(s->helo);
-	s->helo = p = mem_copy(view_of(log_safe(view_head(args, HELO_MAX))));
+	s->helo = p = mem_copy(view_of(log_safe(view_head(args,
+	    HELO_NAME_MAX))));
 	for (i = 0; p[i] != '\0'; i++)
 		if (strchr(" <>()\\\";@", p[i]) != NULL)
 			p[i] = '?';
@@ -35,7 +34,7 @@ helo_check(struct session *s, struct view args)
 {
 	if (args.n == 0)
 		session_refuse(s, "501 Syntax: HELO hostname");
-	return args.n > 0;
+	return args.n > 0 && session_policy(s, STAGE_HELO, args, view_of(""));
 }
 
 void
@@ -52,7 +51,7 @@ ehlo_check(struct session *s, struct view args)
 {
 	if (args.n == 0)
 		session_refuse(s, "501 Syntax: EHLO hostname");
-	return args.n > 0;
+	return args.n > 0 && session_policy(s, STAGE_HELO, args, view_of(""));
 }
 
 void

@@ -234,7 +234,12 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 		session_timed_out(s);
 		break;
 	case WAIT_NAME:
-		session_named(s, view_of("unknown"));
+		session_named(s, NAME_TEMPFAIL, view_of("unknown"),
+		    view_of("unknown"));
+		break;
+	case WAIT_FACT:
+		/* It is late, or it was only a pause. */
+		session_fact(s, view_of(""));
 		break;
 	case WAIT_SPILL:
 	case WAIT_SEAL:

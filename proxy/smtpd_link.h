@@ -8,6 +8,12 @@
 #include "lib/role.h"
 #include "proxy/smtpd.h"
 
+/* Where made texts for facts lie. */
+struct policy_text {
+	char id[QUEUE_ID_TEXT];
+	char instance[80];
+};
+
 void names_init(struct server *sv);
 void names_peer(const struct role_peer *peer, int fd);
 void queue_init(struct server *sv);

@@ -134,6 +134,11 @@ mail_check(struct session *s, struct view args)
 	buf_init(&sender, ADDRESS_MAX);
 	buf_init(&envid, DSN_ENVID_MAX + 1);
 	ok = mail_parse(s, args, &sender, &envid, &a);
+	if (ok) {
+		s->announced = a.size;
+		s->announced_utf8 = (a.flags & ENVELOPE_SMTPUTF8) != 0;
+		ok = session_policy(s, STAGE_MAIL, args, buf_view(&sender));
+	}
 	buf_free(&sender);
 	buf_free(&envid);
 	return ok;
@@ -153,6 +158,8 @@ mail_proceed(struct session *s, struct view args)
 	s->tx->flags = a.flags;
 	s->tx->declared = a.size;
 	s->tx->ret = a.ret;
+	if (policy_has(s->server->policy, STAGE_MAIL))
+		policy_take(s);
 	if (envid.n > 0)
 		s->tx->envid = arena_copy(s->tx->arena, buf_view(&envid));
 	buf_free(&sender);

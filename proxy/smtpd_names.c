@@ -26,7 +26,8 @@ static struct {
 	struct {
 		struct netaddr addr;
 		struct mono until;
-		char *name;
+		char *name, *reverse;
+		enum name_status status;
 	} *cache;
 } names;
 
@@ -51,14 +52,18 @@ names_place(const struct netaddr *a)
 }
 
 static void
-names_keep(const struct netaddr *a, struct view name)
+names_keep(const struct netaddr *a, enum name_status status,
+    struct view name, struct view reverse)
 {
 	size_t i = names_place(a);
 
 	free(names.cache[i].name);
+	free(names.cache[i].reverse);
 	names.cache[i].addr = *a;
 	names.cache[i].until.us = loop_now().us + CACHE_US;
 	names.cache[i].name = mem_copy(name);
+	names.cache[i].reverse = mem_copy(reverse);
+	names.cache[i].status = status;
 }
 
 static void
@@ -73,31 +78,69 @@ names_drop(struct names_link *l)
 	free(l);
 }
 
+/* The session that asked with this tag and waits; NULL: it does not. */
+static struct session *
+names_session(uint32_t tag, enum session_wait wait)
+{
+	struct server *sv = names.sv;
+	uint32_t no = tag & ((1u << SESSION_NO_BITS) - 1);
+	struct session *s = no < sv->cap ? sv->sessions[no] : NULL;
+
+	return s != NULL && s->wait == wait && s->tag == tag ? s : NULL;
+}
+
+static void
+names_on_name(struct names_link *l, struct chan_in *m)
+{
+	uint32_t tag = cursor_u32(&m->body);
+	enum name_status status = cursor_u8(&m->body);
+	struct view name = cursor_view(&m->body);
+	struct view reverse = cursor_view(&m->body);
+	struct session *s;
+
+	if (!chan_check(l->c, m))
+		return;
+	if (status < NAME_OK || status > NAME_TEMPFAIL) {
+		chan_blame(l->c, "bad status of a name");
+		return;
+	}
+	s = names_session(tag, WAIT_NAME);
+	if (s == NULL)
+		return;
+	if (status != NAME_OK || name.n == 0)
+		name = view_of("unknown");
+	/* A temporary failure may be over in a moment. */
+	if (status != NAME_TEMPFAIL)
+		names_keep(&s->addr, status, name, reverse);
+	session_named(s, status, name, reverse);
+}
+
+static void
+names_on_fact(struct names_link *l, struct chan_in *m)
+{
+	uint32_t tag = cursor_u32(&m->body);
+	struct view answer = cursor_view(&m->body);
+	struct session *s;
+
+	if (!chan_check(l->c, m))
+		return;
+	s = names_session(tag, WAIT_FACT);
+	if (s != NULL)
+		session_fact(s, answer);
+}
+
 static void
 names_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct names_link *l = arg;
-	struct server *sv = names.sv;
-	uint32_t tag = cursor_u32(&m->body), no;
-	enum name_status status = cursor_u8(&m->body);
-	struct view name = cursor_view(&m->body);
-	struct session *s;
 
-	(void)cursor_view(&m->body);	/* reverse name: nobody asks yet */
-	if (!chan_check(c, m))
-		return;
+	(void)c;
 	if (l->asked > 0)
 		l->asked--;
-	no = tag & ((1u << SESSION_NO_BITS) - 1);
-	s = no < sv->cap ? sv->sessions[no] : NULL;
-	if (s != NULL && s->wait == WAIT_NAME && s->tag == tag) {
-		if (status != NAME_OK || name.n == 0)
-			name = view_of("unknown");
-		/* A temporary failure may be over in a moment. */
-		if (status != NAME_TEMPFAIL)
-			names_keep(&s->addr, name);
-		session_named(s, name);
-	}
+	if (m->type == MSG_FACT_IS)
+		names_on_fact(l, m);
+	else
+		names_on_name(l, m);
 	if (l->asked == 0 && l->generation < names.generation)
 		names_drop(l);
 }
@@ -114,10 +157,14 @@ names_on_close(struct chan *c, void *arg)
 	/* Who asked over it asks another one, or does without a name. */
 	for (i = 0; i < sv->cap; i++) {
 		s = sv->sessions[i];
-		if (s == NULL || s->wait != WAIT_NAME || s->asked != arg)
+		if (s == NULL || s->asked != arg)
 			continue;
-		s->wait = WAIT_NONE;
-		names_find(s);
+		if (s->wait == WAIT_FACT) {
+			session_fact(s, view_of(""));
+		} else if (s->wait == WAIT_NAME) {
+			s->wait = WAIT_NONE;
+			names_find(s);
+		}
 	}
 }
 
@@ -156,9 +203,19 @@ names_pick(void)
 	return NULL;
 }
 
+/* The serial keeps a late answer from the next user of a number. */
+static void
+names_tag(struct session *s, struct names_link *l)
+{
+	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
+	s->asked = l;
+	l->asked++;
+}
+
 void
 names_find(struct session *s)
 {
+	const struct view unknown = view_of("unknown");
 	size_t i = names_place(&s->addr);
 	struct names_link *l = names_pick();
 	struct buf *b;
@@ -167,20 +224,41 @@ names_find(struct session *s)
 	    names.cache[i].name != NULL &&
 	    netaddr_equal(&names.cache[i].addr, &s->addr) &&
 	    loop_now().us < names.cache[i].until.us) {
-		session_named(s, view_of(names.cache[i].name));
+		session_named(s, names.cache[i].status,
+		    view_of(names.cache[i].name),
+		    view_of(names.cache[i].reverse));
 		return;
 	}
 	if (!names.sv->cf->smtpd_peername_lookup || l == NULL) {
-		session_named(s, view_of("unknown"));
+		session_named(s, l == NULL ? NAME_TEMPFAIL : NAME_NONE,
+		    unknown, unknown);
 		return;
 	}
-	/* The serial keeps a late answer from the next user of a number. */
-	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
+	names_tag(s, l);
 	b = chan_begin(l->c, MSG_NAME);
 	(void)put_u32(b, s->tag);
 	(void)put_view(b, netaddr_bytes(&s->addr));
 	chan_end(l->c);
-	l->asked++;
-	s->asked = l;
 	session_wait_for(s, WAIT_NAME, NAME_WAIT_MS);
+}
+
+bool
+facts_ask(struct session *s, const struct fact_name *name,
+    struct view request, int64_t request_ms)
+{
+	struct names_link *l = names_pick();
+	struct buf *b;
+
+	if (l == NULL)
+		return false;
+	names_tag(s, l);
+	b = chan_begin(l->c, MSG_FACT);
+	(void)put_u32(b, s->tag);
+	(void)put_u8(b, (uint8_t)name->kind);
+	(void)put_u16(b, name->type);
+	(void)put_view(b, name->key);
+	(void)put_u32(b, (uint32_t)request_ms);
+	(void)put_view(b, request);
+	chan_end(l->c);
+	return true;
 }

@@ -9,12 +9,14 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "proxy/smtpd_link.h"
+#include "rules/verdict.h"
 
 #define STOCK_MIN	8u
 #define STOCK_MAX	256u
 #define PLACES		1024u
 #define NOTICES_WAITING	20u
-#define ENVELOPE_BYTES	(CHAN_MSG_MAX - 4096u)
+#define ASKED_BYTES	32768u
+#define ENVELOPE_BYTES	(CHAN_MSG_MAX - ASKED_BYTES - 4096u)
 
 struct queue_link {
 	struct chan *c;
@@ -223,21 +225,47 @@ queue_spill(struct transaction *tx)
 	queue_expect(tx);
 }
 
+/* What access tables asked for, as a filter would say it. */
+static void
+queue_asked(const struct policy_actions *a, struct buf *out)
+{
+	struct judgement j = {
+		.verdict = { .action = a->discard ? ACTION_DISCARD :
+		    a->hold ? ACTION_HOLD : ACTION_OK,
+		    .text = a->discard ? view_of("") : a->hold_text },
+		.redirect = a->redirect,
+		.filter = a->filter,
+		.n_bcc = a->n_bcc,
+	};
+
+	_Static_assert(POLICY_LIST_MAX <= JUDGEMENT_BCC_MAX,
+	    "BCC addresses of the policy");
+	if (a->n_bcc > 0)
+		memcpy(j.bcc, a->bcc, a->n_bcc * sizeof j.bcc[0]);
+	ensure(judgement_put(out, &j));
+}
+
 void
 queue_seal(struct transaction *tx, const struct envelope *e)
 {
-	struct buf *b, env;
+	struct buf *b, env, asked;
 
 	/* Bounded by ADDRESSES_MAX of the transaction. */
 	buf_init(&env, ENVELOPE_BYTES);
 	ensure(envelope_put(&env, e));
+	buf_init(&asked, ASKED_BYTES);
+	if (tx->actions != NULL)
+		queue_asked(tx->actions, &asked);
 	b = chan_begin(tx->slot.link->c, MSG_SEAL);
 	(void)put_u64(b, tx->slot.id.n);
 	(void)put_u64(b, tx->written);
 	(void)put_u8(b, 0);
 	(void)put_view(b, buf_view(&env));
+	if (asked.n > 0)
+		(void)put_view(b, buf_view(&asked));
 	chan_end(tx->slot.link->c);
 	buf_free(&env);
+	buf_free(&asked);
 	queue_expect(tx);
 }
 

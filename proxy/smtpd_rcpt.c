@@ -129,53 +129,6 @@ rcpt_limit(struct session *s, size_t n)
 	return false;
 }
 
-/* The text of a refusal as a reply line. */
-static void
-rcpt_reply_text(const struct policy_reply *r, struct buf *b)
-{
-	(void)buf_printf(b, "%u %s %s", r->code, r->status, r->text);
-}
-
-bool
-rcpt_policy(struct session *s, struct view sender, struct view rcpt)
-{
-	const struct policy_facts facts = {
-		.client = s->addr,
-		.client_name = session_client_name(s),
-		.helo = session_helo(s),
-		.sender = sender,
-		.recipient = rcpt,
-	};
-	/* Too big for the stack of a loop turn, and used by one at a time. */
-	static struct policy_result r;
-	struct buf text;
-	unsigned i;
-
-	policy_recipient(s->server->policy, &facts, &r);
-	/* All facts it can ask for are known before the greeting. */
-	ensure(r.outcome != POLICY_NEED && r.outcome != POLICY_NONE);
-	buf_init(&text, 2000);
-	for (i = 0; i < r.n_warned; i++) {
-		rcpt_reply_text(&r.warned[i], &text);
-		session_log_reject(s, "reject_warning", buf_cstr(&text), rcpt);
-		buf_clear(&text);
-	}
-	if (r.outcome == POLICY_REFUSE) {
-		rcpt_reply_text(&r.reply, &text);
-		if (s->server->cf->soft_bounce && text.p[0] == '5') {
-			/* As it will be sent. */
-			text.p[0] = '4';
-			if (text.p[4] == '5')
-				text.p[4] = '4';
-		}
-		session_log_reject(s, "reject", buf_cstr(&text), rcpt);
-		notice_policy(s);
-		session_refuse(s, "%s", buf_cstr(&text));
-	}
-	buf_free(&text);
-	return r.outcome == POLICY_PERMIT;
-}
-
 bool
 rcpt_check(struct session *s, struct view args)
 {
@@ -185,7 +138,7 @@ rcpt_check(struct session *s, struct view args)
 	rcpt_args_init(&a);
 	ok = rcpt_parse(s, args, &a) &&
 	    rcpt_limit(s, a.addr.n + a.orcpt.n) && (a.postmaster ||
-	    rcpt_policy(s, s->tx->sender, buf_view(&a.addr)));
+	    session_policy(s, STAGE_RCPT, args, buf_view(&a.addr)));
 	rcpt_args_free(&a);
 	return ok;
 }

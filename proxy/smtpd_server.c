@@ -104,6 +104,7 @@ server_load(struct server *sv, const struct conf *cf,
 	    report, arg);
 	if (!override_flags(cf, &sv->flags, report, arg))
 		return false;
+	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
 	sv->notify = notice_classes(cf->notify_classes);
@@ -120,6 +121,7 @@ server_free(struct server *sv)
 	addr_list_free(&sv->bare_lf_exclusions);
 	local_clients_free(&sv->local_clients);
 	policy_free(&sv->policy);
+	policy_result_free(&sv->result);
 	memcpy(&ehlo, &sv->ehlo.p, sizeof ehlo);	/* ours, though const */
 	free(ehlo);
 	free(sv->sessions);

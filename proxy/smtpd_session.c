@@ -12,6 +12,7 @@
 #define OUT_MAX		(128u << 10)
 #define IN_MAX		(192u << 10)
 #define REPLY_MAX	2000u
+#define FOOTER_MAX	4096u
 
 /* A cell left out is SMTP_REFUSED: a verb is refused until it is allowed. */
 const uint8_t smtp_next[SMTP_STATES][VERBS] = {
@@ -90,8 +91,10 @@ session_enter(struct session *s, enum smtp_state to)
 		log_debug("session %u: %s -> %s", s->no,
 		    states[s->state].name, states[to].name);
 	s->state = (uint8_t)to;
-	if (!states[to].transaction)
+	if (!states[to].transaction) {
 		transaction_free(&s->tx);
+		facts_clear(&s->facts, SHELF_TRANSACTION);
+	}
 	else if (s->tx == NULL)
 		s->tx = transaction_new(s);
 }
@@ -127,6 +130,7 @@ session_new(struct server *sv, int fd, const struct netaddr *remote)
 	s->fd = fd;
 	s->addr = *remote;
 	s->state = SMTP_NAMELESS;
+	s->began = clock_wall();
 	buf_init(&s->in, IN_MAX);
 	buf_init(&s->out, OUT_MAX);
 	server_add(sv, s);
@@ -149,7 +153,9 @@ session_free(struct session *s)
 	buf_free(&s->in);
 	buf_free(&s->out);
 	buf_free(&s->talk);
+	session_policy_free(s);
 	free(s->name);
+	free(s->reverse);
 	free(s->helo);
 	server_remove(sv, s);
 	if (sv->on_done != NULL)
@@ -241,6 +247,66 @@ session_close(struct session *s, const char *why)
 
 /* -- replies -------- */
 
+/* Where the last line of out begins. */
+static size_t
+footer_line_start(const struct buf *out)
+{
+	size_t i = out->n;
+
+	while (i > 0 && out->p[i - 1] != '\n')
+		i--;
+	return i;
+}
+
+/*
+ * A refusal with smtpd_reject_footer behind it: each line of that is a line
+ * of the reply, with the code and the status of the first; "\\c" at its start
+ * continues the line that is there.  False: there is none to add.
+ */
+static bool
+session_footer(struct session *s, struct view reply)
+{
+	struct view footer = view_of(s->server->cf->smtpd_reject_footer);
+	struct view status, rest = view_from(reply, 4);
+	struct buf text, out;
+	size_t n;
+	bool ok;
+
+	buf_init(&text, FOOTER_MAX);
+	buf_init(&out, FOOTER_MAX + REPLY_MAX);
+	status = view_head(rest, view_find(rest, ' '));
+	if (status.n < 5 || status.n > 9 || status.p[1] != '.')
+		status.n = 0;
+	(void)buf_putv(&text, reply);
+	if (view_starts_nocase(footer, "\\c"))
+		footer = view_from(footer, 2);
+	else
+		(void)buf_puts(&text, "\\n");
+	ok = session_expand(s, footer, &text);
+	rest = buf_view(&text);
+	while (ok && rest.n > 0) {
+		for (n = 0; n + 1 < rest.n && (rest.p[n] != '\\' ||
+		    rest.p[n + 1] != 'n'); n++)
+			;
+		n = n + 1 < rest.n ? n : rest.n;
+		if (out.n == 0)
+			ok = buf_putv(&out, view_head(rest, n));
+		else
+			ok = buf_printf(&out, "%.3s %.*s%s%.*s", reply.p,
+			    VIEW_ARGS(status), status.n > 0 ? " " : "",
+			    VIEW_ARGS(view_head(rest, n)));
+		rest = view_from(rest, n + 2);
+		/* All lines but the last one say that more comes. */
+		if (ok && rest.n > 0)
+			out.p[footer_line_start(&out) + 3] = '-';
+		ok = ok && buf_puts(&out, "\r\n");
+	}
+	ok = ok && buf_putv(&s->out, buf_view(&out));
+	buf_free(&text);
+	buf_free(&out);
+	return ok;
+}
+
 static void __attribute__((format(printf, 3, 0)))
 session_vreply(struct session *s, bool refused, const char *fmt, va_list ap)
 {
@@ -260,6 +326,10 @@ session_vreply(struct session *s, bool refused, const char *fmt, va_list ap)
 	notice_said(s, "Out", view_make(line, (size_t)n));
 	if (refused)
 		notice_refused(s, view_make(line, (size_t)n));
+	if ((line[0] == '4' || line[0] == '5') &&
+	    s->server->cf->smtpd_reject_footer[0] != '\0' &&
+	    session_footer(s, view_make(line, (size_t)n)))
+		return;
 	line[n++] = '\r';
 	line[n++] = '\n';
 	if (!buf_put(&s->out, line, (size_t)n))
@@ -299,27 +369,41 @@ session_refuse(struct session *s, const char *fmt, ...)
 }
 
 void
-session_log_reject(struct session *s, const char *action, const char *text,
-    struct view recipient)
+session_log_event(struct session *s, const struct session_event *ev)
 {
 	char id[QUEUE_ID_TEXT];
 	struct buf b;
 
 	buf_init(&b, 8000);
 	(void)buf_printf(&b, "%s: %s: %s from %s: %s;",
-	    session_queue_id(s, id), action, s->where == WHERE_CONNECT ?
+	    session_queue_id(s, id), ev->action, s->where == WHERE_CONNECT ?
 	    "CONNECT" : s->where == WHERE_EOM ? "END-OF-MESSAGE" :
 	    s->verb == VERB_UNKNOWN ? "UNKNOWN" : verb_rules[s->verb].name,
-	    s->name, text);
-	if (s->tx != NULL)
-		(void)buf_printf(&b, " from=<%s>", log_safe(s->tx->sender));
-	if (recipient.n > 0)
-		(void)buf_printf(&b, " to=<%s>", log_safe(recipient));
+	    s->name, ev->text);
+	if (ev->sender.p != NULL)
+		(void)buf_printf(&b, " from=<%s>", log_safe(ev->sender));
+	if (ev->rcpt.n > 0)
+		(void)buf_printf(&b, " to=<%s>", log_safe(ev->rcpt));
 	(void)buf_printf(&b, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
 	if (s->helo != NULL)
 		(void)buf_printf(&b, " helo=<%s>", s->helo);
+	if (ev->rule.n > 0)
+		(void)buf_printf(&b, " rule=%s", log_safe(ev->rule));
 	log_info("%s", buf_cstr(&b));
 	buf_free(&b);
+}
+
+void
+session_log_reject(struct session *s, const char *action, const char *text,
+    struct view recipient)
+{
+	struct session_event ev = { .action = action, .text = text,
+		.rcpt = recipient };
+
+	if (s->tx != NULL)
+		ev.sender = s->tx->sender.p != NULL ? s->tx->sender :
+		    view_of("");
+	session_log_event(s, &ev);
 	s->server->refused++;
 }
 
@@ -351,6 +435,9 @@ session_resume(struct session *s)
 	case WAIT_SPILL:
 		session_text_resume(s);
 		break;
+	case WAIT_FACT:
+		session_policy_resume(s);
+		break;
 	case WAIT_NONE:
 	case WAIT_NAME:
 	case WAIT_SEAL:
@@ -371,11 +458,35 @@ session_hurry(struct session *s)
 		session_go(s);	/* which sees that the server is in a hurry */
 }
 
+/* With smtpd_delay_reject = no, a client may be denied before the greeting:
+ * then the refusal stands for it (RFC 5321 section 3.1). */
 void
-session_named(struct session *s, struct view name)
+session_greet(struct session *s)
 {
 	struct server *sv = s->server;
-	char addr[NETADDR_TEXT], byte;
+	char byte;
+
+	session_enter(s, SMTP_CONNECTED);
+	/* A client that speaks first does not wait for replies either. */
+	if (sv->cf->smtpd_forbid_unauth_pipelining &&
+	    recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+		log_info("improper command pipelining after CONNECT from %s",
+		    s->name);
+		if (!s->denied)
+			session_reply(s, "554 5.5.0 Error: SMTP protocol "
+			    "synchronization");
+		s->hangup = true;
+	} else if (!s->denied) {
+		session_reply(s, "220 %s", sv->cf->smtpd_banner);
+	}
+}
+
+void
+session_named(struct session *s, enum name_status status, struct view name,
+    struct view reverse)
+{
+	struct server *sv = s->server;
+	char addr[NETADDR_TEXT];
 	struct view known = name;
 
 	ensure(s->name == NULL && s->state == SMTP_NAMELESS);
@@ -385,22 +496,17 @@ session_named(struct session *s, struct view name)
 	s->name = mem_printf("%.*s[%s]", VIEW_ARGS(known),
 	    netaddr_text(&s->addr, addr));
 	s->name_n = (uint8_t)known.n;
+	s->name_status = (uint8_t)status;
+	if (reverse.n > 0 && reverse.n <= 255 && !view_is(reverse, "unknown"))
+		s->reverse = mem_copy(reverse);
 	s->where = WHERE_CONNECT;
 	log_info("connect from %s", s->name);
 	sv->connections++;
 	s->in_mynetworks = policy_in_mynetworks(sv->policy, known,
 	    &s->addr) == TABLE_FOUND;
-	session_enter(s, SMTP_CONNECTED);
-	/* A client that speaks first does not wait for replies either. */
-	if (sv->cf->smtpd_forbid_unauth_pipelining &&
-	    recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
-		log_info("improper command pipelining after CONNECT from %s",
-		    s->name);
-		session_reply(s,
-		    "554 5.5.0 Error: SMTP protocol synchronization");
-		s->hangup = true;
-	} else
-		session_reply(s, "220 %s", sv->cf->smtpd_banner);
+	if (session_policy(s, STAGE_CLIENT, view_of(""), view_of("")) ||
+	    s->denied)
+		session_greet(s);
 	session_timer_state(s);
 	session_go(s);
 }

@@ -44,6 +44,7 @@ enum verb {
 enum session_wait {
 	WAIT_NONE = 0,
 	WAIT_NAME,		/* lookup: the client's name */
+	WAIT_FACT,		/* lookup: what the policy needs; or a pause */
 	WAIT_SLOT,		/* qmgr: a queue id and a place for the text */
 	WAIT_SPILL,		/* qmgr: a file for a large text */
 	WAIT_SEAL,		/* qmgr: the message's fate */
@@ -65,6 +66,14 @@ struct slot {
 	struct queue_link *link;	/* NULL: that qmgr is gone */
 };
 
+/* What access tables asked for a message as a whole; in its arena. */
+struct policy_actions {
+	bool hold, discard;
+	struct view hold_text, redirect, filter;
+	uint32_t n_bcc, n_prepend;
+	struct view bcc[POLICY_LIST_MAX], prepend[POLICY_LIST_MAX];
+};
+
 /* Sender and recipients, together or not at all. */
 struct transaction {
 	struct arena *arena;
@@ -78,6 +87,7 @@ struct transaction {
 	struct recipient *rcpts;
 	uint32_t nrcpts, cap;
 	struct recipient waiting;	/* waits for a slot */
+	struct policy_actions *actions;	/* NULL: none */
 	bool has_slot;
 	struct slot slot;
 	/* DATA */
@@ -100,7 +110,17 @@ struct session {
 	uint8_t state, wait, where, verb;
 	bool esmtp, writing, reading, skipping, hangup, wrote_timeout;
 	bool in_mynetworks, bare_lf, named;
-	struct netaddr addr;
+	bool pipelined;			/* it did not wait for a reply */
+	bool denied;			/* by smtpd_client_restrictions */
+	bool announced_utf8;		/* MAIL that the policy looks at */
+	uint8_t name_status;		/* enum name_status */
+	uint64_t announced;
+	struct netaddr addr, local;
+	struct wall began;
+	char *reverse;			/* NULL: unknown */
+	struct facts facts;
+	struct policy_carry carry;
+	struct pending *pending;	/* WAIT_FACT: for whom */
 	char *name;			/* "name[addr]"; NULL: nameless */
 	uint8_t name_n;			/* bytes of name before '[' */
 	uint16_t helo_n;
@@ -138,8 +158,11 @@ const char *smtp_state_name(enum smtp_state state);
 /* Takes over fd (nonblocking).  The session frees itself when it is over. */
 struct session *session_new(struct server *sv, int fd,
     const struct netaddr *remote);
-/* The name of the client is known: greet. */
-void session_named(struct session *s, struct view name);
+/* The name of the client is known: greet, if the policy permits.  reverse:
+ * what the reverse zone says, or "unknown". */
+void session_named(struct session *s, enum name_status status,
+    struct view name, struct view reverse);
+void session_greet(struct session *s);
 /* Postern stops: end s now if no message is underway. */
 void session_hurry(struct session *s);
 void session_enter(struct session *s, enum smtp_state to);
@@ -163,6 +186,12 @@ void session_refuse(struct session *s, const char *fmt, ...)
 /* "NOQUEUE: reject: RCPT from name[addr]: text; from=<> to=<> ..." */
 void session_log_reject(struct session *s, const char *action,
     const char *text, struct view recipient);
+struct session_event {
+	const char *action, *text;
+	struct view sender;	/* .p NULL: none was given */
+	struct view rcpt, rule;
+};
+void session_log_event(struct session *s, const struct session_event *ev);
 /* What to write before the colon: queue id, or NOQUEUE. */
 const char *session_queue_id(const struct session *s,
     char text[QUEUE_ID_TEXT]);
@@ -209,8 +238,29 @@ void vrfy_proceed(struct session *s, struct view args);
 bool quit_check(struct session *s, struct view args);
 void quit_proceed(struct session *s, struct view args);
 
-/* May this recipient be accepted?  If not, it was answered and logged. */
-bool rcpt_policy(struct session *s, struct view sender, struct view rcpt);
+/* -- policy (smtpd_policy.c) -------- */
+
+#define HELO_NAME_MAX	512u
+
+/*
+ * Does the policy permit what is said?  rcpt: the recipient, or at MAIL the
+ * sender.  False: it was refused, answered and logged; or the session waits
+ * for a fact, and proceed() of its verb comes when the policy permits.
+ */
+bool session_policy(struct session *s, enum policy_stage stage,
+    struct view args, struct view rcpt);
+/* The answer to what the session asked; empty: there is none. */
+void session_fact(struct session *s, struct view answer);
+void session_policy_resume(struct session *s);
+void session_policy_free(struct session *s);
+/* The actions of the last evaluation belong to the transaction. */
+void policy_take(struct session *s);
+/* A text with $name of the session. */
+bool session_expand(const struct session *s, struct view text,
+    struct buf *out);
+/* smtpd_end_of_data_restrictions permit: seal it. */
+void data_permitted(struct session *s);
+
 /* smtpd_received.c */
 void received_put(const struct session *s, struct buf *out);
 /* RFC 5322 3.3 with the zone's name: now. */

@@ -53,7 +53,7 @@ vrfy_check(struct session *s, struct view args)
 	}
 	buf_init(&rcpt, ADDRESS_MAX);
 	ok = vrfy_parse(s, args, &rcpt, &shown, &postmaster) && (postmaster ||
-	    rcpt_policy(s, (struct view){ "", 0 }, buf_view(&rcpt)));
+	    session_policy(s, STAGE_RCPT, args, buf_view(&rcpt)));
 	buf_free(&rcpt);
 	return ok;
 }

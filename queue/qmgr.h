@@ -76,6 +76,8 @@ struct message {
 	int fd;				/* text: memfd or queue file; -1 */
 	int spill;			/* writer's unnamed file; -1 */
 	uint64_t text_offset, text_size;
+	char *asked;			/* by the policy, until it is judged */
+	size_t n_asked;
 	char *bytes;			/* envelope, edits, route */
 	size_t n_bytes;
 	struct spool_tail tail;		/* views into bytes */
@@ -207,6 +209,11 @@ struct chan;
 void writer_reply(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_judged(struct message *m, const struct judgement *j);
+/* What the policy asked for (qmgr_asked.c).  asked_keep: false: it is no
+ * judgement, or one that a policy cannot make. */
+bool asked_keep(struct message *m, struct view asked)
+    __attribute__((warn_unused_result));
+void asked_judged(struct message *m, const struct judgement *j);
 void writer_failed(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_space_check(void);

@@ -130,7 +130,7 @@ filter_submit(struct message *m)
 
 	/* Of mail of our own only addresses are rewritten. */
 	if (m->internal && !rewrite_configured(qmgr.cf)) {
-		writer_judged(m, &accept);
+		asked_judged(m, &accept);
 		return;
 	}
 	message_enter(m, M_JUDGING);
@@ -173,7 +173,7 @@ filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
 	}
 	f->pending--;
 	m->filter = NULL;
-	writer_judged(m, &j);
+	asked_judged(m, &j);
 	arena_free(&a);
 	if (f->old)
 		loop_soon(&let_go);

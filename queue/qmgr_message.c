@@ -132,6 +132,7 @@ message_free(struct message **mp)
 		close(m->fd);
 	if (m->spill >= 0)
 		close(m->spill);
+	free(m->asked);
 	free(m->bytes);
 	free(m->status);
 	free(m->history);

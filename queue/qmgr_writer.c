@@ -519,12 +519,15 @@ static void
 writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 {
 	struct spool_tail t = { 0 };
+	struct view asked = view_of("");
 	struct arena *a;
 	struct envelope e;
 
 	m->text_size = cursor_u64(&in->body);
 	m->internal = cursor_u8(&in->body) != 0;
 	t.envelope = cursor_view(&in->body);
+	if (w->kind == ROLE_SMTPD && cursor_left(&in->body) > 0)
+		asked = cursor_view(&in->body);
 	if (!chan_check(w->chan, in))
 		return;
 	a = arena_new(t.envelope.n * 16 + 65536);
@@ -538,6 +541,10 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	}
 	t.nrcpts = e.nrcpts;
 	arena_free(&a);
+	if (asked.n > 0 && !asked_keep(m, asked)) {
+		chan_blame(w->chan, "bad wishes of the policy");
+		return;
+	}
 	if (!writer_text_ok(m)) {
 		chan_blame(w->chan, "text is not sealed");
 		return;

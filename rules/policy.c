@@ -1,137 +1,166 @@
+/* A policy: everything of main.cf that restrictions need. */
 #include <stdlib.h>
 
 #include "lib/mem.h"
 #include "rules/override.h"
 #include "rules/policy_priv.h"
 
-#define RESTRICTIONS_MAX	1000u
-
-static const char *const restriction_name[RESTRICTIONS] = {
-	[PERMIT] = "permit",
-	[REJECT] = "reject",
-	[DEFER] = "defer",
-	[DEFER_IF_PERMIT] = "defer_if_permit",
-	[DEFER_IF_REJECT] = "defer_if_reject",
-	[WARN_IF_REJECT] = "warn_if_reject",
-	[PERMIT_MYNETWORKS] = "permit_mynetworks",
-	[PERMIT_SASL_AUTHENTICATED] = "permit_sasl_authenticated",
-	[PERMIT_AUTH_DESTINATION] = "permit_auth_destination",
-	[REJECT_UNAUTH_DESTINATION] = "reject_unauth_destination",
-	[DEFER_UNAUTH_DESTINATION] = "defer_unauth_destination",
-	[REJECT_UNAUTH_PIPELINING] = "reject_unauth_pipelining",
-	[REJECT_UNLISTED_RECIPIENT] = "reject_unlisted_recipient",
-	[REJECT_NON_FQDN_RECIPIENT] = "reject_non_fqdn_recipient",
-	[REJECT_NON_FQDN_SENDER] = "reject_non_fqdn_sender",
-	[REJECT_NON_FQDN_HELO] = "reject_non_fqdn_helo_hostname",
-	[REJECT_INVALID_HELO] = "reject_invalid_helo_hostname",
-};
-
-/* Spellings of Postfix before 2.3 that are still in use. */
-static const struct {
-	const char *name;
-	enum restriction is;
-} restriction_old[] = {
-	{ "reject_non_fqdn_hostname", REJECT_NON_FQDN_HELO },
-	{ "reject_invalid_hostname", REJECT_INVALID_HELO },
-};
-
-static enum restriction
-restriction_find(struct view word)
-{
-	enum restriction r;
-	size_t i;
-
-	for (r = RESTRICTION_NONE + 1; r < RESTRICTIONS; r++)
-		if (view_is_nocase(word, restriction_name[r]))
-			return r;
-	for (i = 0; i < sizeof restriction_old / sizeof restriction_old[0]; i++)
-		if (view_is_nocase(word, restriction_old[i].name))
-			return restriction_old[i].is;
-	return RESTRICTION_NONE;
-}
-
+/* Does parent_domain_matches_subdomains name this parameter? */
 static bool
-restriction_read(const char *parameter, const char *text,
-    struct restriction_list *ret, table_report *report, void *arg)
+policy_parent_matches(const struct conf *cf, const char *parameter)
 {
-	struct view rest = view_of(text), word;
-	enum restriction r;
-	char *why;
+	struct view rest = view_of(cf->parent_domain_matches_subdomains), word;
 
-	while ((word = conf_word(&rest)).n > 0) {
-		r = restriction_find(word);
-		if (r == RESTRICTION_NONE || ret->n == RESTRICTIONS_MAX) {
-			why = mem_printf("%s: unknown restriction: \"%.*s\"",
-			    parameter, VIEW_ARGS(word));
-			report(true, why, arg);
-			free(why);
-			return false;
-		}
-		ret->list = mem_resize(ret->list, ret->n + 1,
-		    sizeof *ret->list);
-		ret->list[ret->n++] = (uint8_t)r;
-	}
-	if (ret->n > 0 && ret->list[ret->n - 1] == WARN_IF_REJECT) {
-		why = mem_printf("%s: nothing follows warn_if_reject",
-		    parameter);
-		report(true, why, arg);
-		free(why);
-		return false;
-	}
-	return true;
-}
-
-/*
- * Does this list refuse strangers?  One that is reached after an
- * unconditional permit, or that only warns, does not work.
- */
-static bool
-restriction_protects(const struct restriction_list *l)
-{
-	size_t i;
-
-	for (i = 0; i < l->n; i++) {
-		switch ((enum restriction)l->list[i]) {
-		case REJECT:
-		case DEFER:
-		case DEFER_IF_PERMIT:
-		case REJECT_UNAUTH_DESTINATION:
-		case DEFER_UNAUTH_DESTINATION:
+	while ((word = conf_word(&rest)).n > 0)
+		if (view_is_nocase(word, parameter))
 			return true;
-		case PERMIT:
-			return false;
-		case WARN_IF_REJECT:
-			i++;
-			break;
-		case RESTRICTION_NONE:
-		case DEFER_IF_REJECT:
-		case PERMIT_MYNETWORKS:
-		case PERMIT_SASL_AUTHENTICATED:
-		case PERMIT_AUTH_DESTINATION:
-		case REJECT_UNAUTH_PIPELINING:
-		case REJECT_UNLISTED_RECIPIENT:
-		case REJECT_NON_FQDN_RECIPIENT:
-		case REJECT_NON_FQDN_SENDER:
-		case REJECT_NON_FQDN_HELO:
-		case REJECT_INVALID_HELO:
-		case RESTRICTIONS:
-			break;
-		}
-	}
 	return false;
 }
 
-/* Does parent_domain_matches_subdomains name this parameter? */
-static bool
-policy_lists(struct policy *p, const struct conf *cf, table_report *report,
-    void *arg)
+static void
+policy_say(struct restriction_reader *rd, const char *what, const char *why,
+    const char *value)
 {
-	const char *dir = cf->config_directory;
+	char *text = mem_printf("%s: %s: %s", what, why, value);
 
-	p->mynetworks = net_list_open("mynetworks", cf->mynetworks, dir,
-	    report, arg);
-	return table_list_open(cf->relay_recipient_maps, dir,
-	    &p->relay_recipients, report, arg) && p->mynetworks != NULL;
+	rd->report(true, text, rd->arg);
+	free(text);
+}
+
+/* unknown_*_tempfail_action */
+static bool
+policy_tempfail(struct restriction_reader *rd, const char *name,
+    const char *value, bool *ret)
+{
+	if (strcasecmp(value, "defer") != 0 &&
+	    strcasecmp(value, "defer_if_permit") != 0) {
+		policy_say(rd, name, "need defer or defer_if_permit", value);
+		return false;
+	}
+	*ret = strcasecmp(value, "defer_if_permit") == 0;
+	return true;
+}
+
+static bool
+policy_maps(struct restriction_reader *rd)
+{
+	const struct conf *cf = rd->p->cf;
+	struct policy *p = rd->p;
+	const struct {
+		const char *specs;
+		struct table_list *list;
+	} maps[] = {
+		{ cf->local_recipient_maps, &p->local_rcpts },
+		{ cf->virtual_mailbox_maps, &p->mailbox_rcpts },
+		{ cf->relay_recipient_maps, &p->relay_rcpts },
+		{ cf->virtual_alias_maps, &p->aliases },
+		{ cf->canonical_maps, &p->canonical },
+		{ cf->sender_canonical_maps, &p->sender_canonical },
+		{ cf->recipient_canonical_maps, &p->rcpt_canonical },
+		{ cf->smtpd_sender_login_maps, &p->logins },
+		{ cf->rbl_reply_maps, &p->rbl_replies },
+		{ cf->relay_clientcerts, &p->clientcerts },
+	};
+	bool ok = true;
+	size_t i;
+
+	for (i = 0; i < sizeof maps / sizeof maps[0]; i++)
+		ok = table_list_open(maps[i].specs, cf->config_directory,
+		    maps[i].list, rd->report, rd->arg) && ok;
+	p->mynetworks = net_list_open("mynetworks", cf->mynetworks,
+	    cf->config_directory, rd->report, rd->arg);
+	p->backup_networks = net_list_open("permit_mx_backup_networks",
+	    cf->permit_mx_backup_networks, cf->config_directory, rd->report,
+	    rd->arg);
+	return ok && p->mynetworks != NULL && p->backup_networks != NULL;
+}
+
+/* A table alone needs to know what it is for. */
+static bool
+policy_no_bare(struct restriction_reader *rd, const char *what,
+    const struct restriction_list *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->n; i++)
+		if (l->list[i].kind == &restriction_bare) {
+			policy_say(rd, what, "specify check_..._access "
+			    "before", table_name(l->list[i].table));
+			return false;
+		}
+	return true;
+}
+
+static bool
+policy_lists(struct restriction_reader *rd)
+{
+	const struct conf *cf = rd->p->cf;
+	struct policy *p = rd->p;
+	const struct {
+		const char *name, *text;
+		struct restriction_list *list;
+		bool bare;
+	} lists[] = {
+		{ "smtpd_client_restrictions", cf->smtpd_client_restrictions,
+		    &p->client, true },
+		{ "smtpd_helo_restrictions", cf->smtpd_helo_restrictions,
+		    &p->helo, true },
+		{ "smtpd_sender_restrictions", cf->smtpd_sender_restrictions,
+		    &p->mail, true },
+		{ "smtpd_relay_restrictions", cf->smtpd_relay_restrictions,
+		    &p->relay, true },
+		{ "smtpd_recipient_restrictions",
+		    cf->smtpd_recipient_restrictions, &p->rcpt, true },
+		{ "smtpd_data_restrictions", cf->smtpd_data_restrictions,
+		    &p->data, false },
+		{ "smtpd_end_of_data_restrictions",
+		    cf->smtpd_end_of_data_restrictions, &p->eod, false },
+		{ "smtpd_etrn_restrictions", cf->smtpd_etrn_restrictions,
+		    &p->etrn, true },
+	};
+	bool ok;
+	size_t i;
+
+	rd->what = "smtpd_restriction_classes";
+	ok = restriction_classes(rd);
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		rd->what = lists[i].name;
+		ok = restriction_read(rd, lists[i].text, lists[i].list) && ok;
+		if (!lists[i].bare)
+			ok = policy_no_bare(rd, lists[i].name,
+			    lists[i].list) && ok;
+	}
+	return ok;
+}
+
+/* The results of tables: now that all classes are known. */
+static bool
+policy_check_tables(struct restriction_reader *rd)
+{
+	struct policy_table *t;
+	bool ok = true;
+
+	for (t = rd->p->tables; t != NULL; t = t->next)
+		ok = access_check_table(rd->p, t->table, rd->report,
+		    rd->arg) && ok;
+	return ok;
+}
+
+static void
+policy_settings(struct policy *p)
+{
+	const struct conf *cf = p->cf;
+	struct view local = view_of(cf->local_transport);
+
+	p->delay = cf->smtpd_delay_reject;
+	p->unlisted_rcpt = cf->smtpd_reject_unlisted_recipient &&
+	    !override_unlisted(cf);
+	p->unlisted_sender = cf->smtpd_reject_unlisted_sender;
+	p->style.parent_matches = policy_parent_matches(cf,
+	    "smtpd_access_maps");
+	p->style.delimiters = cf->recipient_delimiter;
+	if (view_starts_nocase(local, "error:"))
+		p->local_error = mem_copy(view_trim(view_from(local, 6)));
 }
 
 struct policy *
@@ -139,30 +168,29 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
     table_report *report, void *arg)
 {
 	struct policy *p = mem_alloc(sizeof *p);
-	struct view local = view_of(cf->local_transport);
+	struct restriction_reader rd = { .p = p, .report = report,
+		.arg = arg };
 	bool ok;
 
-	p->reject_unlisted = cf->smtpd_reject_unlisted_recipient &&
-	    !override_unlisted(cf);
-	p->show_table = cf->show_user_unknown_table_name;
-	p->code_reject = (uint16_t)cf->reject_code;
-	p->code_defer = (uint16_t)cf->defer_code;
-	p->code_relay = (uint16_t)cf->relay_domains_reject_code;
-	p->code_local = (uint16_t)cf->unknown_local_recipient_reject_code;
-	p->code_rcpt = (uint16_t)cf->unknown_relay_recipient_reject_code;
-	p->code_non_fqdn = (uint16_t)cf->non_fqdn_reject_code;
-	p->code_invalid_helo = (uint16_t)cf->invalid_hostname_reject_code;
-	if (view_starts_nocase(local, "error:"))
-		p->local_error = mem_copy(view_trim(view_from(local, 6)));
+	p->cf = cf;
+	policy_settings(p);
+	p->own = mem_array(n_own, sizeof *own);
+	if (n_own > 0)
+		memcpy(p->own, own, n_own * sizeof *own);
+	p->n_own = n_own;
 	p->classes = classes_open(cf, own, n_own, report, arg);
-	ok = policy_lists(p, cf, report, arg) && p->classes != NULL;
-	ok = restriction_read("smtpd_relay_restrictions",
-	    cf->smtpd_relay_restrictions, &p->relay, report, arg) && ok;
-	ok = restriction_read("smtpd_recipient_restrictions",
-	    cf->smtpd_recipient_restrictions, &p->recipient, report, arg) &&
+	ok = p->classes != NULL;
+	p->keys = addr_keys_of(cf, p->classes);
+	ok = policy_maps(&rd) && ok;
+	ok = policy_tempfail(&rd, "unknown_helo_hostname_tempfail_action",
+	    cf->unknown_helo_hostname_tempfail_action, &p->helo_put_off) &&
 	    ok;
+	ok = policy_tempfail(&rd, "unknown_address_tempfail_action",
+	    cf->unknown_address_tempfail_action, &p->address_put_off) && ok;
+	ok = policy_lists(&rd) && ok;
+	ok = policy_check_tables(&rd) && ok;
 	if (ok && !restriction_protects(&p->relay) &&
-	    !restriction_protects(&p->recipient)) {
+	    !restriction_protects(&p->rcpt)) {
 		report(true, "in parameter smtpd_relay_restrictions or "
 		    "smtpd_recipient_restrictions, specify at least one "
 		    "working instance of: reject_unauth_destination, "
@@ -175,19 +203,59 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	return p;
 }
 
+static void
+policy_free_tables(struct policy *p)
+{
+	struct table_list *const maps[] = { &p->local_rcpts,
+		&p->mailbox_rcpts, &p->relay_rcpts, &p->aliases,
+		&p->canonical, &p->sender_canonical, &p->rcpt_canonical,
+		&p->logins, &p->rbl_replies, &p->clientcerts };
+	struct policy_table *t;
+	size_t i;
+
+	for (i = 0; i < sizeof maps / sizeof maps[0]; i++)
+		table_list_free(maps[i]);
+	while ((t = p->tables) != NULL) {
+		p->tables = t->next;
+		table_free(&t->table);
+		free(t->spec);
+		free(t);
+	}
+}
+
 void
 policy_free(struct policy **pp)
 {
 	struct policy *p = *pp;
+	struct restriction_list *lists[8];
+	struct restriction_class *c;
+	size_t i;
 
 	if (p == NULL)
 		return;
-	free(p->relay.list);
-	free(p->recipient.list);
+	*pp = NULL;
+	lists[0] = &p->client;
+	lists[1] = &p->helo;
+	lists[2] = &p->mail;
+	lists[3] = &p->relay;
+	lists[4] = &p->rcpt;
+	lists[5] = &p->data;
+	lists[6] = &p->eod;
+	lists[7] = &p->etrn;
+	for (i = 0; i < 8; i++)
+		restriction_list_free(lists[i]);
+	while ((c = p->class_list) != NULL) {
+		p->class_list = c->next;
+		restriction_list_free(&c->list);
+		free(c->name);
+		free(c);
+	}
+	policy_free_tables(p);
+	services_free(p);
 	addr_list_free(&p->mynetworks);
+	addr_list_free(&p->backup_networks);
 	classes_free(&p->classes);
-	table_list_free(&p->relay_recipients);
+	free(p->own);
 	free(p->local_error);
 	free(p);
-	*pp = NULL;
 }

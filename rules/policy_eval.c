@@ -1,48 +1,567 @@
+/* The evaluation of restrictions: lists, refusals, and what puts them off. */
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "lib/address.h"
 #include "lib/log.h"
 #include "rules/policy_priv.h"
 
-#define VALUE_MAX	4096u
+#define ARENA_MAX	(32u << 20)	/* STEPS_MAX times VALUE_MAX, thrice */
+#define STEPS_MAX	2000u	/* restrictions in one evaluation */
 
-enum step { STEP_NEXT = 1, STEP_PERMIT, STEP_REFUSE, STEP_NEED };
-
-/* One evaluation. */
-struct eval {
-	const struct policy *p;
-	const struct policy_facts *f;
-	struct policy_result *r;
-	enum address_class class;	/* CLASS_NONE: not asked yet */
-	bool listed_checked, defer_if_permit, defer_if_reject;
+static const char *const subject_texts[SUBJECTS] = {
+	[SUBJECT_NONE] = "Command",
+	[SUBJECT_CLIENT] = "Client host",
+	[SUBJECT_REVERSE] = "Unverified Client host",
+	[SUBJECT_HELO] = "Helo command",
+	[SUBJECT_SENDER] = "Sender address",
+	[SUBJECT_RECIPIENT] = "Recipient address",
+	[SUBJECT_ETRN] = "Etrn command",
+	[SUBJECT_DATA] = "Data command",
+	[SUBJECT_EOD] = "End-of-data",
 };
 
-static enum step __attribute__((format(printf, 4, 5)))
-refuse(struct eval *e, unsigned code, const char *status,
-    const char *fmt, ...)
+const char *
+subject_text(enum subject s)
 {
-	struct policy_reply *r = &e->r->reply;
+	return subject_texts[s];
+}
+
+struct view
+subject_value(const struct eval *e, enum subject s)
+{
+	const struct policy_facts *f = e->f;
+	const struct view none = { NULL, 0 };
+
+	switch (s) {
+	case SUBJECT_CLIENT:
+		return f->client_name;
+	case SUBJECT_REVERSE:
+		return f->reverse_name;
+	case SUBJECT_HELO:
+		return f->has_helo ? f->helo : none;
+	case SUBJECT_SENDER:
+		return f->has_sender ? f->sender : none;
+	case SUBJECT_RECIPIENT:
+		return f->has_recipient ? f->recipient : none;
+	case SUBJECT_ETRN:
+		return f->etrn;
+	case SUBJECT_NONE:
+	case SUBJECT_DATA:
+	case SUBJECT_EOD:
+	case SUBJECTS:
+		break;
+	}
+	return none;
+}
+
+enum fact_shelf
+subject_shelf(enum subject s)
+{
+	return s == SUBJECT_CLIENT || s == SUBJECT_REVERSE ||
+	    s == SUBJECT_HELO ? SHELF_SESSION : s == SUBJECT_SENDER ?
+	    SHELF_TRANSACTION : SHELF_EVALUATION;
+}
+
+/* -- texts ----------------------------------------------------------------- */
+
+struct view
+eval_copy(struct eval *e, struct view v)
+{
+	return arena_copy(e->r->arena, v);
+}
+
+struct view
+eval_text(struct eval *e, const char *fmt, ...)
+{
+	char text[2 * POLICY_TEXT_MAX];
 	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	ensure(n >= 0);
+	return eval_copy(e, view_make(text, (size_t)n < sizeof text ?
+	    (size_t)n : sizeof text - 1));
+}
+
+void
+eval_note(struct eval *e, const char *action, struct view text)
+{
+	struct policy_result *r = e->r;
+
+	if (r->n_notes < POLICY_NOTES_MAX)
+		r->notes[r->n_notes++] = (struct policy_note){ action,
+			eval_copy(e, text), e->where };
+}
+
+/* -- refusals -------------------------------------------------------------- */
+
+/* A text that came from a table, or by way of one from a peer: one line. */
+static void __attribute__((format(printf, 4, 0)))
+reply_set(struct policy_reply *r, unsigned code, const char *status,
+    const char *fmt, va_list ap)
+{
+	int n;
 
 	r->code = (uint16_t)code;
 	(void)snprintf(r->status, sizeof r->status, "%s", status);
 	/* The code is the administrator's; the class of the status follows. */
-	if (code < 500)
-		r->status[0] = '4';
-	else if (r->status[0] == '4')
-		r->status[0] = '5';
+	r->status[0] = code < 500 ? '4' : '5';
+	n = vsnprintf(r->text, sizeof r->text, fmt, ap);
+	ensure(n >= 0);
+	for (n = 0; r->text[n] != '\0'; n++)
+		if ((unsigned char)r->text[n] < ' ' || r->text[n] == 0x7f)
+			r->text[n] = ' ';
+}
+
+static void __attribute__((format(printf, 4, 5)))
+reply_print(struct policy_reply *r, unsigned code, const char *status,
+    const char *fmt, ...)
+{
+	va_list ap;
+
 	va_start(ap, fmt);
-	(void)vsnprintf(r->text, sizeof r->text, fmt, ap);
+	reply_set(r, code, status, fmt, ap);
 	va_end(ap);
-	return STEP_REFUSE;
 }
 
 static enum step
-lookup_failed(struct eval *e, struct view about)
+eval_refused(struct eval *e, bool policy)
 {
-	return refuse(e, 451, "4.3.0", "<%s>: Temporary lookup failure",
-	    log_safe(about));
+	struct policy_reply *r = &e->r->reply;
+
+	if (policy && e->warn > 0) {
+		eval_note(e, "reject_warning", eval_text(e, "%u %s %s",
+		    r->code, r->status, r->text));
+		return STEP_NEXT;
+	}
+	if (e->put_off_reject && r->code >= 500) {
+		/* An earlier doubt might have permitted it. */
+		*r = e->on_reject;
+		e->put_off_reject = false;
+	}
+	e->r->where = e->where;
+	e->r->reply_policy = policy;
+	return STEP_REFUSE;
+}
+
+enum step
+eval_refuse(struct eval *e, unsigned code, const char *status,
+    const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	reply_set(&e->r->reply, code, status, fmt, ap);
+	va_end(ap);
+	return eval_refused(e, true);
+}
+
+enum step
+eval_reject(struct eval *e, unsigned code, const char *status,
+    struct view name, enum subject s, const char *text)
+{
+	return eval_refuse(e, code, status, "<%s>: %s rejected: %s",
+	    log_safe(name), subject_text(s), text);
+}
+
+enum step
+eval_lookup_failed(struct eval *e, struct view about)
+{
+	reply_print(&e->r->reply, 451, "4.3.0",
+	    "<%s>: Temporary lookup failure", log_safe(about));
+	return eval_refused(e, false);
+}
+
+enum step
+eval_config_failed(struct eval *e)
+{
+	reply_print(&e->r->reply, 451, "4.3.5",
+	    "Server configuration error");
+	return eval_refused(e, false);
+}
+
+void
+eval_put_off_reject(struct eval *e, unsigned code, const char *status,
+    struct view name, enum subject s, const char *text)
+{
+	/* The first reason is the one to tell. */
+	if (e->put_off_reject)
+		return;
+	e->put_off_reject = true;
+	reply_print(&e->on_reject, code, status, "<%s>: %s rejected: %s",
+	    log_safe(name), subject_text(s), text);
+}
+
+enum step
+eval_put_off_permit(struct eval *e, bool put_off, unsigned code,
+    const char *status, struct view name, enum subject s, const char *text)
+{
+	if (!put_off || e->warn > 0)
+		return eval_reject(e, code, status, name, s, text);
+	if (!e->put_off_permit) {
+		e->put_off_permit = true;
+		reply_print(&e->on_permit, code, status,
+		    "<%s>: %s rejected: %s", log_safe(name), subject_text(s),
+		    text);
+	}
+	return STEP_NEXT;
+}
+
+/* -- facts ----------------------------------------------------------------- */
+
+bool
+eval_fact(struct eval *e, const struct fact_name *name,
+    enum fact_shelf shelf, struct fact *ret, enum step *ret_step)
+{
+	if (facts_find(e->f->known, name, ret))
+		return true;
+	if (e->f->asked >= POLICY_ASKS_MAX || name->key.n > FACT_KEY_MAX) {
+		*ret_step = eval_lookup_failed(e, e->name);
+		return false;
+	}
+	e->r->need = *name;
+	e->r->need.key = eval_copy(e, name->key);
+	e->r->shelf = shelf;
+	*ret_step = STEP_NEED;
+	return false;
+}
+
+bool
+dns_name(struct view name, char *ret, size_t size)
+{
+	size_t i;
+
+	if (name.n > 1 && name.p[name.n - 1] == '.')
+		name.n--;
+	if (name.n == 0 || name.n >= size || name.n > ADDRESS_DOMAIN_MAX)
+		return false;
+	for (i = 0; i < name.n; i++) {
+		/* No conversion of names in UTF-8 here. */
+		if ((unsigned char)name.p[i] > 127)
+			return false;
+		ret[i] = (char)tolower((unsigned char)name.p[i]);
+	}
+	ret[i] = '\0';
+	return address_valid_hostname(view_make(ret, i));
+}
+
+bool
+eval_dns(struct eval *e, enum fact_dns type, struct view name,
+    enum fact_shelf shelf, struct fact *ret, enum step *ret_step)
+{
+	char lower[ADDRESS_DOMAIN_MAX + 1];
+	struct fact_name fn = { FACT_DNS, (uint16_t)type, { NULL, 0 } };
+
+	if (!dns_name(name, lower, sizeof lower)) {
+		/* What is no name is not found. */
+		*ret = (struct fact){ .status = FACT_NO_NAME };
+		return true;
+	}
+	fn.key = view_of(lower);
+	return eval_fact(e, &fn, shelf, ret, ret_step);
+}
+
+struct view
+eval_address(struct eval *e, struct view addr)
+{
+	if (addr.n == 0 || view_find(addr, '@') < addr.n)
+		return addr;
+	return eval_text(e, "%.*s@%s", VIEW_ARGS(addr), e->p->cf->myorigin);
+}
+
+bool
+eval_is_unknown(struct view name)
+{
+	return name.n == 0 || view_is_nocase(name, "unknown");
+}
+
+/* -- lists ----------------------------------------------------------------- */
+
+enum step
+eval_list(struct eval *e, const struct restriction *list, size_t n)
+{
+	unsigned before = e->depth++;
+	enum step s = STEP_NEXT;
+	size_t i;
+
+	if (e->depth > DEPTH_MAX)
+		s = eval_config_failed(e);
+	for (i = 0; i < n && s == STEP_NEXT && !e->discard; i++) {
+		if (list[i].kind->fn == general_warn) {
+			if (e->warn == 0)
+				e->warn = e->depth;
+			continue;
+		}
+		if (++e->steps > STEPS_MAX) {
+			s = eval_config_failed(e);
+			break;
+		}
+		e->where = view_of("");
+		s = list[i].kind->fn(e, &list[i]);
+		if (e->warn >= e->depth)
+			e->warn = 0;
+		/* Whatever comes now, the answer is "later". */
+		if (e->put_off_permit && e->put_off_reject)
+			break;
+	}
+	e->depth = before;
+	if (e->warn >= e->depth)
+		e->warn = 0;
+	return s;
+}
+
+static enum step
+eval_subject(struct eval *e, const struct restriction_list *l,
+    struct view name, enum subject s, enum subject bare)
+{
+	e->name = name;
+	e->subject = s;
+	e->bare = bare;
+	e->depth = e->warn = 0;
+	return l->n > 0 ? eval_list(e, l->list, l->n) : STEP_NEXT;
+}
+
+/* "name[address]" */
+static struct view
+client_text(struct eval *e)
+{
+	char addr[NETADDR_TEXT];
+
+	return eval_text(e, "%s[%s]", log_safe(e->f->client_name),
+	    netaddr_text(&e->f->client, addr));
+}
+
+static void
+carry_in(struct eval *e, const struct policy_reply *r)
+{
+	if (r == NULL || e->put_off_permit)
+		return;
+	e->put_off_permit = true;
+	e->on_permit = *r;
+}
+
+static enum step
+eval_client(struct eval *e)
+{
+	if (e->p->client.n == 0)
+		return STEP_NEXT;
+	e->put_off_reject = false;
+	return eval_subject(e, &e->p->client, client_text(e), SUBJECT_CLIENT,
+	    SUBJECT_CLIENT);
+}
+
+static enum step
+eval_helo(struct eval *e)
+{
+	if (!e->f->has_helo || e->p->helo.n == 0)
+		return STEP_NEXT;
+	e->put_off_reject = false;
+	return eval_subject(e, &e->p->helo, e->f->helo, SUBJECT_HELO,
+	    SUBJECT_HELO);
+}
+
+static enum step
+eval_mail(struct eval *e)
+{
+	enum step s;
+
+	e->put_off_reject = false;
+	s = eval_subject(e, &e->p->mail, e->f->sender, SUBJECT_SENDER,
+	    SUBJECT_SENDER);
+	if (s != STEP_REFUSE && s != STEP_NEED && e->p->unlisted_sender &&
+	    !e->listed_sender && !e->discard && e->f->sender.n > 0)
+		s = address_unlisted_of(e, SUBJECT_SENDER);
+	return s;
+}
+
+/* What defer_if_permit, asked for on the way, changes. */
+static enum step
+eval_deferred(struct eval *e, enum step s)
+{
+	if (s == STEP_REFUSE || s == STEP_NEED || !e->put_off_permit)
+		return s;
+	e->warn = 0;
+	e->where = view_of("");
+	e->r->reply = e->on_permit;
+	return eval_refused(e, true);
+}
+
+static bool
+step_ends(enum step s)
+{
+	return s == STEP_REFUSE || s == STEP_NEED;
+}
+
+static enum step
+eval_rcpt(struct eval *e)
+{
+	const struct policy *p = e->p;
+	const struct view rcpt = e->f->recipient;
+	const struct restriction_list *l[2] = { &p->relay, &p->rcpt };
+	enum step s = STEP_NEXT;
+	int i, k;
+
+	if (p->delay) {
+		if (step_ends(s = eval_client(e)) ||
+		    step_ends(s = eval_helo(e)) ||
+		    (e->f->has_sender && step_ends(s = eval_mail(e))))
+			return s;
+	}
+	e->put_off_reject = false;
+	/* A permit ends its list, not the other one. */
+	for (i = 0; i < 2; i++) {
+		k = p->cf->smtpd_relay_before_recipient_restrictions ? i :
+		    1 - i;
+		s = eval_subject(e, l[k], rcpt, SUBJECT_RECIPIENT,
+		    SUBJECT_RECIPIENT);
+		if (step_ends(s))
+			return s;
+	}
+	s = eval_deferred(e, s);
+	if (!step_ends(s) && p->unlisted_rcpt && !e->listed_rcpt &&
+	    !e->discard)
+		s = address_unlisted_of(e, SUBJECT_RECIPIENT);
+	return s;
+}
+
+static enum step
+eval_stage(struct eval *e)
+{
+	const struct policy_carry none = { NULL, NULL, NULL };
+	const struct policy_carry *c = e->f->carry != NULL ? e->f->carry :
+	    &none;
+	const struct policy *p = e->p;
+	enum step s = STEP_NEXT;
+
+	if (e->stage != STAGE_CLIENT)
+		carry_in(e, c->client);
+	if (e->stage == STAGE_MAIL || e->stage == STAGE_RCPT ||
+	    e->stage == STAGE_ETRN)
+		carry_in(e, c->helo);
+	switch (e->stage) {
+	case STAGE_CLIENT:
+		return eval_client(e);
+	case STAGE_HELO:
+		return eval_helo(e);
+	case STAGE_MAIL:
+		return eval_mail(e);
+	case STAGE_RCPT:
+		carry_in(e, c->mail);
+		return eval_rcpt(e);
+	case STAGE_DATA:
+		e->put_off_permit = false;
+		return eval_deferred(e, eval_subject(e, &p->data,
+		    view_of("DATA"), SUBJECT_DATA, SUBJECT_NONE));
+	case STAGE_EOD:
+		e->put_off_permit = false;
+		return eval_deferred(e, eval_subject(e, &p->eod,
+		    view_of("END-OF-MESSAGE"), SUBJECT_EOD, SUBJECT_NONE));
+	case STAGE_ETRN:
+		if (p->delay && (step_ends(s = eval_client(e)) ||
+		    step_ends(s = eval_helo(e))))
+			return s;
+		e->put_off_reject = false;
+		return eval_deferred(e, eval_subject(e, &p->etrn, e->f->etrn,
+		    SUBJECT_ETRN, SUBJECT_ETRN));
+	case STAGE_NONE:
+	case STAGES:
+		break;
+	}
+	return s;
+}
+
+bool
+policy_has(const struct policy *p, enum policy_stage stage)
+{
+	switch (stage) {
+	case STAGE_CLIENT:
+		return !p->delay && p->client.n > 0;
+	case STAGE_HELO:
+		return !p->delay && p->helo.n > 0;
+	case STAGE_MAIL:
+		return !p->delay && (p->mail.n > 0 || p->unlisted_sender);
+	case STAGE_RCPT:
+		return true;
+	case STAGE_DATA:
+		return p->data.n > 0;
+	case STAGE_EOD:
+		return p->eod.n > 0;
+	case STAGE_ETRN:
+		return p->etrn.n > 0 || p->client.n > 0 || p->helo.n > 0;
+	case STAGE_NONE:
+	case STAGES:
+		break;
+	}
+	return false;
+}
+
+void
+policy_evaluate(const struct policy *p, enum policy_stage stage,
+    const struct policy_facts *f, struct policy_result *ret)
+{
+	struct eval e;
+	struct buf value;
+	enum step s;
+
+	memset(&e, 0, offsetof(struct eval, on_permit));
+	e.p = p;
+	e.f = f;
+	e.r = ret;
+	e.stage = stage;
+	e.discard = f->discarding;
+	e.value = &value;
+	e.where = view_of("");
+	buf_init(&value, FOUND_MAX);
+	arena_reset(ret->arena);
+	ret->outcome = POLICY_NONE;
+	ret->need = (struct fact_name){ .kind = FACT_NONE };
+	ret->endpoint = ret->request = ret->where = view_of("");
+	ret->hold_text = ret->redirect = ret->filter = view_of("");
+	ret->n_notes = ret->n_bcc = ret->n_prepend = 0;
+	ret->hold = ret->discard = ret->reply_policy = ret->deferred = false;
+	s = eval_stage(&e);
+	ret->outcome = s == STEP_NEED ? POLICY_NEED :
+	    s == STEP_REFUSE ? POLICY_REFUSE : POLICY_PERMIT;
+	if (s != STEP_NEED && stage <= STAGE_MAIL && e.put_off_permit) {
+		ret->deferred = true;
+		ret->deferral = e.on_permit;
+	}
+	buf_free(&value);
+}
+
+struct policy_result *
+policy_result_new(void)
+{
+	struct policy_result *r = mem_alloc(sizeof *r);
+
+	r->arena = arena_new(ARENA_MAX);
+	return r;
+}
+
+void
+policy_result_free(struct policy_result **rp)
+{
+	struct policy_result *r = *rp;
+
+	if (r == NULL)
+		return;
+	*rp = NULL;
+	arena_free(&r->arena);
+	free(r);
+}
+
+void
+policy_carry_free(struct policy_carry *c)
+{
+	free(c->client);
+	free(c->helo);
+	free(c->mail);
+	*c = (struct policy_carry){ NULL, NULL, NULL };
 }
 
 enum table_answer
@@ -50,299 +569,4 @@ policy_in_mynetworks(const struct policy *p, struct view client_name,
     const struct netaddr *client)
 {
 	return net_list_match(p->mynetworks, client_name, client);
-}
-
-static enum address_class
-eval_class(struct eval *e)
-{
-	if (e->class == CLASS_NONE)
-		e->class = class_of(e->p->classes,
-		    address_domain(e->f->recipient));
-	return e->class;
-}
-
-/* "user@inside", "user%inside" or "inside!user" before the '@': the sender
- * says how to route on from here. */
-static bool
-eval_routed(const struct eval *e)
-{
-	struct view local = address_local(e->f->recipient);
-
-	return view_find(local, '@') < local.n ||
-	    view_find(local, '%') < local.n || view_find(local, '!') < local.n;
-}
-
-/* STEP_PERMIT: mail for this recipient is ours to take. */
-static enum step
-auth_destination(struct eval *e)
-{
-	if (eval_class(e) == CLASS_FAILED)
-		return lookup_failed(e, e->f->recipient);
-	if (eval_class(e) == CLASS_OTHER || eval_routed(e))
-		return STEP_NEXT;
-	return STEP_PERMIT;
-}
-
-static enum step
-unauth_destination(struct eval *e, unsigned code)
-{
-	enum step s = auth_destination(e);
-
-	if (s == STEP_PERMIT)
-		return STEP_NEXT;
-	if (s == STEP_REFUSE)
-		return s;
-	return refuse(e, code, "5.7.1", "<%s>: Relay access denied",
-	    log_safe(e->f->recipient));
-}
-
-/* relay_recipient_maps: the whole address, then "@domain". */
-static enum table_answer
-relay_listed(const struct policy *p, struct view rcpt)
-{
-	struct view local = address_local(rcpt);
-	const struct table *t;
-	enum table_answer a;
-	struct buf value;
-	char lower[ADDRESS_MAX + 1];
-	unsigned line;
-	size_t i;
-
-	if (rcpt.n > ADDRESS_MAX)
-		return TABLE_NOT_FOUND;
-	for (i = 0; i < rcpt.n; i++)
-		lower[i] = (char)tolower((unsigned char)rcpt.p[i]);
-	buf_init(&value, VALUE_MAX);
-	a = table_list_find(&p->relay_recipients, view_make(lower, rcpt.n),
-	    &value, &t, &line);
-	for (i = 0; a == TABLE_NOT_FOUND && i < p->relay_recipients.n; i++) {
-		/* A pattern has seen the whole address and gets no parts. */
-		if (table_is_pattern(p->relay_recipients.list[i]))
-			continue;
-		a = table_find(p->relay_recipients.list[i],
-		    view_make(lower + local.n, rcpt.n - local.n), &value,
-		    &line);
-	}
-	buf_free(&value);
-	return a;
-}
-
-/* "error:[x.y.z] text" in local_transport. */
-static enum step
-local_refused(struct eval *e)
-{
-	struct view text = view_of(e->p->local_error), first;
-	char status[8] = "5.1.1";
-
-	first = view_head(text, view_find(text, ' '));
-	if (first.n >= 5 && first.n < sizeof status && first.p[1] == '.' &&
-	    (first.p[0] == '4' || first.p[0] == '5')) {
-		memcpy(status, first.p, first.n);
-		status[first.n] = '\0';
-		text = view_trim(view_from(text, first.n));
-	}
-	if (text.n == 0)
-		text = view_of("mail for this host is not accepted");
-	return refuse(e, e->p->code_local, status,
-	    "<%s>: Recipient address rejected: %.*s",
-	    log_safe(e->f->recipient), VIEW_ARGS(text));
-}
-
-static enum step
-unlisted_recipient(struct eval *e)
-{
-	enum address_class c = eval_class(e);
-
-	/* Once is enough, also for a recipient refused with a warning. */
-	if (e->listed_checked)
-		return STEP_NEXT;
-	e->listed_checked = true;
-	if (c == CLASS_FAILED)
-		return lookup_failed(e, e->f->recipient);
-	if (c == CLASS_LOCAL && e->p->local_error != NULL)
-		return local_refused(e);
-	if (c != CLASS_RELAY || e->p->relay_recipients.n == 0)
-		return STEP_NEXT;
-	switch (relay_listed(e->p, e->f->recipient)) {
-	case TABLE_FOUND:
-		return STEP_NEXT;
-	case TABLE_FAILED:
-		return lookup_failed(e, e->f->recipient);
-	case TABLE_NOT_FOUND:
-		break;
-	}
-	return refuse(e, e->p->code_rcpt, "5.1.1",
-	    "<%s>: Recipient address rejected: User unknown%s",
-	    log_safe(e->f->recipient), e->p->show_table ?
-	    " in relay recipient table" : "");
-}
-
-static bool
-fqdn(struct view name)
-{
-	return address_valid_hostname(name) && view_find(name, '.') < name.n;
-}
-
-static enum step
-non_fqdn_address(struct eval *e, struct view addr, const char *what)
-{
-	struct view domain = address_domain(addr);
-
-	if (addr.n == 0 || fqdn(domain) || address_valid_literal(domain))
-		return STEP_NEXT;
-	return refuse(e, e->p->code_non_fqdn, "5.5.2",
-	    "<%s>: %s address rejected: need fully-qualified address",
-	    log_safe(addr), what);
-}
-
-static enum step
-helo_name(struct eval *e, bool need_fqdn)
-{
-	struct view helo = e->f->helo;
-
-	if (helo.n == 0 || address_valid_literal(helo))
-		return STEP_NEXT;
-	/* A trailing root dot is no fault. */
-	if (helo.p[helo.n - 1] == '.')
-		helo.n--;
-	if (!address_valid_hostname(helo))
-		return refuse(e, e->p->code_invalid_helo, "5.5.2",
-		    "<%s>: Helo command rejected: Invalid name",
-		    log_safe(e->f->helo));
-	if (need_fqdn && !fqdn(helo))
-		return refuse(e, e->p->code_non_fqdn, "5.5.2",
-		    "<%s>: Helo command rejected: need fully-qualified "
-		    "hostname", log_safe(e->f->helo));
-	return STEP_NEXT;
-}
-
-static enum step
-permit_mynetworks(struct eval *e)
-{
-	if (e->f->client_name.p == NULL) {
-		/* A list may hold names as well as addresses. */
-		e->r->need = FACT_CLIENT_NAME;
-		return STEP_NEED;
-	}
-	switch (policy_in_mynetworks(e->p, e->f->client_name, &e->f->client)) {
-	case TABLE_FOUND:
-		return STEP_PERMIT;
-	case TABLE_FAILED:
-		return lookup_failed(e, e->f->client_name);
-	case TABLE_NOT_FOUND:
-		break;
-	}
-	return STEP_NEXT;
-}
-
-static enum step
-eval_one(struct eval *e, enum restriction r)
-{
-	const char *rcpt = log_safe(e->f->recipient);
-
-	switch (r) {
-	case PERMIT:
-		return STEP_PERMIT;
-	case REJECT:
-		return refuse(e, e->p->code_reject, "5.7.1",
-		    "<%s>: Recipient address rejected: Access denied", rcpt);
-	case DEFER:
-		return refuse(e, e->p->code_defer, "4.3.2",
-		    "<%s>: Recipient address rejected: Try again later", rcpt);
-	case DEFER_IF_PERMIT:
-		e->defer_if_permit = true;
-		return STEP_NEXT;
-	case DEFER_IF_REJECT:
-		e->defer_if_reject = true;
-		return STEP_NEXT;
-	case PERMIT_MYNETWORKS:
-		return permit_mynetworks(e);
-	case PERMIT_SASL_AUTHENTICATED:
-		return e->f->authenticated ? STEP_PERMIT : STEP_NEXT;
-	case PERMIT_AUTH_DESTINATION:
-		return auth_destination(e);
-	case REJECT_UNAUTH_DESTINATION:
-		return unauth_destination(e, e->p->code_relay);
-	case DEFER_UNAUTH_DESTINATION:
-		return unauth_destination(e, e->p->code_relay < 500 ?
-		    e->p->code_relay : e->p->code_relay - 100u);
-	case REJECT_UNLISTED_RECIPIENT:
-		return unlisted_recipient(e);
-	case REJECT_NON_FQDN_RECIPIENT:
-		return non_fqdn_address(e, e->f->recipient, "Recipient");
-	case REJECT_NON_FQDN_SENDER:
-		return non_fqdn_address(e, e->f->sender, "Sender");
-	case REJECT_NON_FQDN_HELO:
-		return helo_name(e, true);
-	case REJECT_INVALID_HELO:
-		return helo_name(e, false);
-	case REJECT_UNAUTH_PIPELINING:
-		/* The session ends over that before it comes here. */
-	case WARN_IF_REJECT:
-	case RESTRICTION_NONE:
-	case RESTRICTIONS:
-		break;
-	}
-	return STEP_NEXT;
-}
-
-static enum step
-eval_list(struct eval *e, const struct restriction_list *l)
-{
-	bool warn = false;
-	enum step s;
-	size_t i;
-
-	for (i = 0; i < l->n; i++) {
-		if (l->list[i] == WARN_IF_REJECT) {
-			warn = true;
-			continue;
-		}
-		s = eval_one(e, l->list[i]);
-		if (s == STEP_REFUSE && warn) {
-			if (e->r->n_warned < POLICY_WARNED_MAX)
-				e->r->warned[e->r->n_warned++] = e->r->reply;
-			s = STEP_NEXT;
-		}
-		warn = false;
-		if (s != STEP_NEXT)
-			return s;
-	}
-	return STEP_NEXT;
-}
-
-/* What defer_if_permit and defer_if_reject, asked for on the way, change. */
-static enum step
-eval_deferred(struct eval *e, enum step s)
-{
-	const char *rcpt = log_safe(e->f->recipient);
-
-	if (s == STEP_REFUSE && e->defer_if_reject && e->r->reply.code >= 500)
-		return refuse(e, 450, "4.7.0", "<%s>: Recipient address "
-		    "rejected: defer_if_reject requested", rcpt);
-	if (s != STEP_REFUSE && s != STEP_NEED && e->defer_if_permit)
-		return refuse(e, 450, "4.7.0", "<%s>: Recipient address "
-		    "rejected: defer_if_permit requested", rcpt);
-	return s;
-}
-
-void
-policy_recipient(const struct policy *p, const struct policy_facts *f,
-    struct policy_result *ret)
-{
-	struct eval e = { .p = p, .f = f, .r = ret };
-	enum step s;
-
-	ret->outcome = POLICY_NONE;
-	ret->need = FACT_NONE;
-	ret->n_warned = 0;
-	s = eval_list(&e, &p->relay);
-	/* A permit ends its list, not the other one. */
-	if (s == STEP_NEXT || s == STEP_PERMIT)
-		s = eval_list(&e, &p->recipient);
-	if ((s == STEP_NEXT || s == STEP_PERMIT) && p->reject_unlisted)
-		s = unlisted_recipient(&e);
-	s = eval_deferred(&e, s);
-	ret->outcome = s == STEP_NEED ? POLICY_NEED :
-	    s == STEP_REFUSE ? POLICY_REFUSE : POLICY_PERMIT;
 }

@@ -170,7 +170,34 @@ fake_spill(void)
 void
 names_find(struct session *s)
 {
-	session_named(s, view_of("client.example"));
+	session_named(s, NAME_OK, view_of("client.example"),
+	    view_of("client.example"));
+}
+
+bool
+facts_ask(struct session *s, const struct fact_name *name,
+    struct view request, int64_t request_ms)
+{
+	(void)name;
+	(void)request;
+	(void)request_ms;
+	fake.asking = s;
+	return true;
+}
+
+void
+fake_fact(enum fact_status status)
+{
+	struct session *s = fake.asking;
+	struct buf b;
+
+	ensure(s != NULL);
+	fake.asking = NULL;
+	buf_init(&b, 64);
+	ensure(facts_put_answer(&b, status, NULL, 0));
+	session_fact(s, buf_view(&b));
+	buf_free(&b);
+	fake_run();
 }
 
 bool

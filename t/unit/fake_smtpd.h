@@ -16,6 +16,7 @@ struct fake {
 	unsigned taken, dropped, ended;	/* slots; sessions that are over */
 	struct transaction *sealing;	/* waits for fake_answer() */
 	struct transaction *spilling;	/* waits for fake_spill() */
+	struct session *asking;		/* waits for fake_fact() */
 	int text_fd;			/* of the slot taken last */
 	uint32_t rcpts;			/* of the envelope sealed last */
 	char sender[1024];
@@ -40,5 +41,7 @@ void fake_send(const void *p, size_t n);
 /* qmgr's answers. */
 void fake_answer(unsigned code);
 void fake_spill(void);
+/* lookup's, without records. */
+void fake_fact(enum fact_status status);
 
 #endif

@@ -1,0 +1,372 @@
+/*
+ * Where a session asks the policy: facts are gathered, the restrictions of a
+ * stage are evaluated, and while one of them needs a fact from outside, the
+ * session waits for it and nothing else.  Then what the client said goes on
+ * as if there had been no wait.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+#include "proxy/smtpd_link.h"
+
+#define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
+
+/* A command that waits for the policy. */
+struct pending {
+	enum policy_stage stage;
+	char *args, *rcpt;
+	size_t args_n, rcpt_n;
+	unsigned asked;
+	struct fact_name need;
+	enum fact_shelf shelf;
+	char key[FACT_KEY_MAX + 1];
+};
+
+/* -- facts ----------------------------------------------------------------- */
+
+static void
+policy_facts_fill(const struct session *s, enum policy_stage stage,
+    struct view args, struct view rcpt, struct policy_facts *f,
+    struct policy_text *text)
+{
+	const struct transaction *tx = s->tx;
+
+	*f = (struct policy_facts){
+		.client = s->addr,
+		.server = s->local,
+		.client_name = session_client_name(s),
+		.reverse_name = view_of(s->reverse != NULL ? s->reverse :
+		    "unknown"),
+		.name_status = (enum name_status)s->name_status,
+		.has_helo = s->helo != NULL,
+		.helo = session_helo(s),
+		.protocol = view_of(s->esmtp ? "ESMTP" : "SMTP"),
+		.pipelined = s->pipelined,
+		.known = &s->facts,
+		.carry = &s->carry,
+	};
+	if (stage == STAGE_HELO) {
+		f->has_helo = true;
+		f->helo = view_head(args, HELO_NAME_MAX);
+		f->verb = view_of(verb_rules[s->verb].name);
+	} else if (s->verb == VERB_VRFY) {
+		f->verb = view_of("VRFY");
+	}
+	if (stage == STAGE_MAIL) {
+		/* There is no transaction yet. */
+		f->has_sender = true;
+		f->sender = rcpt;
+		f->size = s->announced;
+		f->utf8 = s->announced_utf8;
+	} else if (tx != NULL) {
+		f->has_sender = true;
+		f->sender = tx->sender;
+		f->size = tx->size > 0 ? tx->size : tx->declared;
+		f->utf8 = (tx->flags & ENVELOPE_SMTPUTF8) != 0;
+		f->recipients = tx->nrcpts;
+		f->discarding = tx->actions != NULL && tx->actions->discard;
+	}
+	if (stage == STAGE_RCPT) {
+		f->has_recipient = true;
+		f->recipient = rcpt;
+	} else if (tx != NULL && tx->nrcpts == 1 && stage >= STAGE_DATA) {
+		f->has_recipient = true;
+		f->recipient = tx->rcpts[0].addr;
+	}
+	if (tx != NULL && tx->has_slot)
+		f->queue_id = view_of(queue_id_text(tx->slot.id, text->id));
+	/* The same for all recipients of a message: what greylisting
+	 * daemons tell messages apart by. */
+	(void)snprintf(text->instance, sizeof text->instance, "%x.%llx.%x.%x",
+	    (unsigned)getpid(), (unsigned long long)s->began.us, s->no,
+	    s->total[VERB_MAIL]);
+	f->instance = view_of(text->instance);
+}
+
+bool
+session_expand(const struct session *s, struct view template,
+    struct buf *out)
+{
+	struct policy_text text;
+	struct policy_facts f;
+
+	policy_facts_fill(s, STAGE_NONE, view_of(""), view_of(""), &f, &text);
+	return policy_expand(s->server->policy, &f, template, out);
+}
+
+/* -- what comes out -------------------------------------------------------- */
+
+static void
+policy_log(struct session *s, const struct policy_facts *f,
+    const char *action, const char *what, struct view where)
+{
+	struct session_event ev = { .action = action, .text = what,
+		.rcpt = f->recipient, .rule = where };
+
+	if (f->has_sender)
+		ev.sender = f->sender.p != NULL ? f->sender : view_of("");
+	session_log_event(s, &ev);
+}
+
+static void
+policy_log_notes(struct session *s, const struct policy_facts *f,
+    const struct policy_result *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->n_notes; i++)
+		policy_log(s, f, r->notes[i].action,
+		    log_safe(r->notes[i].text), r->notes[i].where);
+}
+
+static void
+policy_refused(struct session *s, enum policy_stage stage,
+    const struct policy_facts *f, const struct policy_result *r)
+{
+	char *text = mem_printf("%u %s %s", r->reply.code, r->reply.status,
+	    r->reply.text);
+
+	/* As it will be sent. */
+	if (s->server->cf->soft_bounce && text[0] == '5')
+		text[0] = text[4] = '4';
+	policy_log(s, f, "reject", text, r->where);
+	s->server->refused++;
+	if (r->reply_policy)
+		notice_policy(s);
+	session_refuse(s, "%s", text);
+	if (stage == STAGE_CLIENT)
+		s->denied = true;
+	/* Not even a part of it may be taken for the next message. */
+	if (stage == STAGE_EOD)
+		session_enter(s, SMTP_GREETED);
+	free(text);
+}
+
+static void
+policy_carry_set(struct policy_reply **to, const struct policy_result *r)
+{
+	free(*to);
+	*to = NULL;
+	if (!r->deferred)
+		return;
+	*to = mem_alloc(sizeof **to);
+	**to = r->deferral;
+}
+
+static void
+policy_carry_stage(struct session *s, enum policy_stage stage,
+    const struct policy_result *r)
+{
+	if (stage == STAGE_CLIENT)
+		policy_carry_set(&s->carry.client, r);
+	else if (stage == STAGE_HELO)
+		policy_carry_set(&s->carry.helo, r);
+	else if (stage == STAGE_MAIL)
+		policy_carry_set(&s->carry.mail, r);
+}
+
+static void
+actions_list(struct arena *a, struct view *list, uint32_t *n,
+    const struct view *more, uint32_t n_more)
+{
+	uint32_t i, k;
+
+	for (i = 0; i < n_more; i++) {
+		for (k = 0; k < *n && !view_eq(list[k], more[i]); k++)
+			;
+		if (k == *n && *n < POLICY_LIST_MAX)
+			list[(*n)++] = arena_copy(a, more[i]);
+	}
+}
+
+void
+policy_take(struct session *s)
+{
+	const struct policy_result *r = s->server->result;
+	struct transaction *tx = s->tx;
+	struct policy_actions *a;
+
+	if (!r->hold && !r->discard && r->redirect.n == 0 &&
+	    r->filter.n == 0 && r->n_bcc == 0 && r->n_prepend == 0)
+		return;
+	if (tx->actions == NULL)
+		tx->actions = arena_alloc(tx->arena, sizeof *tx->actions);
+	a = tx->actions;
+	if (r->hold && !a->hold)
+		a->hold_text = arena_copy(tx->arena, r->hold_text);
+	a->hold |= r->hold;
+	a->discard |= r->discard;
+	if (r->redirect.n > 0)
+		a->redirect = arena_copy(tx->arena, r->redirect);
+	if (r->filter.n > 0)
+		a->filter = arena_copy(tx->arena, r->filter);
+	actions_list(tx->arena, a->bcc, &a->n_bcc, r->bcc, r->n_bcc);
+	actions_list(tx->arena, a->prepend, &a->n_prepend, r->prepend,
+	    r->n_prepend);
+}
+
+/* -- waiting --------------------------------------------------------------- */
+
+static void
+pending_free(struct session *s)
+{
+	if (s->pending == NULL)
+		return;
+	free(s->pending->args);
+	free(s->pending->rcpt);
+	free(s->pending);
+	s->pending = NULL;
+}
+
+static void
+pending_keep(struct session *s, enum policy_stage stage, struct view args,
+    struct view rcpt)
+{
+	struct pending *p = mem_alloc(sizeof *p);
+
+	p->stage = stage;
+	p->args = mem_copy(args);
+	p->args_n = args.n;
+	p->rcpt = mem_copy(rcpt);
+	p->rcpt_n = rcpt.n;
+	s->pending = p;
+}
+
+/* Ask for what is needed; the answer, or none, is session_fact(). */
+static void
+pending_ask(struct session *s, const struct policy_result *r)
+{
+	struct pending *p = s->pending;
+	int64_t ms = FACT_WAIT_MS, n;
+	struct fact_name whom;
+
+	ensure(r->need.key.n <= FACT_KEY_MAX);
+	p->need = r->need;
+	memcpy(p->key, r->need.key.p, r->need.key.n);
+	p->need.key = view_make(p->key, r->need.key.n);
+	p->shelf = r->shelf;
+	p->asked++;
+	if (p->need.kind == FACT_PAUSE) {
+		if (!conf_parse_int(p->need.key, 0, 600000, &n))
+			n = 0;
+		session_wait_for(s, WAIT_FACT, n);
+		return;
+	}
+	whom = p->need;
+	if (p->need.kind == FACT_SERVICE) {
+		ms += r->request_ms *
+		    s->server->cf->smtpd_policy_service_try_limit;
+		whom.key = r->endpoint;
+	}
+	session_wait_for(s, WAIT_FACT, ms);
+	if (!facts_ask(s, &whom, r->request, r->request_ms))
+		session_timer(s, 1);	/* nobody to ask */
+}
+
+/* -- the stages ------------------------------------------------------------ */
+
+enum policy_pass { PASS_PERMIT = 1, PASS_REFUSED, PASS_WAITING };
+
+static enum policy_pass
+policy_pass(struct session *s, enum policy_stage stage, struct view args,
+    struct view rcpt)
+{
+	struct policy_result *r = s->server->result;
+	struct policy_text text;
+	struct policy_facts f;
+
+	policy_facts_fill(s, stage, args, rcpt, &f, &text);
+	f.asked = s->pending != NULL ? s->pending->asked : 0;
+	policy_evaluate(s->server->policy, stage, &f, r);
+	if (r->outcome == POLICY_NEED) {
+		if (s->pending == NULL)
+			pending_keep(s, stage, args, rcpt);
+		pending_ask(s, r);
+		return PASS_WAITING;
+	}
+	if (f.asked > 0)
+		facts_clear(&s->facts, SHELF_EVALUATION);
+	policy_log_notes(s, &f, r);
+	policy_carry_stage(s, stage, r);
+	if (r->outcome == POLICY_REFUSE) {
+		policy_refused(s, stage, &f, r);
+		return PASS_REFUSED;
+	}
+	ensure(r->outcome == POLICY_PERMIT);
+	/* MAIL makes its transaction first, VRFY has none to change. */
+	if (s->tx != NULL && stage >= STAGE_RCPT && s->verb != VERB_VRFY)
+		policy_take(s);
+	return PASS_PERMIT;
+}
+
+bool
+session_policy(struct session *s, enum policy_stage stage, struct view args,
+    struct view rcpt)
+{
+	ensure(s->pending == NULL);
+	return !policy_has(s->server->policy, stage) ||
+	    policy_pass(s, stage, args, rcpt) == PASS_PERMIT;
+}
+
+static void
+policy_go_on(struct session *s, enum policy_stage stage, struct view args)
+{
+	if (stage == STAGE_CLIENT)
+		session_greet(s);
+	else if (stage == STAGE_EOD)
+		data_permitted(s);
+	else
+		verb_rules[s->verb].proceed(s, args);
+}
+
+/* Evaluate what waits again, with one fact more. */
+void
+session_policy_resume(struct session *s)
+{
+	struct pending *p = s->pending;
+	struct view args = view_make(p->args, p->args_n);
+	enum policy_pass pass;
+
+	pass = policy_pass(s, p->stage, args, view_make(p->rcpt, p->rcpt_n));
+	if (pass == PASS_WAITING)
+		return;
+	/* What goes on may wait for something itself. */
+	s->pending = NULL;
+	if (pass == PASS_PERMIT)
+		policy_go_on(s, p->stage, args);
+	else if (p->stage == STAGE_CLIENT)
+		session_greet(s);
+	free(p->args);
+	free(p->rcpt);
+	free(p);
+}
+
+void
+session_fact(struct session *s, struct view answer)
+{
+	struct pending *p = s->pending;
+	struct buf b;
+
+	ensure(s->wait == WAIT_FACT && p != NULL);
+	buf_init(&b, 64);
+	if (!facts_add(&s->facts, p->shelf, &p->need, answer)) {
+		/* No answer, or one that is none. */
+		ensure(facts_put_answer(&b, FACT_TEMPORARY, NULL, 0));
+		if (!facts_add(&s->facts, p->shelf, &p->need, buf_view(&b)))
+			panic("a fact that was not needed");
+	}
+	buf_free(&b);
+	session_resume(s);
+}
+
+void
+session_policy_free(struct session *s)
+{
+	pending_free(s);
+	facts_free(&s->facts);
+	policy_carry_free(&s->carry);
+}
