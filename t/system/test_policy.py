@@ -513,3 +513,39 @@ def test_policyd_spf(sink):
         for child in children:
             child.terminate()
             child.wait()
+
+
+def test_edited_table(sink):
+    """An edited table takes effect by itself; a broken one does not."""
+    gw = gateway(sink, {"access": "a@a.example OK\n"},
+                 smtpd_restriction_classes="look",
+                 look="check_sender_access texthash:access",
+                 smtpd_sender_restrictions="look")
+    try:
+        assert try_one(gw, "a@a.example").startswith("250")
+        gw.write("access", "a@a.example REJECT now\n")
+        wait_for("the edited table", lambda: try_one(
+            gw, "a@a.example").startswith("554"))
+        gw.expect_log("access:2: |configuration cannot be used|error: ")
+        gw.write("access", "a@a.example OK\nb@b.example NONSENSE\n")
+        gw.wait_log(r"access:2: unknown action or restriction: \"NONSENSE\"")
+        assert try_one(gw, "a@a.example") == "554 5.7.1 <a@a.example>: " \
+            "Sender address rejected: now"
+        p = gw.command("check", check=False)
+        assert p.returncode != 0
+        assert "access:2: unknown action" in p.stdout + p.stderr
+    finally:
+        gw.destroy()
+
+
+def test_sleep(sink):
+    gw = gateway(sink, smtpd_recipient_restrictions="sleep 1, reject")
+    try:
+        with gw.client() as c:
+            c.ehlo()
+            since = time.monotonic()
+            c.cmd("MAIL FROM:<a@a.example>")
+            assert c.cmd("RCPT TO:<user@example.com>").code == 554
+            assert time.monotonic() - since > 0.9
+    finally:
+        gw.destroy()
