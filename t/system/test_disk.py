@@ -1,5 +1,7 @@
 """A full disk refuses and loses nothing; after a power cut what was answered
 250 is there.  The spool is a file system of its own for these tests."""
+import filecmp
+import glob
 import os
 import re
 import shutil
@@ -38,6 +40,47 @@ def disk():
     yield mount
     for path in reversed(mounts):
         subprocess.run(["umount", "-l", path], check=False)
+
+
+def copy_device(image, copy):
+    """The device as it was in one moment.  A copy is torn if the kernel
+    writes meanwhile: a block of the file system of before, and its journal of
+    after, with the space for that block already given up.  So a copy counts
+    only if the device is still the same when all of it has been read."""
+    for _ in range(50):
+        subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+        if filecmp.cmp(image, copy, shallow=False):
+            return
+    raise AssertionError("the device does not come to rest")
+
+
+class Stopped:
+    """All processes of a gateway stand still: a system call that was under
+    way has ended."""
+
+    def __init__(self, gw):
+        self.pids = list(gw.processes())
+
+    def still(self):
+        for path in [p for pid in self.pids
+                     for p in glob.glob(f"/proc/{pid}/task/*/stat")]:
+            try:
+                with open(path) as f:
+                    state = f.read().rsplit(")", 1)[1].split()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if state not in "TtZX":
+                return False
+        return True
+
+    def __enter__(self):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for("everything stopped", self.still)
+
+    def __exit__(self, *exc):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def fill(gw, leave):
@@ -146,7 +189,7 @@ def test_power_cut_at_250(disk, make, sink, journal, tmp_path):
         body = b"%070d\r\n" % i * (6000 if i == 5 else 10)
         assert send(gw, f"cut{i}", body) == 250
         names.append(f"cut{i}")
-        shutil.copyfile(image, str(tmp_path / f"copy{i}"))
+        copy_device(image, str(tmp_path / f"copy{i}"))
     gw.stop()
     subprocess.run(["umount", "-l", gw.spool], check=True)
     sink.up()
@@ -236,16 +279,10 @@ def test_power_cuts_under_load(disk, make, sink, journal, tmp_path):
         for i in range(12):
             time.sleep(0.4)
             copy = str(tmp_path / f"copy{i}")
-            # all of it from one moment: nobody writes meanwhile
-            pids = list(gw.processes())
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            since = time.monotonic()
-            subprocess.run(["cp", "--sparse=always", image, copy],
-                           check=True)
-            cuts.append((since, time.monotonic(), copy))
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            with Stopped(gw):
+                since = time.monotonic()
+                copy_device(image, copy)
+                cuts.append((since, time.monotonic(), copy))
     gw.stop()
     subprocess.run(["umount", "-l", gw.spool], check=True)
     sink.on = lambda verb, m: None
