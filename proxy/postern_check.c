@@ -2,6 +2,7 @@
 
 #include "proxy/postern.h"
 #include "rules/addr_list.h"
+#include "rules/override.h"
 #include "rules/policy.h"
 #include "rules/rewrite.h"
 #include "rules/route.h"
@@ -98,6 +99,15 @@ check_router(const struct conf *cf, const struct reporter *r)
 }
 
 static bool
+check_overrides(const struct conf *cf, const struct reporter *r)
+{
+	uint32_t flags;
+	bool ok = override_flags(cf, &flags, r->fn, r->arg);
+
+	return override_filter_check(cf, r->fn, r->arg) && ok;
+}
+
+static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
 {
@@ -105,6 +115,7 @@ check_smtpd(const struct conf *cf, const char *config_dir,
 	bool ok;
 
 	ok = check_maps(cf->relay_recipient_maps, config_dir, false, r);
+	ok = check_overrides(cf, r) && ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
 	ok = p != NULL && ok;
@@ -134,6 +145,9 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			ok = check_maps(cf->transport_maps, config_dir, false,
 			    r) && ok;
 			ok = check_router(cf, r) && ok;
+			break;
+		case ROLE_PICKUP:
+			ok = check_overrides(cf, r) && ok;
 			break;
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;

@@ -225,16 +225,17 @@ queue_spill(struct transaction *tx)
 	queue_expect(tx);
 }
 
-/* What access tables asked for, as a filter would say it. */
+/* What access tables and the service ask for, as a filter would say it. */
 static void
-queue_asked(const struct policy_actions *a, struct buf *out)
+queue_asked(const struct policy_actions *a, struct view filter,
+    struct buf *out)
 {
 	struct judgement j = {
 		.verdict = { .action = a->discard ? ACTION_DISCARD :
 		    a->hold ? ACTION_HOLD : ACTION_OK,
 		    .text = a->discard ? view_of("") : a->hold_text },
 		.redirect = a->redirect,
-		.filter = a->filter,
+		.filter = a->filter.n > 0 ? a->filter : filter,
 		.n_bcc = a->n_bcc,
 	};
 
@@ -248,14 +249,17 @@ queue_asked(const struct policy_actions *a, struct buf *out)
 void
 queue_seal(struct transaction *tx, const struct envelope *e)
 {
+	const struct view filter = view_of(queue.sv->cf->content_filter);
+	const struct policy_actions none = { 0 };
 	struct buf *b, env, asked;
 
 	/* Bounded by ADDRESSES_MAX of the transaction. */
 	buf_init(&env, ENVELOPE_BYTES);
 	ensure(envelope_put(&env, e));
 	buf_init(&asked, ASKED_BYTES);
-	if (tx->actions != NULL)
-		queue_asked(tx->actions, &asked);
+	if (tx->actions != NULL || filter.n > 0)
+		queue_asked(tx->actions != NULL ? tx->actions : &none, filter,
+		    &asked);
 	b = chan_begin(tx->slot.link->c, MSG_SEAL);
 	(void)put_u64(b, tx->slot.id.n);
 	(void)put_u64(b, tx->written);

@@ -102,7 +102,8 @@ server_load(struct server *sv, const struct conf *cf,
 	    "smtpd_forbid_bare_newline_exclusions",
 	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
 	    report, arg);
-	if (!override_flags(cf, &sv->flags, report, arg))
+	if (!override_flags(cf, &sv->flags, report, arg) ||
+	    !override_filter_check(cf, report, arg))
 		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);

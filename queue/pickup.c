@@ -15,9 +15,12 @@
 #include "lib/loop.h"
 #include "lib/role.h"
 #include "queue/pickup.h"
+#include "rules/override.h"
+#include "rules/verdict.h"
 
 #define DROPS_MAX	20u	/* files on their way at once */
 #define LOCK_MS		200
+#define ASKED_BYTES	2048u	/* a content_filter */
 #define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL)
 
 enum drop_wait { WAIT_SLOT = 1, WAIT_SPILL, WAIT_SEAL };
@@ -43,6 +46,8 @@ static struct {
 	struct drop *drops;
 	uint32_t n_drops;
 	bool locked, working;
+	uint32_t flags;			/* receive_override_options */
+	struct buf asked;		/* content_filter */
 	struct event lock_timer;
 	struct loop_work work, let_go;
 	uint64_t taken, returned, removed;
@@ -110,6 +115,7 @@ drop_seal(struct drop *d, uint64_t size)
 	struct chan *c = d->manager->chan;
 	struct buf *b, env;
 
+	d->letter.env.flags |= pickup.flags;
 	/* letter_open() has tried it. */
 	buf_init(&env, LETTER_ENVELOPE_MAX);
 	ensure(envelope_put(&env, &d->letter.env));
@@ -123,6 +129,8 @@ drop_seal(struct drop *d, uint64_t size)
 	(void)put_u64(b, size);
 	(void)put_u8(b, 0);
 	(void)put_view(b, buf_view(&env));
+	if (pickup.asked.n > 0)
+		(void)put_view(b, buf_view(&pickup.asked));
 	chan_end(c);
 	buf_free(&env);
 	d->wait = WAIT_SEAL;
@@ -454,9 +462,24 @@ pickup_peer(const struct role_peer *peer, int fd)
 /* -- the role -------------------------------------------------------------- */
 
 static void
+pickup_load_overrides(const struct conf *cf)
+{
+	struct judgement j = { .verdict.action = ACTION_OK,
+		.filter = view_of(cf->content_filter) };
+
+	if (!override_flags(cf, &pickup.flags, log_report, NULL) ||
+	    !override_filter_check(cf, log_report, NULL))
+		fatal("the configuration cannot be used");
+	buf_init(&pickup.asked, ASKED_BYTES);
+	if (j.filter.n > 0)
+		ensure(judgement_put(&pickup.asked, &j));
+}
+
+static void
 pickup_load(void)
 {
 	tzset();
+	pickup_load_overrides(role_conf());
 	dir_load(role_conf());
 	pickup.work.fn = pickup_work;
 	pickup.let_go.fn = manager_let_go;

@@ -526,7 +526,7 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	m->text_size = cursor_u64(&in->body);
 	m->internal = cursor_u8(&in->body) != 0;
 	t.envelope = cursor_view(&in->body);
-	if (w->kind == ROLE_SMTPD && cursor_left(&in->body) > 0)
+	if (w->kind != ROLE_BOUNCE && cursor_left(&in->body) > 0)
 		asked = cursor_view(&in->body);
 	if (!chan_check(w->chan, in))
 		return;

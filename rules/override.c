@@ -2,6 +2,7 @@
 
 #include "lib/envelope.h"
 #include "rules/override.h"
+#include "rules/verdict.h"
 
 static const struct {
 	const char *word;
@@ -61,4 +62,22 @@ override_unlisted(const struct conf *cf)
 			return true;
 	}
 	return false;
+}
+
+bool
+override_filter_check(const struct conf *cf, table_report *report, void *arg)
+{
+	char *action = mem_printf("FILTER %s", cf->content_filter), *text;
+	const char *why = "";
+	struct verdict v;
+	bool ok = cf->content_filter[0] == '\0' ||
+	    verdict_parse(view_of(action), DIALECT_ACCESS, &v, &why);
+
+	if (!ok) {
+		text = mem_printf("bad value for content_filter: %s", why);
+		report(true, text, arg);
+		free(text);
+	}
+	free(action);
+	return ok;
 }
