@@ -37,6 +37,9 @@ static const struct {
 	    "try to deliver deferred mail now (.DOMAIN: below it)" },
 	{ "queue", postern_queue, true, "[--once] [--json] [-n SECONDS]",
 	    "show the destinations: what waits, and what it waits for" },
+	{ "quarantine", postern_quarantine, true, "list [PATTERN...] | "
+	    "show ID | release ID... | delete ID... | expire",
+	    "the messages that rules hold" },
 	{ "hold", postern_hold, true, "ID... | ALL [PATTERN...]",
 	    "keep messages back; see postsuper(1)" },
 	{ "release", postern_release, true, "ID... | ALL [PATTERN...]",

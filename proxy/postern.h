@@ -21,8 +21,8 @@ typedef int postern_verb(struct postern *p, int argc, char **argv);
 
 postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
-    postern_maildrop, postern_queue, postern_hold, postern_release,
-    postern_delete;
+    postern_maildrop, postern_queue, postern_quarantine, postern_hold,
+    postern_release, postern_delete;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 
@@ -38,6 +38,8 @@ bool postern_check_tables(const struct config *c, const char *config_dir,
     const struct reporter *r);
 /* The group setgid_group; made if make is set.  False: there is none. */
 bool postern_maildrop_group(const struct conf *cf, bool make, gid_t *ret);
+/* main.cf; a mistake in it is the end. */
+struct conf *postern_conf(const struct postern *p);
 /* Counts errors, prints both. */
 extern const struct reporter postern_reporter;
 

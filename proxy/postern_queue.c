@@ -82,16 +82,18 @@ postern_queue(struct postern *p, int argc, char **argv)
 	queue_exec(p, "postqueue", words);
 }
 
+/* place: only there; NULL: anywhere. */
 static int
-queue_super(const struct postern *p, const char *option, int argc,
-    char **argv)
+queue_super(const struct postern *p, const char *option, const char *place,
+    int argc, char **argv)
 {
 	char **words;
 	int i, n = 3;
 
 	if (argc < 2 || argc > WORDS_MAX)
-		fatal("usage: postern %s ID... | ALL [PATTERN...]", argv[0]);
-	words = mem_array((size_t)argc * 2 + 4, sizeof *words);
+		fatal("usage: postern %s%s ID... | ALL [PATTERN...]",
+		    place != NULL ? "quarantine " : "", argv[0]);
+	words = mem_array((size_t)argc * 2 + 5, sizeof *words);
 	if (strcmp(argv[1], "ALL") == 0) {
 		words[n++] = mem_strdup(option);
 		for (i = 1; i < argc; i++)
@@ -102,25 +104,111 @@ queue_super(const struct postern *p, const char *option, int argc,
 			words[n++] = argv[i];
 		}
 	}
+	if (place != NULL)
+		words[n++] = mem_strdup(place);
 	queue_exec(p, "postsuper", words);
 }
 
 int
 postern_hold(struct postern *p, int argc, char **argv)
 {
-	return queue_super(p, "-h", argc, argv);
+	return queue_super(p, "-h", NULL, argc, argv);
 }
 
 int
 postern_release(struct postern *p, int argc, char **argv)
 {
-	return queue_super(p, "-H", argc, argv);
+	return queue_super(p, "-H", NULL, argc, argv);
 }
 
 int
 postern_delete(struct postern *p, int argc, char **argv)
 {
-	return queue_super(p, "-d", argc, argv);
+	return queue_super(p, "-d", NULL, argc, argv);
+}
+
+/* -- quarantine: what rules hold -------------------------------------------- */
+
+static int
+quarantine_list(struct postern *p, int argc, char **argv)
+{
+	char **words = mem_array((size_t)argc + 5, sizeof *words);
+	int i, n = 3;
+
+	words[n++] = mem_strdup("-q");
+	for (i = 1; i < argc; i++)
+		words[n++] = strcmp(argv[i], "--json") == 0 ?
+		    mem_strdup("-J") : argv[i];
+	queue_exec(p, "postqueue", words);
+}
+
+static int
+quarantine_show(struct postern *p, int argc, char **argv)
+{
+	char *words[6] = { NULL };
+
+	if (argc != 2 || argv[1][0] == '-')
+		fatal("usage: postern quarantine show ID");
+	words[3] = mem_strdup("-q");
+	words[4] = argv[1];
+	queue_exec(p, "postcat", words);
+}
+
+static int
+quarantine_release(struct postern *p, int argc, char **argv)
+{
+	return queue_super(p, "-H", "hold", argc, argv);
+}
+
+static int
+quarantine_delete(struct postern *p, int argc, char **argv)
+{
+	return queue_super(p, "-d", "hold", argc, argv);
+}
+
+static int
+quarantine_expire(struct postern *p, int argc, char **argv)
+{
+	char *words[] = { argv[0], mem_strdup("ALL"), mem_strdup("--reason"),
+		mem_strdup("*"), mem_strdup("--older"), NULL, NULL };
+	struct conf *cf;
+
+	if (argc == 3 && strcmp(argv[1], "--older") == 0) {
+		words[5] = argv[2];
+	} else if (argc == 1) {
+		cf = postern_conf(p);
+		if (cf->quarantine_lifetime == 0)
+			fatal("quarantine_lifetime is 0: nothing expires "
+			    "unless --older AGE says when");
+		words[5] = mem_printf("%llds",
+		    (long long)cf->quarantine_lifetime / 1000);
+		conf_free(&cf);
+	} else {
+		fatal("usage: postern quarantine expire [--older AGE]");
+	}
+	return queue_super(p, "-d", "hold", 6, words);
+}
+
+int
+postern_quarantine(struct postern *p, int argc, char **argv)
+{
+	static const struct {
+		const char *word;
+		int (*fn)(struct postern *p, int argc, char **argv);
+	} verbs[] = {
+		{ "list", quarantine_list }, { "show", quarantine_show },
+		{ "release", quarantine_release },
+		{ "delete", quarantine_delete },
+		{ "expire", quarantine_expire },
+	};
+	size_t i;
+
+	for (i = 0; argc > 1 && i < sizeof verbs / sizeof verbs[0]; i++)
+		if (strcmp(argv[1], verbs[i].word) == 0)
+			return verbs[i].fn(p, argc - 1, argv + 1);
+	fatal("usage: postern quarantine list [--json] [PATTERN...] | "
+	    "show ID | release ID... | delete ID... | "
+	    "expire [--older AGE]");
 }
 
 int

@@ -66,8 +66,8 @@ run_conf_texts(const char *config_dir)
 }
 
 /* What the verbs below need of main.cf; mistakes are `check`'s business. */
-static struct conf *
-run_conf(const struct postern *p)
+struct conf *
+postern_conf(const struct postern *p)
 {
 	struct conf *cf = conf_load(p->config_dir, run_silent, NULL);
 
@@ -90,7 +90,7 @@ run_no_words(int argc, char **argv)
 static struct config *
 start_check(struct postern *p)
 {
-	struct conf *cf = run_conf(p);
+	struct conf *cf = postern_conf(p);
 	struct config *c;
 	pid_t pid = postern_running(cf);
 
@@ -262,7 +262,7 @@ run_pid(const struct conf *cf)
 int
 postern_stop(struct postern *p, int argc, char **argv)
 {
-	struct conf *cf = run_conf(p);
+	struct conf *cf = postern_conf(p);
 	const char *why;
 	int64_t tries;
 	pid_t pid;
@@ -292,7 +292,7 @@ postern_reload(struct postern *p, int argc, char **argv)
 	const char *why = NULL;
 
 	run_no_words(argc, argv);
-	cf = run_conf(p);
+	cf = postern_conf(p);
 	(void)run_pid(cf);
 	if (postern_ask(cf, "reload", &why)) {
 		conf_free(&cf);
@@ -308,7 +308,7 @@ postern_reload(struct postern *p, int argc, char **argv)
 int
 postern_status(struct postern *p, int argc, char **argv)
 {
-	struct conf *cf = run_conf(p);
+	struct conf *cf = postern_conf(p);
 	const char *why = NULL;
 
 	run_no_words(argc, argv);
@@ -327,7 +327,7 @@ postern_status(struct postern *p, int argc, char **argv)
 static int
 run_simple(const struct postern *p, const char *command)
 {
-	struct conf *cf = run_conf(p);
+	struct conf *cf = postern_conf(p);
 	const char *why = NULL;
 
 	(void)run_pid(cf);

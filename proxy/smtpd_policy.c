@@ -196,8 +196,10 @@ policy_take(struct session *s)
 	if (tx->actions == NULL)
 		tx->actions = arena_alloc(tx->arena, sizeof *tx->actions);
 	a = tx->actions;
-	if (r->hold && !a->hold)
+	if (r->hold && !a->hold) {
 		a->hold_text = arena_copy(tx->arena, r->hold_text);
+		a->hold_where = arena_copy(tx->arena, r->hold_where);
+	}
 	a->hold |= r->hold;
 	a->discard |= r->discard;
 	if (r->redirect.n > 0)

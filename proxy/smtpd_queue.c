@@ -233,7 +233,8 @@ queue_asked(const struct policy_actions *a, struct view filter,
 	struct judgement j = {
 		.verdict = { .action = a->discard ? ACTION_DISCARD :
 		    a->hold ? ACTION_HOLD : ACTION_OK,
-		    .text = a->discard ? view_of("") : a->hold_text },
+		    .text = a->discard ? view_of("") : a->hold_text,
+		    .where = a->discard ? view_of("") : a->hold_where },
 		.redirect = a->redirect,
 		.filter = a->filter.n > 0 ? a->filter : filter,
 		.n_bcc = a->n_bcc,

@@ -69,7 +69,7 @@ struct slot {
 /* What access tables asked for a message as a whole; in its arena. */
 struct policy_actions {
 	bool hold, discard;
-	struct view hold_text, redirect, filter;
+	struct view hold_text, hold_where, redirect, filter;
 	uint32_t n_bcc, n_prepend;
 	struct view bcc[POLICY_LIST_MAX], prepend[POLICY_LIST_MAX];
 };

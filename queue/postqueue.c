@@ -1,5 +1,6 @@
 /* List the queue; have mail tried again.  See postqueue(1). */
 #include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -11,10 +12,11 @@
 #define SITE_MAX	255u
 
 enum mode { MODE_NONE = 0, MODE_LIST, MODE_JSON, MODE_FLUSH, MODE_ID,
-	MODE_SITE, MODE_LIVE };
+	MODE_SITE, MODE_LIVE, MODE_HELD };
 
 struct list {
-	bool json, more;
+	bool json, more, held;
+	struct queue_match match;
 	uint64_t messages, bytes;
 	struct buf out;
 };
@@ -24,7 +26,8 @@ static void
 usage(void)
 {
 	queue_fatal(EXIT_USAGE, "usage: postqueue -p | postqueue -f | "
-	    "postqueue -i queueid | postqueue -j | postqueue -s site");
+	    "postqueue -i queueid | postqueue -j | postqueue -s site | "
+	    "postqueue -q [PATTERN...]");
 }
 
 static void
@@ -42,11 +45,11 @@ list_each(const struct queue_entry *e, void *arg)
 	struct list *l = arg;
 
 	buf_clear(&l->out);
-	if (!l->json)
+	if (!l->json && !l->held)
 		(void)buf_puts(&l->out, l->messages == 0 ? show_heading :
 		    "\n");
 	if (l->json ? show_json(&l->out, e, l->more) :
-	    show_listing(&l->out, e, l->more))
+	    l->held ? show_held(&l->out, e) : show_listing(&l->out, e, l->more))
 		list_write(l);
 	l->messages++;
 	l->bytes += e->text_size;
@@ -57,8 +60,9 @@ list_end(struct list *l)
 {
 	buf_clear(&l->out);
 	if (!l->json && l->messages == 0)
-		(void)buf_puts(&l->out, "Mail queue is empty\n");
-	else if (!l->json)
+		(void)buf_puts(&l->out, l->held ? "Nothing is held\n" :
+		    "Mail queue is empty\n");
+	else if (!l->json && !l->held)
 		(void)show_total(&l->out, l->bytes, l->messages);
 	list_write(l);
 	if (fflush(stdout) != 0)
@@ -69,7 +73,6 @@ list_end(struct list *l)
 static void
 list_files(const struct conf *cf, struct list *l)
 {
-	static const struct queue_match all;
 	struct spool spool;
 	unsigned bad;
 
@@ -81,27 +84,25 @@ list_files(const struct conf *cf, struct list *l)
 		    "Queue report unavailable - mail system is down");
 	log_warn("Mail system is down -- reading queue directly");
 	spool.read_only = true;
-	bad = queue_scan(&spool, &all, NULL, list_each, l);
+	bad = queue_scan(&spool, &l->match, NULL, list_each, l);
 	list_end(l);
 	if (bad > 0)
 		log_warn("%u files are no complete queue files", bad);
 }
 
 static int
-list_queue(const struct conf *cf, bool json, bool more)
+list_queue(const struct conf *cf, struct list *l)
 {
-	static const struct queue_match all;
 	struct queue_client *c = queue_connect(cf);
-	struct list l = { .json = json, .more = more };
 	const char *why;
 
-	buf_init(&l.out, 64u << 20);
+	buf_init(&l->out, 64u << 20);
 	if (c == NULL) {
-		list_files(cf, &l);
-		buf_free(&l.out);
+		list_files(cf, l);
+		buf_free(&l->out);
 		return 0;
 	}
-	switch (queue_list(c, &all, list_each, &l, &why)) {
+	switch (queue_list(c, &l->match, list_each, l, &why)) {
 	case REPLY_OK:
 		break;
 	case REPLY_REFUSED:
@@ -112,9 +113,9 @@ list_queue(const struct conf *cf, bool json, bool more)
 		queue_fatal(EXIT_UNAVAILABLE, "Queue report incomplete: %s",
 		    why);
 	}
-	list_end(&l);
+	list_end(l);
 	queue_disconnect(&c);
-	buf_free(&l.out);
+	buf_free(&l->out);
 	return 0;
 }
 
@@ -170,16 +171,22 @@ check_site(const char *site)
 int
 main(int argc, char **argv)
 {
+	static const struct option names[] = {
+		MATCH_OPTIONS,
+		{ NULL, 0, NULL, 0 }
+	};
 	const char *config = NULL, *arg = NULL;
 	enum mode mode = MODE_NONE, m;
+	struct list l = { .json = false };
 	struct queue_id id;
 	struct conf *cf;
-	bool more = false, json = false;
+	bool narrowed = false;
 	int64_t seconds = 0;
 	int ch, rc = 0;
 
 	log_open("postqueue", "localhost");
-	while ((ch = getopt(argc, argv, "c:fi:jln:ps:vJ")) != -1) {
+	while ((ch = getopt_long(argc, argv, "c:fi:jln:pqs:vJ", names,
+	    NULL)) != -1) {
 		m = MODE_NONE;
 		switch (ch) {
 		case 'c':
@@ -196,7 +203,7 @@ main(int argc, char **argv)
 			m = MODE_JSON;
 			break;
 		case 'J':
-			json = true;
+			l.json = true;
 			break;
 		case 'l':
 			m = MODE_LIVE;
@@ -214,7 +221,19 @@ main(int argc, char **argv)
 			arg = optarg;
 			break;
 		case 'v':
-			more = true;
+			l.more = true;
+			break;
+		case 'q':
+			m = MODE_HELD;
+			break;
+		case MATCH_SENDER:
+		case MATCH_RECIPIENT:
+		case MATCH_NEXT_HOP:
+		case MATCH_OLDER:
+		case MATCH_NEWER:
+		case MATCH_REASON:
+			queue_option(&l.match, (enum match_code)ch, optarg);
+			narrowed = true;
 			break;
 		default:
 			usage();
@@ -224,13 +243,20 @@ main(int argc, char **argv)
 		if (m != MODE_NONE)
 			mode = m;
 	}
-	if (mode == MODE_NONE || optind != argc)
+	if (mode == MODE_NONE || optind != argc || (narrowed &&
+	    mode != MODE_LIST && mode != MODE_JSON && mode != MODE_HELD))
 		usage();
 	cf = queue_conf(config);
 	switch (mode) {
 	case MODE_LIST:
 	case MODE_JSON:
-		rc = list_queue(cf, mode == MODE_JSON, more);
+		l.json = mode == MODE_JSON;
+		rc = list_queue(cf, &l);
+		break;
+	case MODE_HELD:
+		l.held = l.more = true;
+		l.match.places = 1u << PLACE_HOLD;
+		rc = list_queue(cf, &l);
 		break;
 	case MODE_FLUSH:
 		rc = flush_queue(cf, FLUSH_ALL, "");
@@ -247,7 +273,7 @@ main(int argc, char **argv)
 		rc = flush_queue(cf, FLUSH_SITE, arg);
 		break;
 	case MODE_LIVE:
-		rc = live_view(cf, (unsigned)seconds, json);
+		rc = live_view(cf, (unsigned)seconds, l.json);
 		break;
 	case MODE_NONE:
 		break;

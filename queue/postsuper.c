@@ -55,6 +55,7 @@ struct request {
 struct ids {
 	struct queue_id *id;
 	uint32_t n;
+	uint32_t absent;
 	bool show;
 	const char *what;
 };
@@ -66,7 +67,7 @@ usage(void)
 	queue_fatal(EXIT_USAGE, "usage: postsuper [-c config_dir] [-psnv] "
 	    "[-d|-e|-f|-h|-H|-r queue_id|ALL|-]... [--sender PATTERN] "
 	    "[--recipient PATTERN] [--next-hop PATTERN] [--older AGE] "
-	    "[--newer AGE] [queue...]");
+	    "[--newer AGE] [--reason PATTERN] [queue...]");
 }
 
 static void
@@ -227,6 +228,46 @@ select_lines(struct ids *l)
 	}
 }
 
+static int
+id_order(const void *a, const void *b)
+{
+	const struct queue_id *x = a, *y = b;
+
+	return x->n < y->n ? -1 : x->n > y->n;
+}
+
+static void
+ids_keep(struct ids *l, const struct ids *of)
+{
+	uint32_t i, n = 0;
+
+	if (of->n > 0)
+		qsort(of->id, of->n, sizeof *of->id, id_order);
+	for (i = 0; i < l->n; i++) {
+		if (of->n > 0 && bsearch(&l->id[i], of->id, of->n,
+		    sizeof *of->id, id_order) != NULL)
+			l->id[n++] = l->id[i];
+		else
+			l->absent++;
+	}
+	l->n = n;
+}
+
+/* Ids together with queues: only if they are there. */
+static void
+select_there(struct request *q, struct ids *l)
+{
+	struct ids there = { .what = "" };
+
+	select_matching(q, &q->match, &there);
+	ids_keep(l, &there);
+	q->missing += l->absent;
+	if (l->absent > 0)
+		fprintf(stderr, "postsuper: warning: %u not found there\n",
+		    l->absent);
+	free(there.id);
+}
+
 static void
 step_run(struct request *q, const struct step *s, uint32_t *done)
 {
@@ -247,6 +288,8 @@ step_run(struct request *q, const struct step *s, uint32_t *done)
 		queue_fatal(EXIT_USAGE, "no queue id: %s",
 		    log_safe(view_of(s->id)));
 	}
+	if (!all && q->match.places != 0)
+		select_there(q, &l);
 	if (!q->dry)
 		*done += apply_all(q, s, &l, !all);
 	free(l.id);
@@ -285,22 +328,6 @@ add_step(struct request *q, int option, const char *id)
 }
 
 static void
-age_option(const char *name, const char *text, int64_t *ret)
-{
-	if (!match_age(text, ret))
-		queue_fatal(EXIT_USAGE, "--%s: no time: %s", name,
-		    log_safe(view_of(text)));
-}
-
-static struct view
-pattern_option(const char *name, const char *text)
-{
-	if (strlen(text) > MATCH_TEXT_MAX)
-		queue_fatal(EXIT_USAGE, "--%s: too long", name);
-	return view_of(text);
-}
-
-static void
 queue_argument(struct request *q, const char *name)
 {
 	enum spool_place p;
@@ -318,11 +345,7 @@ static const char *
 options(struct request *q, int argc, char **argv)
 {
 	static const struct option names[] = {
-		{ "sender", required_argument, NULL, 1 },
-		{ "recipient", required_argument, NULL, 2 },
-		{ "next-hop", required_argument, NULL, 3 },
-		{ "older", required_argument, NULL, 4 },
-		{ "newer", required_argument, NULL, 5 },
+		MATCH_OPTIONS,
 		{ "dry-run", no_argument, NULL, 'n' },
 		{ NULL, 0, NULL, 0 }
 	};
@@ -356,27 +379,18 @@ options(struct request *q, int argc, char **argv)
 			break;
 		case 'v':
 			break;
-		case 1:
-			q->match.by_sender = true;
-			q->match.sender = pattern_option("sender", optarg);
-			break;
-		case 2:
-			q->match.recipient = pattern_option("recipient",
-			    optarg);
-			break;
-		case 3:
-			q->match.nexthop = pattern_option("next-hop", optarg);
-			break;
-		case 4:
-			age_option("older", optarg, &q->match.older_us);
-			break;
-		case 5:
-			age_option("newer", optarg, &q->match.newer_us);
+		case MATCH_SENDER:
+		case MATCH_RECIPIENT:
+		case MATCH_NEXT_HOP:
+		case MATCH_OLDER:
+		case MATCH_NEWER:
+		case MATCH_REASON:
+			queue_option(&q->match, (enum match_code)ch, optarg);
+			q->narrowed = true;
 			break;
 		default:
 			usage();
 		}
-		q->narrowed = q->narrowed || (ch > 0 && ch < 'A');
 	}
 	for (; optind < argc; optind++)
 		queue_argument(q, argv[optind]);

@@ -197,7 +197,7 @@ void notice_sealed(struct message *m, bool ok);
 /* qmgr_history.c: see queue/history.h */
 /* m was not delivered to those of its failures that are deferred. */
 void message_remember_attempt(struct message *m);
-void message_remember_hold(struct message *m, struct view why);
+void message_remember_hold(struct message *m, const struct verdict *v);
 
 /* qmgr_writer.c: smtpd, bounce and pickup */
 void writer_init(void);
@@ -376,6 +376,9 @@ void showq_peer(const struct role_peer *peer, int fd);
 
 /* qmgr_op.c: what the queue commands want done */
 enum queue_result op_apply(enum queue_op op, struct queue_id id);
+
+/* qmgr_quarantine.c */
+void quarantine_init(void);
 
 /* qmgr_handover.c */
 void handover_begin(bool taking, int fd);

@@ -54,13 +54,19 @@ message_remember_attempt(struct message *m)
 }
 
 void
-message_remember_hold(struct message *m, struct view why)
+message_remember_hold(struct message *m, const struct verdict *v)
 {
 	struct arena *a = arena_for(m);
 	struct history h;
+	char *why;
 
 	(void)history_get(m->tail.history, a, &h);
-	h.held = why;
+	/* Its end says the most. */
+	why = mem_printf("%.*s%s%.*s", VIEW_ARGS(view_head(v->text,
+	    HISTORY_TEXT_MAX / 2)), v->where.n > 0 ? "; rule=" : "",
+	    VIEW_ARGS(view_head(v->where, HISTORY_TEXT_MAX / 2 - 8)));
+	h.held = view_of(why);
 	message_set_history(m, &h);
 	arena_free(&a);
+	free(why);
 }

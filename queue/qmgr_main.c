@@ -88,6 +88,7 @@ qmgr_start(void)
 	intake_init();
 	writer_init();
 	flow_init();
+	quarantine_init();
 	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
 	qmgr_space(-1, 0, NULL);
 }

@@ -457,7 +457,7 @@ writer_judged(struct message *m, const struct judgement *j)
 		return;
 	}
 	if (m->hold)
-		message_remember_hold(m, j->verdict.text);
+		message_remember_hold(m, &j->verdict);
 	message_enter(m, M_SYNCING);
 	if (journal_takes(m))
 		journal_append(m);

@@ -287,6 +287,50 @@ queue_order(struct queue_client *c, enum queue_op op,
 	return REPLY_FAILED;
 }
 
+/* -- options --------------------------------------------------------------- */
+
+static void
+option_age(const char *name, const char *text, int64_t *ret)
+{
+	if (!match_age(text, ret))
+		queue_fatal(EXIT_USAGE, "--%s: no time: %s", name,
+		    log_safe(view_of(text)));
+}
+
+static struct view
+option_pattern(const char *name, const char *text)
+{
+	if (strlen(text) > MATCH_TEXT_MAX)
+		queue_fatal(EXIT_USAGE, "--%s: too long", name);
+	return view_of(text);
+}
+
+void
+queue_option(struct queue_match *m, enum match_code code, const char *value)
+{
+	switch (code) {
+	case MATCH_SENDER:
+		m->by_sender = true;
+		m->sender = option_pattern("sender", value);
+		break;
+	case MATCH_RECIPIENT:
+		m->recipient = option_pattern("recipient", value);
+		break;
+	case MATCH_NEXT_HOP:
+		m->nexthop = option_pattern("next-hop", value);
+		break;
+	case MATCH_OLDER:
+		option_age("older", value, &m->older_us);
+		break;
+	case MATCH_NEWER:
+		option_age("newer", value, &m->newer_us);
+		break;
+	case MATCH_REASON:
+		m->reason = option_pattern("reason", value);
+		break;
+	}
+}
+
 /* -- without the system --------------------------------------------------- */
 
 struct scan {

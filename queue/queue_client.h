@@ -25,6 +25,22 @@ struct conf *queue_conf(const char *option);
 void queue_fatal(int status, const char *fmt, ...)
     __attribute__((format(printf, 2, 3), noreturn));
 
+/*
+ * Options that narrow what a command is about; those of getopt_long() and
+ * their codes, which are below ' '.  A wrong value is the end of the command.
+ */
+enum match_code { MATCH_SENDER = 1, MATCH_RECIPIENT, MATCH_NEXT_HOP,
+	MATCH_OLDER, MATCH_NEWER, MATCH_REASON };
+#define MATCH_OPTIONS \
+	{ "sender", required_argument, NULL, MATCH_SENDER }, \
+	{ "recipient", required_argument, NULL, MATCH_RECIPIENT }, \
+	{ "next-hop", required_argument, NULL, MATCH_NEXT_HOP }, \
+	{ "older", required_argument, NULL, MATCH_OLDER }, \
+	{ "newer", required_argument, NULL, MATCH_NEWER }, \
+	{ "reason", required_argument, NULL, MATCH_REASON }
+void queue_option(struct queue_match *m, enum match_code code,
+    const char *value);
+
 struct queue_client;
 /* NULL: the mail system is down, or may not be reached (errno). */
 struct queue_client *queue_connect(const struct conf *cf);

@@ -10,6 +10,7 @@ match_put(struct buf *b, const struct queue_match *m)
 	return put_u32(b, m->places) && put_u8(b, m->by_sender) &&
 	    put_view(b, m->sender) && put_view(b, m->recipient) &&
 	    put_view(b, m->nexthop) && put_view(b, m->site) &&
+	    put_view(b, m->reason) &&
 	    put_u64(b, (uint64_t)m->older_us) &&
 	    put_u64(b, (uint64_t)m->newer_us);
 }
@@ -25,11 +26,13 @@ match_get(struct cursor *c, struct queue_match *ret)
 	m.recipient = cursor_view(c);
 	m.nexthop = cursor_view(c);
 	m.site = cursor_view(c);
+	m.reason = cursor_view(c);
 	m.older_us = (int64_t)cursor_u64(c);
 	m.newer_us = (int64_t)cursor_u64(c);
 	if (c->bad || m.sender.n > MATCH_TEXT_MAX ||
 	    m.recipient.n > MATCH_TEXT_MAX || m.nexthop.n > MATCH_TEXT_MAX ||
-	    m.site.n > MATCH_TEXT_MAX || m.older_us < 0 || m.newer_us < 0)
+	    m.site.n > MATCH_TEXT_MAX || m.reason.n > MATCH_TEXT_MAX ||
+	    m.older_us < 0 || m.newer_us < 0)
 		return false;
 	*ret = m;
 	return true;
@@ -165,7 +168,7 @@ bool
 match_looks_inside(const struct queue_match *m)
 {
 	return m->by_sender || m->recipient.n > 0 || m->site.n > 0 ||
-	    m->nexthop.n > 0;
+	    m->nexthop.n > 0 || m->reason.n > 0;
 }
 
 bool
@@ -177,7 +180,9 @@ match_entry(const struct queue_match *m, const struct queue_entry *e,
 	if (!match_place(m, e->place) ||
 	    (m->older_us > 0 && age < m->older_us) ||
 	    (m->newer_us > 0 && age > m->newer_us) ||
-	    (m->by_sender && !match_address(m->sender, e->env.sender)))
+	    (m->by_sender && !match_address(m->sender, e->env.sender)) ||
+	    (m->reason.n > 0 && (e->place != PLACE_HOLD ||
+	    e->past.held.n == 0 || !match_glob(m->reason, e->past.held))))
 		return false;
 	return match_recipients(m, e, router);
 }

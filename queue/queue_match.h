@@ -1,5 +1,6 @@
 /*
- * Which messages: by queue, sender, recipient, next hop, site, age.  What is
+ * Which messages: by queue, sender, recipient, next hop, site, age, and why a
+ * rule holds them.  What is
  * not set matches everything; all that is set must match.
  *
  * A pattern for addresses is "user@domain", "@domain" or "domain" (all users
@@ -19,6 +20,7 @@ struct queue_match {
 	bool by_sender;			/* sender is set, though it be empty */
 	struct view sender, recipient, nexthop;
 	struct view site;		/* "domain", or ".domain": below it */
+	struct view reason;		/* of the hold: a pattern with * and ? */
 	int64_t older_us, newer_us;	/* than so long; 0: not asked */
 };
 

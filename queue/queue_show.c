@@ -4,6 +4,7 @@
 #include "queue/queue_show.h"
 
 #define REASON_COLUMN	76	/* where the reasons end */
+#define HELD_RECIPIENTS	10u	/* named in a list */
 
 const char show_heading[] =
     "-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n";
@@ -151,6 +152,45 @@ show_listing(struct buf *b, const struct queue_entry *e, bool more)
 		ok = listing_recipient(b, e->env.rcpts[i].addr, reason, &last);
 	}
 	return ok;
+}
+
+static bool
+show_open_recipients(struct buf *b, const struct queue_entry *e)
+{
+	const char *comma = "";
+	uint32_t i, shown = 0, left = 0;
+	bool ok = true;
+
+	for (i = 0; ok && i < e->env.nrcpts; i++) {
+		if (e->status.p[i] != '.')
+			continue;
+		if (shown++ >= HELD_RECIPIENTS) {
+			left++;
+			continue;
+		}
+		ok = buf_puts(b, comma) && show_text(b, e->env.rcpts[i].addr);
+		comma = ", ";
+	}
+	return ok && (left == 0 || buf_printf(b, " and %u more", left));
+}
+
+bool
+show_held(struct buf *b, const struct queue_entry *e)
+{
+	char id[QUEUE_ID_TEXT], when[64] = "?";
+	time_t arrival = (time_t)(e->arrival.us / 1000000);
+	struct tm tm;
+
+	if (localtime_r(&arrival, &tm) != NULL)
+		(void)strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
+	return buf_printf(b, "%s  %s  %llu bytes\n    from ",
+	    queue_id_text(e->id, id), when,
+	    (unsigned long long)e->text_size) &&
+	    show_text(b, shown_sender(e)) && buf_puts(b, " to ") &&
+	    show_open_recipients(b, e) && buf_puts(b, "\n    ") &&
+	    show_text(b, e->past.held.n > 0 ? e->past.held :
+	    view_of("placed on hold by an administrator")) &&
+	    buf_putc(b, '\n');
 }
 
 /* RFC 3461 section 4.2: "rfc822;user@example.com" */

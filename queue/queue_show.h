@@ -17,6 +17,8 @@ bool show_json(struct buf *b, const struct queue_entry *e, bool more);
 bool show_json_string(struct buf *b, struct view v);
 /* Printable UTF-8. */
 bool show_text(struct buf *b, struct view v);
+/* A held message: what and whose it is, why a rule holds it; three lines. */
+bool show_held(struct buf *b, const struct queue_entry *e);
 /* "-- 5 Kbytes in 1 Request." */
 bool show_total(struct buf *b, uint64_t bytes, uint64_t messages);
 

@@ -106,7 +106,7 @@ struct policy_result {
 	struct policy_note notes[POLICY_NOTES_MAX];
 	/* For the message, when permitted. */
 	bool hold, discard;
-	struct view hold_text, redirect, filter;
+	struct view hold_text, hold_where, redirect, filter;
 	uint32_t n_bcc, n_prepend;
 	struct view bcc[POLICY_LIST_MAX], prepend[POLICY_LIST_MAX];
 	/* What this stage leaves; NULL text: nothing. */

@@ -521,7 +521,8 @@ policy_evaluate(const struct policy *p, enum policy_stage stage,
 	ret->outcome = POLICY_NONE;
 	ret->need = (struct fact_name){ .kind = FACT_NONE };
 	ret->endpoint = ret->request = ret->where = view_of("");
-	ret->hold_text = ret->redirect = ret->filter = view_of("");
+	ret->hold_text = ret->hold_where = view_of("");
+	ret->redirect = ret->filter = view_of("");
 	ret->n_notes = ret->n_bcc = ret->n_prepend = 0;
 	ret->hold = ret->discard = ret->reply_policy = ret->deferred = false;
 	s = eval_stage(&e);

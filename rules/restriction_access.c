@@ -166,6 +166,7 @@ result_message(const struct result *r, const struct verdict *v)
 		result_note(r, "hold", "HOLD", v->text, false);
 		out->hold = true;
 		out->hold_text = eval_copy(e, v->text);
+		out->hold_where = eval_copy(e, e->where);
 		break;
 	case ACTION_DISCARD:
 		result_note(r, "discard", "DISCARD", v->text, false);

@@ -104,10 +104,32 @@ ages(void **state)
 }
 
 static void
+reasons(void **state)
+{
+	struct queue_match m = M(.reason = view_of("*worm*"));
+	struct queue_entry e = { .place = PLACE_HOLD };
+	struct wall now = { 1 };
+
+	(void)state;
+	/* put there by hand */
+	assert_false(match_entry(&m, &e, NULL, now));
+	e.past.held = view_of("a WORM; rule=x:1");
+	assert_true(match_entry(&m, &e, NULL, now));
+	/* released, and waiting for the next attempt */
+	e.place = PLACE_DEFERRED;
+	assert_false(match_entry(&m, &e, NULL, now));
+	e.place = PLACE_HOLD;
+	e.past.held = view_of("something else");
+	assert_false(match_entry(&m, &e, NULL, now));
+	assert_true(match_looks_inside(&m));
+}
+
+static void
 match_travels(void **state)
 {
 	struct queue_match m = M(.places = 4, .by_sender = true,
-	    .recipient = view_of("r"), .site = view_of("s"), .older_us = 9), g;
+	    .recipient = view_of("r"), .site = view_of("s"), .reason = view_of("*w*"),
+	    .older_us = 9), g;
 	struct cursor c;
 	struct buf b;
 	size_t n;
@@ -118,7 +140,7 @@ match_travels(void **state)
 	c = cursor_of(buf_view(&b));
 	assert_true(match_get(&c, &g) && cursor_done(&c));
 	assert_true(g.by_sender && g.places == 4 && g.older_us == 9 &&
-	    view_is(g.site, "s"));
+	    view_is(g.site, "s") && view_is(g.reason, "*w*"));
 	for (n = 0; n < b.n; n++) {
 		c = cursor_of(view_head(buf_view(&b), n));
 		assert_false(match_get(&c, &g));
@@ -164,6 +186,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(address_patterns), cmocka_unit_test(entries),
 		cmocka_unit_test(ages), cmocka_unit_test(match_travels),
+		cmocka_unit_test(reasons),
 		cmocka_unit_test(frames),
 	};
 
