@@ -26,6 +26,8 @@ void engine_free(struct engine **e);
 /* Only check: as engine_open(), and the samples in rule files. */
 bool engine_check(const struct conf *cf, table_report *report, void *arg);
 
+/* The next message is not judged: only its addresses are rewritten. */
+void engine_pass_next(struct engine *e);
 /*
  * Judge a message.  env must have been decoded with envelope_get().  *ret
  * points into the engine and the arena, and is good until the next call.

@@ -231,11 +231,13 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	struct envelope env;
 	struct view encoded;
 	uint64_t id, offset, size;
+	bool unchecked;
 
 	(void)arg;
 	id = cursor_u64(&m->body);
 	offset = cursor_u64(&m->body);
 	size = cursor_u64(&m->body);
+	unchecked = cursor_u8(&m->body) != 0;
 	encoded = cursor_view(&m->body);
 	if (!chan_check(c, m))
 		return;
@@ -245,6 +247,9 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		chan_blame(c, "bad envelope");
 		return;
 	}
+	/* It was in line too long. */
+	if (unchecked)
+		engine_pass_next(filter.engine);
 	filter.id = id;
 	filter_message(c, m->fd[0], offset, size, &env);
 	filter.id = 0;

@@ -102,6 +102,7 @@ struct message {
 	bool status_changed;
 	bool hold;
 	bool internal;
+	bool unchecked;			/* the filter was late: see there */
 	bool seal_asked;
 	bool aside;			/* goes to deferred untried */
 	bool evicting;			/* pool moves it to a file */
@@ -274,7 +275,8 @@ void journal_recover(void (*then)(void));
 /* qmgr_filter.c */
 void filter_peer(const struct role_peer *peer, int fd);
 void filter_submit(struct message *m);
-void filter_forget(struct message *m);
+/* A value that is none of filter_timeout_action is fatal. */
+void filter_load(void);
 void filter_status(struct buf *b);
 
 /* qmgr_dest.c: the scheduler of queue/sched.h, its parameters and timers */

@@ -11,15 +11,25 @@
  * one, so more would only wait there instead of here.
  */
 #define FILTER_DEPTH	64u
+#define TICK_MS		1000
 
 struct filter {
 	struct filter *next;
 	struct chan *chan;
 	uint32_t generation;
 	bool old;		/* newer rules are there: no new work */
+	bool hung;		/* is being ended */
 	unsigned pending;
+	/* What it has, in the order it works through it; the first one since
+	 * busy. */
+	struct message *first;
+	struct mono busy;
 };
 
+enum late_action { LATE_TEMPFAIL = 1, LATE_HOLD, LATE_ACCEPT };
+
+static const char late_text[] = "no verdict within filter_time_limit";
+static enum late_action late_action;
 static struct filter *filters;
 static struct message *waiting, **waiting_end = &waiting;
 static unsigned n_waiting;
@@ -29,79 +39,174 @@ static bool timer_set;
 static void filter_let_go(void *arg);
 static struct loop_work let_go = { .fn = filter_let_go };
 
+void
+filter_load(void)
+{
+	static const struct { const char *word; enum late_action action; }
+	    words[] = { { "tempfail", LATE_TEMPFAIL }, { "hold", LATE_HOLD },
+	    { "accept", LATE_ACCEPT } };
+	const char *value = qmgr.cf->filter_timeout_action;
+	size_t i;
+
+	for (i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (strcmp(value, words[i].word) == 0)
+			late_action = words[i].action;
+	if (late_action == 0)
+		fatal("bad value for filter_timeout_action: %s: need "
+		    "tempfail, hold or accept", value);
+}
+
 static struct filter *
 filter_pick(void)
 {
 	struct filter *f, *best = NULL;
 
 	for (f = filters; f != NULL; f = f->next)
-		if (f->pending < FILTER_DEPTH && !f->old &&
+		if (f->pending < FILTER_DEPTH && !f->old && !f->hung &&
 		    (best == NULL || f->pending < best->pending))
 			best = f;
 	return best;
 }
 
-static void
-filter_late(struct known *k, void *arg)
-{
-	struct message *m = (struct message *)k;
-	const struct mono *now = arg;
+/* -- too late --------------------------------------------------------------- */
 
-	if (k->state != M_JUDGING || mono_since(m->since, *now) / 1000 <
-	    qmgr.cf->filter_time_limit)
+/* In front of all that came later. */
+static void
+waiting_return(struct message *m)
+{
+	m->next = waiting;
+	if (waiting == NULL)
+		waiting_end = &m->next;
+	waiting = m;
+	n_waiting++;
+}
+
+/*
+ * The client has waited long enough.  Its message may be taken without a look
+ * at its text; its addresses are still rewritten, by a filter that does
+ * nothing else with it.
+ */
+static void
+filter_late(struct message *m)
+{
+	if (late_action == LATE_TEMPFAIL || m->unchecked) {
+		log_warn("%s: %s", message_id(m), late_text);
+		writer_failed(m, 451, "4.3.0",
+		    "Error: content filter is slow");
 		return;
-	log_warn("%s: no verdict within filter_time_limit", message_id(m));
-	filter_forget(m);
-	writer_failed(m, 451, "4.3.0", "Error: content filter is slow");
+	}
+	log_warn("%s: %s: %s", message_id(m), late_text,
+	    late_action == LATE_HOLD ? "held" : "accepted unchecked");
+	m->unchecked = true;
+	m->since = loop_now();
+	waiting_return(m);
+}
+
+static bool
+filter_too_long(struct mono since, struct mono now)
+{
+	return mono_since(since, now) / 1000 >= qmgr.cf->filter_time_limit;
+}
+
+static void
+filter_check_waiting(struct mono now)
+{
+	struct message **p = &waiting, *m, *late = NULL;
+
+	while ((m = *p) != NULL) {
+		if (!filter_too_long(m->since, now)) {
+			p = &m->next;
+			continue;
+		}
+		*p = m->next;
+		n_waiting--;
+		m->next = late;
+		late = m;
+	}
+	waiting_end = p;
+	/* The oldest is the last one here, and the first in line again. */
+	while ((m = late) != NULL) {
+		late = m->next;
+		m->next = NULL;
+		filter_late(m);
+	}
+}
+
+static void filter_give(void);
+
+/* f is done with m, or will never be, or is not waited for. */
+static void
+filter_take_back(struct filter *f, struct message *m)
+{
+	struct message **p = &f->first;
+
+	while (*p != m)
+		p = &(*p)->next;
+	*p = m->next;
+	m->next = NULL;
+	m->filter = NULL;
+	f->pending--;
+}
+
+static void
+filter_check(struct filter *f, struct mono now)
+{
+	struct message *m, *next;
+
+	if (f->first == NULL || f->hung)
+		return;
+	if (filter_too_long(f->busy, now)) {
+		/* Nothing that it has would ever be judged. */
+		f->hung = true;
+		chan_blame(f->chan, late_text);
+		return;
+	}
+	/* The first one has not had its time there yet. */
+	for (m = f->first->next; m != NULL; m = next) {
+		next = m->next;
+		if (filter_too_long(m->since, now)) {
+			filter_take_back(f, m);
+			filter_late(m);
+		}
+	}
 }
 
 static void
 filter_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct mono now = clock_mono();
+	struct filter *f;
 
 	(void)fd;
 	(void)what;
 	(void)arg;
-	known_each(filter_late, &now);
-	event_add(&timer, loop_timeout(5000));
-}
-
-/* Give up on a message that a filter has or that waits for one. */
-void
-filter_forget(struct message *m)
-{
-	struct message **p;
-
-	if (m->filter != NULL) {
-		m->filter->pending--;
-		m->filter = NULL;
-		return;
-	}
-	for (p = &waiting; *p != NULL; p = &(*p)->next)
-		if (*p == m) {
-			*p = m->next;
-			if (*p == NULL)
-				waiting_end = p;
-			n_waiting--;
-			m->next = NULL;
-			return;
-		}
+	for (f = filters; f != NULL; f = f->next)
+		filter_check(f, now);
+	filter_check_waiting(now);
+	filter_give();
+	event_add(&timer, loop_timeout(TICK_MS));
 }
 
 static void
 filter_send(struct filter *f, struct message *m)
 {
 	struct buf *b = chan_begin(f->chan, MSG_FILTER);
+	struct message **p;
 
 	put_u64(b, m->known.id.n);
 	put_u64(b, m->text_offset);
 	put_u64(b, m->text_size);
+	put_u8(b, m->unchecked);
 	put_view(b, m->tail.envelope);
 	/* A duplicate of a memfd could be written, were it not sealed. */
 	chan_put_fd(f->chan, m->fd, true);
 	chan_end(f->chan);
 	m->filter = f;
+	if (f->first == NULL)
+		f->busy = loop_now();
+	for (p = &f->first; *p != NULL; p = &(*p)->next)
+		;
+	*p = m;
 	f->pending++;
 }
 
@@ -142,7 +247,7 @@ filter_submit(struct message *m)
 	if (!timer_set) {
 		timer_set = true;
 		evtimer_assign(&timer, loop_base(), filter_tick, NULL);
-		event_add(&timer, loop_timeout(5000));
+		event_add(&timer, loop_timeout(TICK_MS));
 	}
 }
 
@@ -171,8 +276,12 @@ filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		chan_blame(c, "bad judgement");
 		return;
 	}
-	f->pending--;
-	m->filter = NULL;
+	filter_take_back(f, m);
+	f->busy = loop_now();
+	if (m->unchecked && late_action == LATE_HOLD &&
+	    j.verdict.action == ACTION_OK)
+		j.verdict = (struct verdict){ .action = ACTION_HOLD,
+			.text = view_of(late_text) };
 	asked_judged(m, &j);
 	arena_free(&a);
 	if (f->old)
@@ -180,17 +289,33 @@ filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
 	filter_give();
 }
 
+/*
+ * It may be the first text that ended the filter, or that it does not come to
+ * an end with, so that one goes to no other: its client comes back later, or
+ * it is late.  The others go to the next filter.
+ */
 static void
-filter_lost(struct known *k, void *arg)
+filter_lost(struct filter *f)
 {
-	struct message *m = (struct message *)k;
+	struct message *m, *last = NULL;
 
-	if (k->state != M_JUDGING || m->filter != arg)
+	if ((m = f->first) == NULL)
 		return;
-	/* It may be this very text that ended the filter, so another one is
-	 * not tried: the client comes back later. */
-	m->filter = NULL;
-	writer_failed(m, 451, "4.3.0", "Error: content filter failed");
+	filter_take_back(f, m);
+	if (f->hung)
+		filter_late(m);
+	else
+		writer_failed(m, 451, "4.3.0", "Error: content filter failed");
+	/* Turned round, and back. */
+	while ((m = f->first) != NULL) {
+		filter_take_back(f, m);
+		m->next = last;
+		last = m;
+	}
+	while ((m = last) != NULL) {
+		last = m->next;
+		waiting_return(m);
+	}
 }
 
 static void
@@ -202,12 +327,13 @@ filter_on_close(struct chan *c, void *arg)
 	if (f->pending > 0)
 		log_warn("a filter ended with %u messages unjudged",
 		    f->pending);
-	known_each(filter_lost, f);
+	filter_lost(f);
 	for (p = &filters; *p != f; p = &(*p)->next)
 		;
 	*p = f->next;
 	chan_free(&f->chan);
 	free(f);
+	filter_give();
 }
 
 /* An old filter that has finished is let go; it exits when its last queue

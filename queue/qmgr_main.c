@@ -58,6 +58,7 @@ qmgr_load(void)
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
 	resolve_load();
+	filter_load();
 	notice_load();
 	journal_load();
 	origin_load();

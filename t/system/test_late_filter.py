@@ -1,0 +1,133 @@
+"""A filter that gives no verdict: nothing gets past it that was not asked to,
+and one text does not hold up the others."""
+import re
+import threading
+
+import pytest
+from postern import Instance, Sink, mail, run, wait_for
+
+
+@pytest.fixture
+def sink():
+    s = Sink()
+    yield s
+    s.close()
+
+
+@pytest.fixture
+def make(sink):
+    made = []
+
+    def gateway(action, filters=None, **main):
+        gw = Instance(sink, main={
+            "filter_time_limit": "2s", "filter_timeout_action": action,
+            "virtual_alias_maps":
+            "inline:{ {first@example.com = user@example.com} }",
+            "header_checks": "pcre:header_checks", **main}, start=False)
+        gw.write("header_checks", "/^Subject: worm/ REJECT a worm\n"
+                 "/^Subject: held/ HOLD held by a rule\n")
+        gw.expect_log("no verdict|broke the rules|filter ended|killed|"
+                      "signal|restart")
+        if filters:
+            gw.edit("master.cf", lambda t: re.sub(
+                r"(?m)^(filter(\s+\S+){5}\s+)\S+", rf"\g<1>{filters}", t))
+        gw.start()
+        assert not filters or len(gw.pids("filter")) == filters
+        made.append(gw)
+        return gw
+    yield gateway
+    for gw in made:
+        gw.destroy()
+
+
+def send(gw, subject, rcpt="first@example.com"):
+    with gw.client() as c:
+        c.ehlo()
+        return c.message("a@client.example", rcpt, mail(subject)).text
+
+
+def stop_filters(gw):
+    """All that run; those that follow work."""
+    pids = gw.pids("filter")
+    assert pids
+    for pid in pids:
+        run("kill", "-STOP", str(pid))
+    return set(pids)
+
+
+@pytest.mark.parametrize("action", ["tempfail", "hold", "accept"])
+def test_action(make, sink, action):
+    gw = make(action, filters=1)
+    hung = stop_filters(gw)
+    said = send(gw, "worm")
+    if action == "tempfail":
+        assert said == "451 4.3.0 Error: content filter is slow"
+    else:
+        assert said.startswith("250 2.0.0 Ok: queued as ")
+    if action == "hold":
+        wait_for("a message on hold", lambda: gw.queued("hold"))
+        out = gw.command("quarantine", "list").stdout
+        assert "to user@example.com\n" in out
+        assert "no verdict within filter_time_limit" in out
+    if action == "accept":
+        # its addresses were rewritten all the same
+        assert sink.wait_subject("worm").rcpts == ["user@example.com"]
+    # those that hung are replaced, and the rules are in force again
+    wait_for("other filters", lambda: gw.pids("filter") and
+             not hung & set(gw.pids("filter")))
+    assert send(gw, "worm") == "550 5.7.1 a worm"
+    assert send(gw, "plain").startswith("250")
+    sink.wait_subject("plain")
+    assert not sink.find("worm") or action == "accept"
+
+
+def test_others_are_not_held_up(make, sink):
+    """One filter of two hangs: only the message it was busy with is late."""
+    gw = make("tempfail", filters=2)
+    run("kill", "-STOP", str(gw.pids("filter")[0]))
+    said = {}
+
+    def client(n):
+        said[n] = send(gw, f"message {n}")
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(20)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    late = [n for n, text in said.items() if text.startswith("451")]
+    assert len(late) == 1, said
+    gone = {f"message {n}" for n in said if n not in late}
+    wait_for("the others", lambda: gone == {
+        m.field("Subject") for m in sink.messages})
+
+
+def test_a_killed_filter_costs_one_message(make, sink):
+    gw = make("accept", filters=2, filter_time_limit="30s")
+    pids = stop_filters(gw)
+    said = {}
+
+    def client(n):
+        said[n] = send(gw, f"message {n}")
+    threads = [threading.Thread(target=client, args=(n,)) for n in range(10)]
+    for t in threads:
+        t.start()
+    wait_for("all of them with the filters", lambda: "judging 10" in
+             gw.command("status").stdout)
+    for pid in pids:
+        run("kill", "-KILL", str(pid))
+    for t in threads:
+        t.join()
+    failed = [t for t in said.values() if not t.startswith("250")]
+    assert set(failed) <= {"451 4.3.0 Error: content filter failed"}
+    assert len(failed) == 2
+    wait_for("the others", lambda: len(sink.messages) == 10 - len(failed))
+
+
+def test_value():
+    gw = Instance(main={"filter_timeout_action": "hope"}, start=False)
+    try:
+        gw.expect_log("bad value|fatal|ended|signal|exit")
+        p = gw.command("start", check=False)
+        assert p.returncode != 0
+    finally:
+        gw.destroy(check=False)
