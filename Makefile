@@ -6,7 +6,7 @@ CC = gcc
 PREFIX = /usr
 SAN =
 BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
-PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound
+PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound libidn2
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wcast-qual -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wpointer-arith \
 	-Wwrite-strings -Wformat=2 -Werror
@@ -64,7 +64,7 @@ showq_LIBS = -lxxhash
 postqueue_LIBS = -lxxhash
 postsuper_LIBS = -lxxhash
 postcat_LIBS = -lxxhash
-RULES_LIBS = -lpcre2-8 -llmdb
+RULES_LIBS = -lpcre2-8 -llmdb -lidn2
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_A = $(BUILD)/lib.a

@@ -6,6 +6,7 @@
 
 #include "lib/address.h"
 #include "lib/log.h"
+#include "rules/idn.h"
 #include "rules/policy_priv.h"
 
 #define ARENA_MAX	(32u << 20)	/* STEPS_MAX times VALUE_MAX, thrice */
@@ -234,20 +235,10 @@ eval_fact(struct eval *e, const struct fact_name *name,
 bool
 dns_name(struct view name, char *ret, size_t size)
 {
-	size_t i;
-
 	if (name.n > 1 && name.p[name.n - 1] == '.')
 		name.n--;
-	if (name.n == 0 || name.n >= size || name.n > ADDRESS_DOMAIN_MAX)
-		return false;
-	for (i = 0; i < name.n; i++) {
-		/* No conversion of names in UTF-8 here. */
-		if ((unsigned char)name.p[i] > 127)
-			return false;
-		ret[i] = (char)tolower((unsigned char)name.p[i]);
-	}
-	ret[i] = '\0';
-	return address_valid_hostname(view_make(ret, i));
+	return idn_to_ascii(name, ret, size < ADDRESS_DOMAIN_MAX + 1 ? size :
+	    ADDRESS_DOMAIN_MAX + 1) && address_valid_hostname(view_of(ret));
 }
 
 bool

@@ -32,17 +32,6 @@ is_literal(struct view domain)
 	    domain.p[domain.n - 1] == ']';
 }
 
-static bool
-is_ascii(struct view v)
-{
-	size_t i;
-
-	for (i = 0; i < v.n; i++)
-		if ((unsigned char)v.p[i] > 127)
-			return false;
-	return true;
-}
-
 /* -- the domain of an address ---------------------------------------------- */
 
 static enum step
@@ -99,8 +88,7 @@ address_unknown(struct eval *e, const struct restriction *r)
 	case CLASS_OTHER:
 		break;
 	}
-	/* A name in UTF-8 cannot be asked for: the benefit of the doubt. */
-	if (is_literal(domain) || !is_ascii(domain))
+	if (is_literal(domain))
 		return STEP_NEXT;
 	return domain_unknown(e, addr, domain, s);
 }
@@ -259,7 +247,7 @@ server_begin(struct server_check *c, struct eval *e,
 		return false;
 	c->name = server_name(e, s);
 	*ret_domain = view_find(v, '@') < v.n ? address_domain(v) : v;
-	return ret_domain->n > 0 && is_ascii(*ret_domain);
+	return ret_domain->n > 0;
 }
 
 /* "[192.0.2.1]" is its own server. */
@@ -416,7 +404,7 @@ backup_permit(struct eval *e, const struct restriction *r)
 	if (destination_routed(e) && !e->p->cf->allow_untrusted_routing)
 		return STEP_NEXT;
 	domain = address_domain(e->f->recipient);
-	if (is_literal(domain) || !is_ascii(domain))
+	if (is_literal(domain))
 		return STEP_NEXT;
 	if (!eval_dns(e, FACT_MX, domain, SHELF_EVALUATION, &mx, &s))
 		return s;
