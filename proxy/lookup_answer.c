@@ -86,6 +86,18 @@ answer_address(struct view data, int family, struct netaddr *ret)
 	    netaddr_from_bytes(data, ret);
 }
 
+bool
+answer_plain(struct view name)
+{
+	size_t i;
+
+	for (i = 0; i < name.n; i++)
+		if (name.p[i] <= ' ' || name.p[i] >= 0x7f ||
+		    strchr("\\\"();@", name.p[i]) != NULL)
+			return false;
+	return name.n > 0;
+}
+
 void
 answer_reverse(const struct netaddr *a, char ret[ANSWER_REVERSE_MAX])
 {

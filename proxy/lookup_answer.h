@@ -25,6 +25,10 @@ bool answer_txt(struct view data, struct buf *out);
 /* A or AAAA, by family. */
 bool answer_address(struct view data, int family, struct netaddr *ret);
 
+/* A name to ask for, of printable ASCII without escapes (RFC 1035 section 5.1)
+ * and not empty. */
+bool answer_plain(struct view name);
+
 /* "1.2.0.192.in-addr.arpa", "...ip6.arpa" (RFC 3596 section 2.5) */
 #define ANSWER_REVERSE_MAX	80
 void answer_reverse(const struct netaddr *a, char ret[ANSWER_REVERSE_MAX]);

@@ -15,6 +15,7 @@
 #define HOSTS		"/etc/hosts"
 #define RESOLV_CONF	"/etc/resolv.conf"
 #define HOSTS_MAX	(1u << 20)
+#define ANCHORS_MAX	100u
 
 /* libunbound's own; one resolver serves the process. */
 static struct ub_ctx *resolver;
@@ -37,8 +38,6 @@ static const char *const options[][2] = {
 	/* Addresses of the inside network have names, too. */
 	{ "unblock-lan-zones:", "yes" },
 	{ "insecure-lan-zones:", "yes" },
-	/* Without a trust anchor there is nothing to validate. */
-	{ "module-config:", "iterator" },
 	/* The first line of /etc/hosts counts. */
 	{ "rrset-roundrobin:", "no" },
 	/* A library's defaults are for a few questions at a time. */
@@ -135,6 +134,39 @@ dns_hosts(void)
 	free(text);
 }
 
+/*
+ * The anchors are read here: libunbound would open the file with its first
+ * question, which is inside the jail.
+ */
+static void
+dns_anchors(const char *path)
+{
+	char *line = NULL, *p;
+	size_t room = 0, n = 0;
+	FILE *f;
+
+	dns_must(ub_ctx_set_option(resolver, "module-config:",
+	    path[0] != '\0' ? "validator iterator" : "iterator"), "modules");
+	if (path[0] == '\0')
+		return;
+	f = fopen(path, "re");
+	if (f == NULL)
+		fatal("dns_trust_anchor_file: %s: %s", path, strerror(errno));
+	while (n < ANCHORS_MAX && getline(&line, &room, f) > 0) {
+		line[strcspn(line, ";\r\n")] = '\0';
+		for (p = line; *p == ' ' || *p == '\t'; p++)
+			;
+		if (*p == '\0')
+			continue;
+		dns_must(ub_ctx_add_ta(resolver, p), path);
+		n++;
+	}
+	if (ferror(f) || n == 0)
+		fatal("dns_trust_anchor_file: %s: no anchors", path);
+	free(line);
+	(void)fclose(f);
+}
+
 void
 dns_load(const struct conf *cf)
 {
@@ -150,6 +182,7 @@ dns_load(const struct conf *cf)
 	for (i = 0; i < sizeof options / sizeof options[0]; i++)
 		dns_must(ub_ctx_set_option(resolver, options[i][0],
 		    options[i][1]), options[i][0]);
+	dns_anchors(cf->dns_trust_anchor_file);
 	if (rest.n == 0) {
 		rc = ub_ctx_resolvconf(resolver, RESOLV_CONF);
 		if (rc != 0)
@@ -167,6 +200,13 @@ dns_load(const struct conf *cf)
 	rc = ub_ctx_hosts(resolver, HOSTS);
 	if (rc != 0)
 		log_warn("%s: %s", HOSTS, ub_strerror(rc));
+	/* RFC 6761 section 6.4.  The first data closes the settings, and here
+	 * shows whether they are good. */
+	rc = ub_ctx_zone_add(resolver, "invalid.", "static");
+	if (rc != 0)
+		fatal("name resolver: %s%s%s", ub_strerror(rc),
+		    cf->dns_trust_anchor_file[0] != '\0' ? ": look at " : "",
+		    cf->dns_trust_anchor_file);
 	dns_hosts();
 }
 
@@ -221,8 +261,13 @@ dns_read(const struct ub_result *r, struct dns_answer *a)
 	size_t i;
 
 	a->bogus = r->bogus != 0;
-	if (r->bogus)
+	if (r->bogus) {
+		log_warn("DNS: %s: not valid: %s",
+		    log_safe(view_of(r->qname != NULL ? r->qname : "?")),
+		    log_safe(view_of(r->why_bogus != NULL ? r->why_bogus :
+		    "no reason given")));
 		return;
+	}
 	if (r->havedata) {
 		for (i = 0; a->n < DNS_RECORDS_MAX && r->data[i] != NULL; i++)
 			if (r->len[i] >= 0)

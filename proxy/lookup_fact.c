@@ -156,10 +156,10 @@ lookup_fact(struct chan *chan, uint32_t tag, enum fact_dns type,
 	struct fact_request *r;
 	struct netaddr numeric;
 
-	/* A name that is an address or too long is nowhere in the DNS. */
+	/* A name that is an address, too long, or that the resolver would read
+	 * as another one ("\\109ail" is "mail") is nowhere in the DNS. */
 	if (name.n == 0 || name.n >= sizeof text ||
-	    memchr(name.p, '\0', name.n) != NULL ||
-	    netaddr_parse(name, &numeric)) {
+	    !answer_plain(name) || netaddr_parse(name, &numeric)) {
 		lookup_fact_send(chan, tag, FACT_NO_NAME, NULL, 0);
 		return;
 	}

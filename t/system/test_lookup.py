@@ -39,6 +39,7 @@ class NameServer:
     def __init__(self, zone):
         self.zone = zone
         self.asked = []
+        self.ttl = 60
         self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.s.bind(("127.0.0.1", 0))
         self.address = "127.0.0.1@%d" % self.s.getsockname()[1]
@@ -82,7 +83,7 @@ class NameServer:
         return (q[:2] + struct.pack(">HHHHH", 0x8180 | rcode, 1,
                                     len(answers), 0, 0) + question +
                 b"".join(b"\xc0\x0c" + struct.pack(
-                    ">HHIH", kind, 1, 60, len(d)) + d for d in answers))
+                    ">HHIH", kind, 1, self.ttl, len(d)) + d for d in answers))
 
     def __enter__(self):
         return self
