@@ -9,6 +9,7 @@
 #include "lib/log.h"
 #include "proxy/lookup_answer.h"
 #include "proxy/lookup_request.h"
+#include "rules/idn.h"
 
 #define TIMEOUT		30000	/* ms */
 #define HOSTS_MAX	30u	/* MX hosts whose addresses are asked for */
@@ -219,26 +220,15 @@ static struct lookup_kind route_kind = {
 	.finish = route_finish,
 };
 
-/*
- * A name that the DNS can be asked for, without the last dot.  One that can
- * be no host's name is not found; one that would have to be converted first
- * (RFC 5890) must wait.
- */
-static enum route_status
+/* False: no name of a host, or one in UTF-8 that has no form in ASCII
+ * (RFC 5890). */
+static bool
 route_name(struct view domain, char ret[ANSWER_NAME_MAX])
 {
-	size_t i;
-
 	if (domain.n > 0 && domain.p[domain.n - 1] == '.')
 		domain.n--;
-	for (i = 0; i < domain.n; i++)
-		if ((unsigned char)domain.p[i] > 127)
-			return ROUTE_TEMPFAIL;
-	if (domain.n >= ANSWER_NAME_MAX || !address_valid_hostname(domain))
-		return ROUTE_NOT_FOUND;
-	memcpy(ret, domain.p, domain.n);
-	ret[domain.n] = '\0';
-	return ROUTE_OK;
+	return idn_to_ascii(domain, ret, ANSWER_NAME_MAX) &&
+	    address_valid_hostname(view_of(ret));
 }
 
 void
@@ -247,13 +237,10 @@ lookup_route(struct chan *chan, uint32_t tag, bool with_mx,
 {
 	struct route_request *r;
 	char name[ANSWER_NAME_MAX];
-	enum route_status status = route_name(domain, name);
 
-	if (status != ROUTE_OK) {
-		route_send(chan, tag, status, status == ROUTE_NOT_FOUND ?
-		    "Host or domain name not found. Invalid host or domain "
-		    "name" : "Internationalized domain name without an ASCII "
-		    "form", NULL);
+	if (!route_name(domain, name)) {
+		route_send(chan, tag, ROUTE_NOT_FOUND, "Host or domain name "
+		    "not found. Invalid host or domain name", NULL);
 		return;
 	}
 	r = (struct route_request *)request_new(&route_kind, chan, tag);

@@ -239,6 +239,9 @@ def test_routes(facts):
     assert facts.route("refused.example")[0] == TEMPFAIL
     assert facts.route("c1.plain.example")[0] == FOUND
     assert facts.route("loop1.plain.example")[0] == TEMPFAIL
+    assert facts.route("b\u00fccher.plain.example")[0] == FOUND
+    assert facts.route("stra\u00dfe.plain.example")[0] == NOT_FOUND
+    assert facts.route("\u0308x.plain.example")[0] == NOT_FOUND
 
 
 def test_signed(valid):
