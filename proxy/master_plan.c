@@ -307,6 +307,8 @@ static const struct {
 	{ "permit_mx_backup_networks", ROLE_BIT(ROLE_SMTPD) },
 	{ "rbl_reply_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "relay_clientcerts", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_reject_filter_maps", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_reject_footer_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_sender_login_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },

@@ -55,6 +55,23 @@ void server_free(struct server *sv);
 void server_add(struct server *sv, struct session *s);
 void server_remove(struct server *sv, struct session *s);
 
+/* -- refusals (smtpd_refusal.c) -------- */
+
+#define REPLY_MAX	2000u
+#define FOOTER_MAX	4096u
+
+/* What smtpd_reject_filter_maps make of the line of n bytes, in a buffer of
+ * size: its new length. */
+size_t refusal_filter(struct session *s, char *line, size_t n, size_t size);
+/* The footer for the line, not expanded, into out. */
+void refusal_footer(struct session *s, struct view line, struct buf *out);
+/*
+ * Reply with a footer behind: each line of that is a line of the reply, with
+ * the code and the status of the first; "\\c" at its start continues the line
+ * that is there.  False: nothing was written.
+ */
+bool refusal_write(struct session *s, struct view reply, struct view footer);
+
 /* -- the client's name (smtpd_names.c) -------- */
 
 /* Find the name of s's client: session_named() comes now or later. */

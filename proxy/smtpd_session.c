@@ -11,8 +11,6 @@
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(128u << 10)
 #define IN_MAX		(192u << 10)
-#define REPLY_MAX	2000u
-#define FOOTER_MAX	4096u
 
 /* A cell left out is SMTP_REFUSED: a verb is refused until it is allowed. */
 const uint8_t smtp_next[SMTP_STATES][VERBS] = {
@@ -247,75 +245,24 @@ session_close(struct session *s, const char *why)
 
 /* -- replies -------- */
 
-/* Where the last line of out begins. */
-static size_t
-footer_line_start(const struct buf *out)
-{
-	size_t i = out->n;
-
-	while (i > 0 && out->p[i - 1] != '\n')
-		i--;
-	return i;
-}
-
-/*
- * A refusal with smtpd_reject_footer behind it: each line of that is a line
- * of the reply, with the code and the status of the first; "\\c" at its start
- * continues the line that is there.  False: there is none to add.
- */
-static bool
-session_footer(struct session *s, struct view reply)
-{
-	struct view footer = view_of(s->server->cf->smtpd_reject_footer);
-	struct view status, rest = view_from(reply, 4);
-	struct buf text, out;
-	size_t n;
-	bool ok;
-
-	buf_init(&text, FOOTER_MAX);
-	buf_init(&out, FOOTER_MAX + REPLY_MAX);
-	status = view_head(rest, view_find(rest, ' '));
-	if (status.n < 5 || status.n > 9 || status.p[1] != '.')
-		status.n = 0;
-	(void)buf_putv(&text, reply);
-	if (view_starts_nocase(footer, "\\c"))
-		footer = view_from(footer, 2);
-	else
-		(void)buf_puts(&text, "\\n");
-	ok = session_expand(s, footer, &text);
-	rest = buf_view(&text);
-	while (ok && rest.n > 0) {
-		for (n = 0; n + 1 < rest.n && (rest.p[n] != '\\' ||
-		    rest.p[n + 1] != 'n'); n++)
-			;
-		n = n + 1 < rest.n ? n : rest.n;
-		if (out.n == 0)
-			ok = buf_putv(&out, view_head(rest, n));
-		else
-			ok = buf_printf(&out, "%.3s %.*s%s%.*s", reply.p,
-			    VIEW_ARGS(status), status.n > 0 ? " " : "",
-			    VIEW_ARGS(view_head(rest, n)));
-		rest = view_from(rest, n + 2);
-		/* All lines but the last one say that more comes. */
-		if (ok && rest.n > 0)
-			out.p[footer_line_start(&out) + 3] = '-';
-		ok = ok && buf_puts(&out, "\r\n");
-	}
-	ok = ok && buf_putv(&s->out, buf_view(&out));
-	buf_free(&text);
-	buf_free(&out);
-	return ok;
-}
-
 static void __attribute__((format(printf, 3, 0)))
 session_vreply(struct session *s, bool refused, const char *fmt, va_list ap)
 {
 	char line[REPLY_MAX + 2];
+	struct buf footer;
 	int n = vsnprintf(line, REPLY_MAX, fmt, ap);
+	bool sent = false;
 
 	ensure(n >= 4);
 	if ((size_t)n >= REPLY_MAX)
 		n = REPLY_MAX - 1;
+	if (line[1] == '2' && line[2] == '1')
+		s->hangup = true;
+	buf_init(&footer, FOOTER_MAX);
+	if (line[0] == '4' || line[0] == '5') {
+		n = (int)refusal_filter(s, line, (size_t)n, REPLY_MAX);
+		refusal_footer(s, view_make(line, (size_t)n), &footer);
+	}
 	if (s->server->cf->soft_bounce && line[0] == '5') {
 		line[0] = '4';
 		if (line[4] == '5' && line[5] == '.')
@@ -326,9 +273,11 @@ session_vreply(struct session *s, bool refused, const char *fmt, va_list ap)
 	notice_said(s, "Out", view_make(line, (size_t)n));
 	if (refused)
 		notice_refused(s, view_make(line, (size_t)n));
-	if ((line[0] == '4' || line[0] == '5') &&
-	    s->server->cf->smtpd_reject_footer[0] != '\0' &&
-	    session_footer(s, view_make(line, (size_t)n)))
+	if (footer.n > 0)
+		sent = refusal_write(s, view_make(line, (size_t)n),
+		    buf_view(&footer));
+	buf_free(&footer);
+	if (sent)
 		return;
 	line[n++] = '\r';
 	line[n++] = '\n';

@@ -60,6 +60,8 @@ policy_maps(struct restriction_reader *rd)
 		{ cf->smtpd_sender_login_maps, &p->logins },
 		{ cf->rbl_reply_maps, &p->rbl_replies },
 		{ cf->relay_clientcerts, &p->clientcerts },
+		{ cf->smtpd_reject_filter_maps, &p->reject_filters },
+		{ cf->smtpd_reject_footer_maps, &p->reject_footers },
 	};
 	bool ok = true;
 	size_t i;
@@ -189,6 +191,7 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	    cf->unknown_address_tempfail_action, &p->address_put_off) && ok;
 	ok = policy_lists(&rd) && ok;
 	ok = policy_check_tables(&rd) && ok;
+	ok = policy_check_rejects(&rd) && ok;
 	if (ok && !restriction_protects(&p->relay) &&
 	    !restriction_protects(&p->rcpt)) {
 		report(true, "in parameter smtpd_relay_restrictions or "
@@ -209,7 +212,8 @@ policy_free_tables(struct policy *p)
 	struct table_list *const maps[] = { &p->local_rcpts,
 		&p->mailbox_rcpts, &p->relay_rcpts, &p->aliases,
 		&p->canonical, &p->sender_canonical, &p->rcpt_canonical,
-		&p->logins, &p->rbl_replies, &p->clientcerts };
+		&p->logins, &p->rbl_replies, &p->clientcerts,
+		&p->reject_filters, &p->reject_footers };
 	struct policy_table *t;
 	size_t i;
 

@@ -138,6 +138,12 @@ void policy_evaluate(const struct policy *p, enum policy_stage stage,
 enum table_answer policy_in_mynetworks(const struct policy *p,
     struct view client_name, const struct netaddr *client);
 
+/* smtpd_reject_filter_maps and smtpd_reject_footer_maps, for all replies. */
+const struct table_list *policy_reject_filters(const struct policy *p);
+const struct table_list *policy_reject_footers(const struct policy *p);
+/* "4xx text" or "5xx text": what a refusal may become. */
+bool policy_is_refusal(struct view line);
+
 /*
  * A text with $name and ${name} of the session (smtpd_reject_footer): appended
  * to out; a "\n" written as two characters is a line break.  False: an unknown

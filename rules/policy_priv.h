@@ -91,6 +91,7 @@ struct policy {
 	struct table_list local_rcpts, mailbox_rcpts, relay_rcpts, aliases,
 	    canonical, sender_canonical, rcpt_canonical;
 	struct table_list logins, rbl_replies, clientcerts;
+	struct table_list reject_filters, reject_footers;
 	bool delay, unlisted_rcpt, unlisted_sender, need_class;
 	/* unknown_*_tempfail_action: defer now, or if permitted */
 	bool helo_put_off, address_put_off;
@@ -209,6 +210,8 @@ enum step access_result(struct eval *e, struct view value, const char *what,
 enum step access_lookup(struct eval *e, const struct table *t,
     enum access_key kind, struct view key, struct view name, enum subject s,
     bool *ret_found);
+/* smtpd_reject_filter_maps make refusals of refusals. */
+bool policy_check_rejects(struct restriction_reader *rd);
 bool access_check_table(struct policy *p, const struct table *t,
     table_report *report, void *arg);
 /* policy_expand(), with names that come first; ended by one without name. */

@@ -80,7 +80,11 @@ def gateway(sink, files=None, **main):
                   start=False)
     for name, text in (files or {}).items():
         gw.write(name, text)
-    gw.start()
+    try:
+        gw.start()
+    except BaseException:
+        gw.destroy(check=False)
+        raise
     return gw
 
 
@@ -281,7 +285,7 @@ def test_service(sink):
             "ccert_fingerprint", "ccert_pubkey_fingerprint",
             "encryption_protocol", "encryption_cipher",
             "encryption_keysize", "tls_sni", "policy_context",
-            "compatibility_level", "mail_version"] or True
+            "compatibility_level", "mail_version"]
     finally:
         gw.destroy()
         d.close()
@@ -547,5 +551,48 @@ def test_sleep(sink):
             c.cmd("MAIL FROM:<a@a.example>")
             assert c.cmd("RCPT TO:<user@example.com>").code == 554
             assert time.monotonic() - since > 0.9
+    finally:
+        gw.destroy()
+
+
+def test_reject_maps(sink):
+    """Footers by the text of a refusal; refusals that are replaced, and stay
+    refusals."""
+    gw = gateway(sink, {
+        "footers": "/Relay access/\tsee http://www.example.com/$$client_address"
+                   "\n/syntax/\t\\c; call us\n",
+        "filters": "/^5(.*)User unknown(.*)/\t450 4.1.1 try again\n"
+                   "/^(...) 5.5.2 Error: command.*(recog.*)/\t$1 5.5.2 $2\n"
+                   "/^554 5.7.1 <(.*)@bad.example>/\t421 4.7.0 $1 Goodbye\n"},
+        smtpd_reject_footer="other",
+        smtpd_reject_footer_maps="pcre:footers",
+        smtpd_reject_filter_maps="pcre:filters",
+        mynetworks="192.0.2.0/24", relay_recipient_maps="inline:{"
+        "user@example.com=x}", smtpd_relay_restrictions=
+        "permit_mynetworks, reject_unauth_destination")
+    try:
+        with gw.client() as c:
+            c.ehlo()
+            assert c.cmd("NONSENSE").lines == ["500-5.5.2 recognized",
+                                               "500 5.5.2 other"]
+            assert c.cmd("MAIL FROM:<x y").lines[-1].endswith("; call us")
+            c.cmd("MAIL FROM:<a@a.example>")
+            assert c.cmd("RCPT TO:<u@out.example>").lines == [
+                "554-5.7.1 <u@out.example>: Relay access denied",
+                "554 5.7.1 see http://www.example.com/127.0.0.1"]
+            r = c.cmd("RCPT TO:<none@example.com>")
+            assert r.lines == ["450-4.1.1 try again", "450 4.1.1 other"], r
+            assert c.cmd("RCPT TO:<user@example.com>").code == 250
+            assert c.cmd("RCPT TO:<x@bad.example>").code == 421
+            with pytest.raises(Closed):
+                c.cmd("NOOP")
+        assert 'smtpd_reject_filter_maps: "500 5.5.2 Error: command not ' \
+            'recognized" -> "500 5.5.2 recognized"' in gw.log()
+        gw.expect_log("need a reply with 4xx or 5xx|configuration cannot")
+        gw.write("filters", "/./\t250 2.0.0 Ok\n")
+        p = gw.command("check", check=False)
+        assert p.returncode != 0
+        assert "filters:1: smtpd_reject_filter_maps: need a reply" in \
+            p.stdout + p.stderr
     finally:
         gw.destroy()
