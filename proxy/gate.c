@@ -56,6 +56,7 @@ static struct {
 	const struct conf *cf;
 	struct addr_list *exceptions;
 	struct gate_count *count;
+	struct event sweep;
 	struct service *services;
 	struct listener *listeners;
 	struct smtpd *smtpds;
@@ -170,14 +171,14 @@ gate_forget(uint32_t no)
 /* Over its limit: told so, and gone. */
 static void
 gate_refuse(int fd, const struct netaddr *a, const struct listener *l,
-    uint32_t n)
+    const char *what, uint32_t n)
 {
 	char addr[NETADDR_TEXT], text[512];
 	int len;
 
 	netaddr_text(a, addr);
-	log_warn("Connection concurrency limit exceeded: %u from "
-	    "unknown[%s] for service %s", n, addr, l->name);
+	log_warn("Connection %s limit exceeded: %u from unknown[%s] for "
+	    "service %s", what, n, addr, l->name);
 	len = snprintf(text, sizeof text, "421 4.7.0 %.255s Error: too many "
 	    "connections from %s\r\n", gate.cf->myhostname, addr);
 	(void)send(fd, text, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -188,9 +189,40 @@ gate_refuse(int fd, const struct netaddr *a, const struct listener *l,
 static bool
 gate_limited(const struct netaddr *a)
 {
-	return gate.cf->smtpd_client_connection_count_limit > 0 &&
+	return (gate.cf->smtpd_client_connection_count_limit > 0 ||
+	    gate.cf->smtpd_client_connection_rate_limit > 0) &&
 	    a->family != 0 && net_list_match(gate.exceptions,
 	    view_of("unknown"), a) != TABLE_FOUND;
+}
+
+/*
+ * Count a connection.  False: the client has too many, or begins too many.
+ * One that is refused for its rate counts, as with Postfix: who does not wait
+ * stays out.
+ */
+static bool
+gate_count_client(int fd, const struct netaddr *a, const struct listener *l,
+    uint32_t *ret_n)
+{
+	const struct conf *cf = gate.cf;
+	uint64_t most = (uint64_t)cf->smtpd_client_connection_count_limit,
+	    most_rate = (uint64_t)cf->smtpd_client_connection_rate_limit;
+	uint32_t n = gate_count_add(gate.count, a), rate = 0;
+
+	if (most_rate > 0)
+		rate = gate_count_rate(gate.count, a, loop_now(),
+		    cf->anvil_rate_time_unit);
+	if (most > 0 && n > most)
+		gate_refuse(fd, a, l, "concurrency", n);
+	else if (rate > most_rate)
+		gate_refuse(fd, a, l, "rate", rate);
+	else {
+		*ret_n = n;
+		return true;
+	}
+	if (n > 0)
+		gate_count_drop(gate.count, a);
+	return false;
 }
 
 static void
@@ -205,15 +237,8 @@ gate_pass(struct listener *l, struct smtpd *p, int fd,
 	uint32_t n = 0, no;
 	struct buf *b;
 
-	if (counted) {
-		n = gate_count_add(gate.count, &a);
-		if (n > (uint64_t)
-		    gate.cf->smtpd_client_connection_count_limit) {
-			gate_count_drop(gate.count, &a);
-			gate_refuse(fd, &a, l, n);
-			return;
-		}
-	}
+	if (counted && !gate_count_client(fd, &a, l, &n))
+		return;
 	if (getsockname(fd, (struct sockaddr *)&local, &local_n) != 0)
 		local_n = 0;
 	no = gate_number();
@@ -386,6 +411,17 @@ gate_control(struct chan_in *m)
 }
 
 static void
+gate_on_sweep(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	gate_count_sweep(gate.count, loop_now(),
+	    gate.cf->anvil_rate_time_unit);
+	event_add(&gate.sweep, loop_timeout(gate.cf->anvil_rate_time_unit));
+}
+
+static void
 gate_load(void)
 {
 	const struct conf *cf = gate.cf = role_conf();
@@ -399,6 +435,10 @@ gate_load(void)
 	    (unsigned)cf->smtpd_client_ipv4_prefix_length,
 	    (unsigned)cf->smtpd_client_ipv6_prefix_length, CLIENTS_MAX);
 	event_assign(&gate.back_off, loop_base(), -1, 0, gate_back_on, NULL);
+	event_assign(&gate.sweep, loop_base(), -1, 0, gate_on_sweep, NULL);
+	if (cf->smtpd_client_connection_rate_limit > 0)
+		event_add(&gate.sweep, loop_timeout(
+		    cf->anvil_rate_time_unit));
 }
 
 static void

@@ -9,7 +9,9 @@
 
 struct client {
 	struct netaddr block;
-	uint32_t n;
+	uint32_t n;		/* connections now */
+	uint32_t rate;		/* since the beginning of its time unit */
+	struct mono since;
 	struct client *next;
 };
 
@@ -70,20 +72,70 @@ gate_count_find(struct gate_count *g, const struct netaddr *block)
 	return p;
 }
 
-uint32_t
-gate_count_add(struct gate_count *g, const struct netaddr *a)
+/* NULL: the table is full. */
+static struct client *
+gate_count_have(struct gate_count *g, const struct netaddr *a)
 {
 	struct netaddr block = gate_count_block(g, a);
 	struct client **p = gate_count_find(g, &block);
 
-	if (*p == NULL) {
-		if (g->n == g->max)
-			return 0;
+	if (*p == NULL && g->n < g->max) {
 		*p = mem_alloc(sizeof **p);
 		(*p)->block = block;
 		g->n++;
 	}
-	return ++(*p)->n;
+	return *p;
+}
+
+static void
+gate_count_forget(struct gate_count *g, struct client **p)
+{
+	struct client *c = *p;
+
+	*p = c->next;
+	free(c);
+	g->n--;
+}
+
+uint32_t
+gate_count_add(struct gate_count *g, const struct netaddr *a)
+{
+	struct client *c = gate_count_have(g, a);
+
+	return c != NULL ? ++c->n : 0;
+}
+
+uint32_t
+gate_count_rate(struct gate_count *g, const struct netaddr *a,
+    struct mono now, int64_t unit_ms)
+{
+	struct client *c = gate_count_have(g, a);
+
+	if (c == NULL)
+		return 0;
+	if (c->rate == 0 || mono_since(c->since, now) >= unit_ms * 1000) {
+		c->rate = 0;
+		c->since = now;
+	}
+	if (c->rate < UINT32_MAX)
+		c->rate++;
+	return c->rate;
+}
+
+void
+gate_count_sweep(struct gate_count *g, struct mono now, int64_t unit_ms)
+{
+	struct client **p, *c;
+	size_t i;
+
+	for (i = 0; i < PLACES; i++)
+		for (p = &g->place[i]; (c = *p) != NULL; ) {
+			if (c->n == 0 && mono_since(c->since, now) >=
+			    unit_ms * 1000)
+				gate_count_forget(g, p);
+			else
+				p = &c->next;
+		}
 }
 
 void
@@ -93,11 +145,11 @@ gate_count_drop(struct gate_count *g, const struct netaddr *a)
 	struct client **p = gate_count_find(g, &block), *c = *p;
 
 	/* NULL: it came while the table was full. */
-	if (c == NULL || --c->n > 0)
+	if (c == NULL || c->n == 0 || --c->n > 0)
 		return;
-	*p = c->next;
-	free(c);
-	g->n--;
+	/* What it did lately counts until gate_count_sweep(). */
+	if (c->rate == 0)
+		gate_count_forget(g, p);
 }
 
 uint32_t

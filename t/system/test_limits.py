@@ -92,6 +92,30 @@ def test_connection_count_limit(make, sink):
                 r"unknown\[127\.0\.0\.1\]")
 
 
+def test_connection_rate_limit(make, sink):
+    """Who goes on while being refused stays out; others do not notice, and
+    after a time without connections all is well."""
+    gw = make(sink, main={"smtpd_client_connection_rate_limit": "3",
+                          "anvil_rate_time_unit": "4s",
+                          "smtpd_client_event_limit_exceptions":
+                          "127.0.0.78"})
+    codes = []
+    for _ in range(5):
+        with gw.client() as c:
+            codes.append(c.banner.code)
+    # Trying whether it was ready counted, too.
+    assert codes == sorted(codes) and codes[-1] == 421, codes
+    for _ in range(5):
+        with gw.client(source="127.0.0.78") as c:
+            assert c.banner.code == 220
+    with gw.client(source="127.0.0.77") as c:
+        assert c.banner.code == 220
+    wait_for("the next unit of time",
+             lambda: gw.client().banner.code == 220)
+    gw.wait_log(r"Connection rate limit exceeded: \d+ from "
+                r"unknown\[127\.0\.0\.1\] for service ")
+
+
 def test_endless_command_costs_nothing(gw):
     """50 MB without a line end: bounded memory, and the session survives."""
     with gw.client() as c:

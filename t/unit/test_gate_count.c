@@ -77,6 +77,39 @@ full_lets_in(void **state)
 	gate_count_free(&g);
 }
 
+static void
+rates(void **state)
+{
+	struct gate_count *g = gate_count_new(24, 84, 2);
+	struct netaddr a = addr("192.0.2.1"), b = addr("192.0.2.2"),
+	    c = addr("198.51.100.1"), d = addr("203.0.113.1");
+	struct mono t0 = { 1000000 }, t1 = { 60999999 }, t2 = { 61000000 };
+
+	(void)state;
+	assert_int_equal(gate_count_rate(g, &a, t0, 60000), 1);
+	assert_int_equal(gate_count_rate(g, &b, t1, 60000), 2);
+	/* It is kept when its connections end. */
+	assert_int_equal(gate_count_add(g, &a), 1);
+	gate_count_drop(g, &a);
+	gate_count_drop(g, &a);
+	assert_int_equal(gate_count_rate(g, &a, t1, 60000), 3);
+	assert_int_equal(gate_count_rate(g, &a, t2, 60000), 1);
+	assert_int_equal(gate_count_rate(g, &c, t0, 60000), 1);
+	/* No room for one more: it is not limited. */
+	assert_int_equal(gate_count_rate(g, &d, t2, 60000), 0);
+	gate_count_sweep(g, t2, 60000);
+	assert_int_equal(gate_count_clients(g), 1);
+	assert_int_equal(gate_count_add(g, &d), 1);
+	assert_int_equal(gate_count_rate(g, &d, t0, 60000), 1);
+	/* One with connections stays. */
+	gate_count_sweep(g, (struct mono){ 200000000 }, 60000);
+	assert_int_equal(gate_count_clients(g), 1);
+	gate_count_drop(g, &d);
+	gate_count_sweep(g, (struct mono){ 200000000 }, 60000);
+	assert_int_equal(gate_count_clients(g), 0);
+	gate_count_free(&g);
+}
+
 int
 main(void)
 {
@@ -84,6 +117,7 @@ main(void)
 		cmocka_unit_test(counts_by_block),
 		cmocka_unit_test(wide_blocks),
 		cmocka_unit_test(full_lets_in),
+		cmocka_unit_test(rates),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
