@@ -62,6 +62,14 @@ $(SPOOLGEN): $(call OBJ,t/tools/spoolgen.c queue/spool.c) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIB_A) -lxxhash \
 		$(LIBS)
 
+# Measures what rules cost
+POLICYBENCH = $(BUILD)/t/tools/policybench
+$(POLICYBENCH): $(call OBJ,t/tools/policybench.c) $(RULES_A) $(LIB_A)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(RULES_A) $(LIB_A) \
+		$(RULES_LIBS) $(LIBS)
+
 # Preloaded into a role, it makes system calls fail
 FAULTS = $(BUILD)/t/fault/fault.so
 $(FAULTS): t/fault/fault.c
@@ -71,7 +79,7 @@ $(FAULTS): t/fault/fault.c
 
 units: $(UNITS)
 fuzzers: $(FUZZERS)
-tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(FAULTS)
+tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")

@@ -2,6 +2,7 @@
 from the DNS and from policy services, and what a refusal leaves behind."""
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 
 import pytest
-from postern import Closed, Instance, Sink, free_port, mail, wait_for
+from postern import BUILD, Closed, Instance, Sink, free_port, mail, wait_for
 from test_lookup import NameServer, ip, mx
 
 A, TXT, MX = 1, 16, 15
@@ -596,3 +597,13 @@ def test_reject_maps(sink):
             p.stdout + p.stderr
     finally:
         gw.destroy()
+
+
+def test_policybench():
+    p = subprocess.run([f"{BUILD}/t/tools/policybench", "1000"], text=True,
+                       capture_output=True, timeout=120)
+    assert p.returncode == 0, p.stderr
+    assert re.fullmatch(
+        r"recipient in a table of 1000: -?[\d.]+ us, -?[\d.]+ % of a "
+        r"message\nlist of 20 restrictions: [\d.]+ us, [\d.]+ % of a "
+        r"message\n", p.stdout), p.stdout
