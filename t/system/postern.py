@@ -576,6 +576,25 @@ class Instance:
         return [l for l in self.log().splitlines() if BAD_LOG.search(l)
                 and not any(e.search(l) for e in self.expected)]
 
+    def kill_left(self):
+        left = self.left()
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        return left
+
+    def remove(self):
+        """What dies may write its last while the directory goes."""
+        for _ in range(100):
+            shutil.rmtree(self.dir, ignore_errors=True)
+            if not os.path.exists(self.dir):
+                return
+            self.kill_left()
+            time.sleep(0.05)
+        raise AssertionError(f"{self.dir} cannot be removed")
+
     def destroy(self, check=True):
         stopped = True
         if self.running:
@@ -584,17 +603,12 @@ class Instance:
                                        timeout=30).returncode == 0
             except subprocess.TimeoutExpired:
                 stopped = False
-        left = self.left()
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        left = self.kill_left()
         bad = self.bad_log_lines()
         if os.environ.get("KEEP"):
             print("kept:", self.dir)
         else:
-            shutil.rmtree(self.dir, ignore_errors=True)
+            self.remove()
         if check:
             assert not bad, "the log has:\n" + "\n".join(bad)
             assert stopped, f"postern stop failed; killed {left}"

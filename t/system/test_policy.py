@@ -607,3 +607,84 @@ def test_policybench():
         r"recipient in a table of 1000: -?[\d.]+ us, -?[\d.]+ % of a "
         r"message\nlist of 20 restrictions: [\d.]+ us, [\d.]+ % of a "
         r"message\n", p.stdout), p.stdout
+
+
+def test_hostile_addresses(sink):
+    """Forms of one address are one address, and none of them relays."""
+    gw = gateway(sink, mynetworks="192.0.2.0/24",
+                 smtpd_hard_error_limit="1000", smtpd_soft_error_limit="1000",
+                 smtpd_sender_restrictions="check_sender_access "
+                 "inline:{bad.example=REJECT}")
+    denied = "Relay access denied"
+    try:
+        with gw.client() as c:
+            c.ehlo()
+            for sender in ("a@bad.example.", "@x.example:a@bad.example",
+                           "a@BAD.Example", "a@x.bad.example",
+                           '"a b"@bad.example', '"a@b"@bad.example'):
+                assert c.cmd(f"MAIL FROM:<{sender}>").code == 250, sender
+                r = c.cmd("RCPT TO:<user@example.com>")
+                assert "Sender address rejected: Access denied" in r.text, r
+                c.cmd("RSET")
+            for sender in ("a@bad.example..", "a@.bad.example", "a@bad..e",
+                           "a@bad.example\0", "a@" + "x" * 64 + ".example",
+                           "a@" + ".".join(["x" * 50] * 6)):
+                assert c.cmd(f"MAIL FROM:<{sender}>").code in (500, 501), \
+                    sender
+            c.cmd("MAIL FROM:<a@a.example>")
+            for rcpt in ("u%b.example@example.com", '"u@b.example"@'
+                         "example.com", "u@example.com@b.example",
+                         "@example.com:u@b.example", "b.example!u@"
+                         "example.com", "u@example.com.b.example",
+                         "u@[192.0.2.1]", "u@xexample.com"):
+                r = c.cmd(f"RCPT TO:<{rcpt}>")
+                assert r.code == 554 and denied in r.text, (rcpt, r)
+            for rcpt in ("u@example.com.", "@x.example:u@example.com",
+                         "u@EXAMPLE.COM", '"u"@example.com'):
+                assert c.cmd(f"RCPT TO:<{rcpt}>").code == 250, rcpt
+    finally:
+        gw.destroy()
+
+
+def test_hostile_service(sink):
+    """Answers that are none: too long, without end, with more behind them,
+    of other attributes only, bytes."""
+    answers = {"long": b"action=" + b"x" * 20000 + b"\n\n",
+               "bytes": bytes(range(256)) + b"\n\n",
+               "other": b"nothing=OK\n\n",
+               "empty": b"\n\n",
+               "two": b"action=DUNNO\n\naction=REJECT of another\n\n",
+               "nul": b"action=OK\0REJECT\n\n"}
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def talk(c):
+        with c, c.makefile("rb") as f:
+            name = None
+            for line in f:
+                if line.startswith(b"sender="):
+                    name = line[7:].split(b"@")[0].decode()
+                if line == b"\n":
+                    c.sendall(answers.get(name, b"action=DUNNO\n\n"))
+
+    def serve():
+        while True:
+            try:
+                c, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(c,), daemon=True).start()
+    threading.Thread(target=serve, daemon=True).start()
+    gw = gateway(sink, smtpd_recipient_restrictions="check_policy_service "
+                 f"inet:127.0.0.1:{server.getsockname()[1]}, permit",
+                 smtpd_policy_service_try_limit="1",
+                 smtpd_policy_service_timeout="5s")
+    try:
+        gw.expect_log("problem talking to server|policy service")
+        for name in answers:
+            got = try_one(gw, name + "@a.example")
+            # What one message was told is never told to the next.
+            assert try_one(gw, "plain@a.example").startswith("250"), name
+            assert got.startswith("451 4.3.5 "), (name, got)
+    finally:
+        gw.destroy()
+        server.close()
