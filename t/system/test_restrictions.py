@@ -20,7 +20,8 @@ from test_lookup import NameServer, ip, mx, wire
 PEER = f"{TOP}/t/peers/postfix"
 CASES = sorted(glob.glob(f"{TOP}/t/rules/restrictions/*.case"))
 TYPES = {"A": [1], "NS": [2], "MX": [15], "TXT": [16], "HOST": [1, 28]}
-DNS = "127.0.0.99"
+# An address of this run: others may test at the same time.
+DNS = f"127.{os.getpid() >> 8 & 127 | 64}.{os.getpid() & 255}.99"
 
 
 def rdata(kind, word):
