@@ -55,7 +55,7 @@ void engine_format_check(const struct engine_conf *c, const char *name,
 enum engine_answer engine_format_result(const struct engine_format *f,
     struct view key, struct view result, unsigned *n, struct buf *value,
     struct buf *err);
-/* The same with a format of its own, ldap's special_result_attribute. */
+/* expansion_limit; 0: none. */
 unsigned engine_format_limit(const struct engine_format *f);
 
 #endif
