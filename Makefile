@@ -42,7 +42,7 @@ postqueue_SRC = $(wildcard queue/postqueue*.c) $(QUEUE_CLIENT)
 postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
 postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
-CHECKED = config listen plan report setup
+CHECKED = config listen plan report setup tables
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c)
 postconf_SRC = $(wildcard proxy/postconf*.c)
 SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
@@ -55,6 +55,19 @@ postmap_SRC = $(wildcard filters/postmap*.c) filters/field.c filters/head.c \
 	filters/mime.c filters/boundary.c
 postalias_SRC = $(postmap_SRC)
 LIBS = -levent_core -lseccomp -lcap
+# A program for each type of table behind a connection; those that need a
+# client library are built when it is there.
+TABLES = tcp socketmap memcache
+TABLES += $(if $(shell pkg-config --exists hiredis && echo yes),redis)
+TABLE_SRC = proxy/engine_main.c proxy/engine_work.c proxy/engine_conf.c \
+	proxy/engine_format.c
+lookup-tcp_SRC = proxy/engine_tcp.c proxy/engine_net.c proxy/engine_reply.c
+lookup-socketmap_SRC = proxy/engine_socketmap.c proxy/engine_net.c \
+	proxy/engine_reply.c
+lookup-memcache_SRC = proxy/engine_memcache.c proxy/engine_net.c \
+	proxy/engine_reply.c
+lookup-redis_SRC = proxy/engine_redis.c proxy/engine_net.c
+lookup-redis_LIBS = -lhiredis
 lookup_LIBS = -lunbound
 qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash
@@ -69,7 +82,8 @@ RULES_LIBS = -lpcre2-8 -llmdb -lidn2
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_A = $(BUILD)/lib.a
 RULES_A = $(BUILD)/rules.a
-PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(COMMANDS:%=$(BUILD)/bin/%)
+PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) \
+	$(TABLES:%=$(BUILD)/libexec/lookup-%) $(COMMANDS:%=$(BUILD)/bin/%)
 
 all: $(PROGRAMS) $(SENDMAIL_NAMES:%=$(BUILD)/bin/%)
 
@@ -92,6 +106,9 @@ $(2): $(call OBJ,$($(1)_SRC)) $(RULES_A) $(LIB_A)
 endef
 $(foreach p,$(ROLES),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
 $(foreach p,$(COMMANDS),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
+$(foreach t,$(TABLES),$(eval lookup-$(t)_SRC += $(TABLE_SRC)))
+$(foreach t,$(TABLES),$(eval $(call program,lookup-$(t),\
+	$(BUILD)/libexec/lookup-$(t))))
 
 $(SENDMAIL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/sendmail
 	$(Q)ln -sf sendmail $@

@@ -250,3 +250,29 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	findings_judgement(&e->findings, a, ret);
 	ret->envelope = envelope;
 }
+
+/* As much of the text as has the headers. */
+static struct view
+headers_of(struct view text)
+{
+	size_t i = 0;
+
+	while (i < text.n && text.p[i] != '\r' && text.p[i] != '\n')
+		i += view_find(view_from(text, i), '\n') + 1;
+	return view_head(text, i);
+}
+
+void
+engine_rehearse(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id)
+{
+	struct stage *stages[] = { &e->rewriting.stage };
+	struct view head = headers_of(text);
+
+	findings_begin(&e->findings, head);
+	rewriting_begin(&e->rewriting, env, id);
+	mime_begin(e->walk, stages, 1);
+	mime_feed(e->walk, head);
+	mime_end(e->walk);
+	(void)rewriting_end(&e->rewriting);
+}

@@ -37,4 +37,12 @@ void engine_judge(struct engine *e, struct view text,
     const struct envelope *env, struct queue_id id, struct judgement *ret,
     struct arena *a);
 
+/*
+ * Only the rewriting, of the envelope and of the headers as they came, and
+ * nothing comes of it: to find out which answers of tables behind connections
+ * it needs (rules/table_remote.h).
+ */
+void engine_rehearse(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id);
+
 #endif

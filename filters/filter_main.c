@@ -11,9 +11,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/queue.h>
+
 #include "filters/engine.h"
 #include "lib/log.h"
 #include "lib/role.h"
+#include "lib/table_client.h"
+#include "rules/table_remote.h"
 
 /*
  * pread() into memory that is there already is cheaper than mmap() with its
@@ -27,6 +31,23 @@
 #define ENVELOPE_MEMORY	(1u << 20)
 #define SEALS		(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
 
+/*
+ * A message whose rewriting needs answers of tables behind connections: each
+ * one is asked for, then the message is judged anew.  Others are judged
+ * meanwhile.
+ */
+struct asking {
+	struct chan *chan;
+	int fd;
+	uint64_t id, offset, size;
+	struct view encoded;	/* the envelope; ours */
+	struct table_known *known;
+	struct table_question *question;
+	bool unchecked;
+	bool rehearsed;		/* what can be known beforehand is */
+	TAILQ_ENTRY(asking) link;
+};
+
 /* A process has one role, so this is as static as its text. */
 static struct {
 	struct engine *engine;
@@ -34,6 +55,8 @@ static struct {
 	struct buf text, reply;
 	dev_t memfd_dev;	/* where memfds live */
 	size_t peers;
+	TAILQ_HEAD(, asking) asking;
+	struct asking *now;	/* being judged; NULL: no such tables */
 	uint64_t id;		/* being judged */
 	uint64_t messages, bytes, rejected, discarded, held;
 } filter;
@@ -93,6 +116,8 @@ filter_load(void)
 	buf_init(&filter.text, READ_FILE_MAX);
 	buf_init(&filter.reply, CHAN_MSG_MAX);
 	log_context(filter_describe, NULL);
+	TAILQ_INIT(&filter.asking);
+	table_client_init(ROLE_FILTER, role_conf()->lookup_table_time_limit);
 }
 
 enum text_kind { TEXT_REFUSED = 0, TEXT_SEALED, TEXT_FILE };
@@ -175,13 +200,66 @@ filter_answer_failure(struct chan *c, const char *why)
 	filter_answer(c, &j);
 }
 
+static void filter_again(struct asking *a);
+
+static void
+asking_told(enum table_reply reply, struct view value, void *arg)
+{
+	struct asking *a = arg;
+
+	a->question = NULL;
+	table_known_add(a->known, reply, value);
+	filter_again(a);
+}
+
+/* True: the tables it was judged with did not know all; they are asked. */
+static bool
+asking_needs(struct asking *a)
+{
+	struct table_need need;
+
+	if (!table_known_end(a->known, &need))
+		return false;
+	a->question = table_client_ask(need.service, need.table, need.key,
+	    asking_told, a);
+	return true;
+}
+
+/*
+ * The rehearsal finds what rewriting needs without a word in the log; only
+ * what rules add on the way can be missing after that.
+ */
+static bool
+filter_rehearse(struct view text, const struct envelope *env)
+{
+	struct queue_id id = { filter.id };
+	struct asking *a = filter.now;
+
+	if (a->rehearsed)
+		return false;
+	table_known_begin(a->known);
+	engine_rehearse(filter.engine, text, env, id);
+	a->rehearsed = !asking_needs(a);
+	return !a->rehearsed;
+}
+
 static void
 filter_judge(struct chan *c, struct view text, const struct envelope *env)
 {
 	struct queue_id id = { filter.id };
+	struct asking *a = filter.now;
 	struct judgement j;
 
+	if (a != NULL) {
+		if (filter_rehearse(text, env))
+			return;
+		if (a->unchecked)
+			engine_pass_next(filter.engine);
+		table_known_begin(a->known);
+	}
 	engine_judge(filter.engine, text, env, id, &j, filter.arena);
+	if (a != NULL && asking_needs(a))
+		return;
 	filter.bytes += text.n;
 	filter_answer(c, &j);
 }
@@ -226,6 +304,56 @@ filter_message(struct chan *c, int fd, uint64_t offset, uint64_t size,
 }
 
 static void
+asking_free(struct asking *a)
+{
+	char *encoded = (char *)(uintptr_t)a->encoded.p;
+
+	TAILQ_REMOVE(&filter.asking, a, link);
+	table_client_cancel(&a->question);
+	table_known_free(&a->known);
+	(void)close(a->fd);
+	free(encoded);
+	free(a);
+}
+
+static void
+filter_again(struct asking *a)
+{
+	struct envelope env;
+
+	arena_reset(filter.arena);
+	/* It could be read before. */
+	ensure(envelope_get(a->encoded, filter.arena, &env));
+	filter.id = a->id;
+	filter.now = a;
+	filter_message(a->chan, a->fd, a->offset, a->size, &env);
+	filter.id = 0;
+	filter.now = NULL;
+	if (a->question == NULL)
+		asking_free(a);
+}
+
+/* With tables behind connections: m is kept until all is known. */
+static void
+filter_keep(struct chan *c, struct chan_in *m, uint64_t id, uint64_t offset,
+    uint64_t size, struct view encoded, bool unchecked)
+{
+	struct asking *a = mem_alloc(sizeof *a);
+
+	a->chan = c;
+	a->fd = m->fd[0];
+	m->fd[0] = -1;
+	a->id = id;
+	a->offset = offset;
+	a->size = size;
+	a->encoded = view_make(mem_copy(encoded), encoded.n);
+	a->unchecked = unchecked;
+	a->known = table_known_new();
+	TAILQ_INSERT_TAIL(&filter.asking, a, link);
+	filter_again(a);
+}
+
+static void
 filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct envelope env;
@@ -247,6 +375,11 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		chan_blame(c, "bad envelope");
 		return;
 	}
+	if (table_remote_opened() > 0) {
+		filter_keep(c, m, id, offset, size, encoded,
+		    unchecked);
+		return;
+	}
 	/* It was in line too long. */
 	if (unchecked)
 		engine_pass_next(filter.engine);
@@ -265,7 +398,15 @@ filter_leave(void)
 static void
 filter_on_close(struct chan *c, void *arg)
 {
+	struct asking *a, *next;
+
 	(void)arg;
+	for (a = TAILQ_FIRST(&filter.asking); a != NULL; a = next) {
+		next = TAILQ_NEXT(a, link);
+		/* Not the one whose judging has just found that. */
+		if (a->chan == c && a != filter.now)
+			asking_free(a);
+	}
 	chan_free(&c);
 	filter.peers--;
 	filter_leave();
@@ -274,6 +415,10 @@ filter_on_close(struct chan *c, void *arg)
 static void
 filter_peer(const struct role_peer *peer, int fd)
 {
+	if (peer->kind == ROLE_TABLE) {
+		table_client_peer(peer, fd);
+		return;
+	}
 	(void)chan_new(fd, ROLE_FILTER, peer->kind, peer->pid, filter_on_msg,
 	    filter_on_close, NULL);
 	filter.peers++;

@@ -1,5 +1,6 @@
 #include "filters/rewriting.h"
 #include "lib/log.h"
+#include "rules/table_remote.h"
 
 #define ENCODED_MAX	(REWRITE_BYTES_MAX + (1u << 20))
 
@@ -12,8 +13,9 @@ rewriting_of(struct stage *s)
 static void
 rewriting_failed(struct rewriting *w, enum rewrite_answer why)
 {
-	log_warn("%s: %s -- message not accepted, try again later", w->id,
-	    rewrite_problem(w->rewrite));
+	if (!table_known_needs())
+		log_warn("%s: %s -- message not accepted, try again later",
+		    w->id, rewrite_problem(w->rewrite));
 	if (why == REWRITE_TOO_MUCH)
 		findings_refuse(w->findings, 451, "4.6.0",
 		    "Error: alias expansion error");

@@ -12,6 +12,8 @@
 #define R_BOUNCE	R(BOUNCE)
 #define R_PICKUP	R(PICKUP)
 #define R_SHOWQ		R(SHOWQ)
+#define R_TABLE		R(TABLE)
+#define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY)
 #define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
@@ -37,6 +39,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_BOUNCE] = "bounce",
 	[ROLE_PICKUP] = "pickup",
 	[ROLE_SHOWQ] = "showq",
+	[ROLE_TABLE] = "lookup-table",
 };
 
 const char *

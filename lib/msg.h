@@ -9,7 +9,7 @@
 enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
-	ROLE_SHOWQ,
+	ROLE_SHOWQ, ROLE_TABLE,
 	ROLE_KINDS
 };
 
@@ -39,6 +39,10 @@ const char *role_kind_name(enum role_kind k);
 enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };
 enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
 	ROUTE_NULL_MX };
+/* What a table behind a connection says. */
+enum table_reply { TABLE_REPLY_FOUND = 1, TABLE_REPLY_NONE,
+	TABLE_REPLY_FAILED };
+#define TABLE_REPLY_MAX	65536u
 /*
  * RELAYED, DELIVERED, EXPANDED: done as SENT is, and nobody else will tell a
  * sender who asked for a notice of success (RFC 3461 section 5.2) - handed to

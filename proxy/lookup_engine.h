@@ -52,10 +52,8 @@ struct lookup_engine {
 	 * resolves host names, or loads certificates when it connects: no
 	 * change of the root directory, files may be opened to read. */
 	bool sees_files;
-	/* postmap may change tables of this kind; NULL: it may not.  Not
-	 * used by the role. */
-	enum engine_answer (*update)(void *h, struct view key,
-	    struct view value, struct buf *err);
+	/* The name is no file, and not that of NAME_param either: tcp: */
+	bool name_is_all;
 };
 
 /* The program's engine. */

@@ -5,6 +5,7 @@
 #include "lib/mem.h"
 #include "proxy/master_plan.h"
 #include "rules/table.h"
+#include "rules/table_remote.h"
 
 #define PROCESSES_PER_CORE	4u	/* a larger maxproc gains nothing */
 #define IGNORED_MAX		4096u
@@ -237,10 +238,16 @@ void
 plan_free(struct plan **pp)
 {
 	struct plan *p = *pp;
+	size_t i;
 
 	*pp = NULL;
 	if (p == NULL)
 		return;
+	for (i = 0; i < p->n_tables; i++) {
+		free(p->tables[i].program);
+		free(p->tables[i].settings);
+	}
+	free(p->tables);
 	free(p->list);
 	buf_free(&p->ignored);
 	free(p);
@@ -388,6 +395,20 @@ plan_files_of_classes(const struct conf *cf, const char *config_dir,
 	}
 }
 
+/* The files with the parameters of tables behind connections. */
+static void
+plan_table_settings(const struct conf *cf, enum role_kind kind,
+    plan_each_file *each, void *arg)
+{
+	struct view rest = view_of(cf->lookup_tables), word, file;
+
+	while ((word = view_word(&rest, " ")).n > 0) {
+		file = table_remote_file(word);
+		if (file.n > 0)
+			plan_file(file, "", kind, each, arg);
+	}
+}
+
 static bool
 plan_names_socket(const char *list)
 {
@@ -448,7 +469,9 @@ plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		plan_file(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);
-	if (kind == ROLE_LOOKUP) {
+	if (kind == ROLE_TABLE)
+		plan_table_settings(cf, kind, each, arg);
+	if (kind == ROLE_LOOKUP || kind == ROLE_TABLE) {
 		each("/etc/resolv.conf", kind, arg);
 		each("/etc/hosts", kind, arg);
 	}

@@ -16,7 +16,8 @@
 
 struct plan_entry {
 	enum role_kind kind;
-	/* smtpd: number of its inet service, from 1.  0 for all others. */
+	/* smtpd: number of its inet service, from 1.  lookup-TYPE: the type's
+	 * number.  0 for all others. */
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */
@@ -28,9 +29,16 @@ struct plan_entry {
 	unsigned line;		/* 0: not in master.cf */
 };
 
+struct plan_tables {		/* of one type, behind a connection */
+	char *program;		/* "lookup-ldap" */
+	char *settings;		/* "lookup_tables=..." */
+};
+
 struct plan {
 	struct plan_entry *list;
 	size_t n;
+	struct plan_tables *tables;	/* by service */
+	size_t n_tables;
 	struct buf ignored;	/* "rewrite, anvil, ..." */
 };
 
@@ -43,7 +51,13 @@ unsigned plan_cores(void);
  */
 struct plan *plan_make(const struct service_table *t, unsigned cores,
     int64_t role_processes, const struct reporter *r);
+/* A lookup-TYPE for each type of table behind a connection that cf, or a "-o"
+ * of a service, names. */
+void plan_add_tables(struct plan *p, const struct conf *cf,
+    const struct service_table *t, const struct reporter *r);
 void plan_free(struct plan **p);
+/* The file in daemon_directory. */
+const char *plan_program(const struct plan_entry *e);
 const struct plan_entry *plan_find(const struct plan *p, enum role_kind kind,
     uint32_t service);
 

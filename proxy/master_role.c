@@ -154,7 +154,9 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 
 	log = master_log_fd(i->m, &sink);
 	instance_jail(i, t, &user, &root);
-	name = mem_printf("%s/%s", t->cf->syslog_name, plan_log_name(i->kind));
+	name = mem_printf("%s/%s", t->cf->syslog_name,
+	    i->kind == ROLE_TABLE ? plan_program(t->entry) :
+	    plan_log_name(i->kind));
 	b = chan_begin(i->control, MSG_INIT);
 	put_u32(b, i->generation);
 	put_u32(b, i->index);
@@ -278,7 +280,7 @@ instance_start(struct slot *s, uint32_t generation)
 	pid_t pid;
 
 	path = mem_printf("%s/%s", t->cf->daemon_directory,
-	    role_kind_name(kind));
+	    plan_program(t->entry));
 	if (access(path, X_OK) != 0) {
 		log_error("cannot start %s: %s", path, strerror(errno));
 		goto out;
@@ -294,7 +296,7 @@ instance_start(struct slot *s, uint32_t generation)
 	log_flush();
 	pid = fork();
 	if (pid == 0)
-		child_exec(path, role_kind_name(kind), env, pair[1],
+		child_exec(path, plan_program(t->entry), env, pair[1],
 		    sink == LOG_SINK_SYSLOG ? STDERR_FILENO : errors,
 		    kind == ROLE_QMGR ? m->qmgr_lock : -1);
 	close(errors);

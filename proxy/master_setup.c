@@ -265,12 +265,15 @@ setup_check_programs(const struct conf *cf, const struct plan *p,
 	size_t i;
 
 	for (i = 0; i < p->n; i++) {
-		if (i > 0 && p->list[i].kind == p->list[i - 1].kind)
+		if (i > 0 && p->list[i].kind == p->list[i - 1].kind &&
+		    p->list[i].kind != ROLE_TABLE)
 			continue;
 		path = mem_printf("%s/%s", cf->daemon_directory,
-		    role_kind_name(p->list[i].kind));
+		    plan_program(&p->list[i]));
 		if (access(path, X_OK) != 0) {
-			report_error(r, "%s: %s", path, strerror(errno));
+			report_error(r, "%s: %s%s", path, strerror(errno),
+			    p->list[i].kind == ROLE_TABLE ? ", but tables of "
+			    "this type are configured" : "");
 			ok = false;
 		}
 		free(path);

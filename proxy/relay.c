@@ -4,6 +4,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/role.h"
+#include "lib/table_client.h"
 #include "proxy/relay.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
@@ -134,6 +135,10 @@ relay_peer(const struct role_peer *peer, int fd)
 {
 	struct relay_link *l;
 
+	if (peer->kind == ROLE_TABLE) {
+		table_client_peer(peer, fd);
+		return;
+	}
 	if (peer->kind != ROLE_QMGR && peer->kind != ROLE_LOOKUP) {
 		close(fd);
 		return;
@@ -187,6 +192,7 @@ relay_load(void)
 	struct relay *r = &relay;
 
 	r->conf = cf;
+	table_client_init(ROLE_RELAY, cf->lookup_table_time_limit);
 	TAILQ_INIT(&r->deliveries);
 	TAILQ_INIT(&r->idle);
 	r->discard = relay_ehlo_keywords(cf->smtp_discard_ehlo_keywords);

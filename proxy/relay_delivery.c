@@ -9,6 +9,8 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_generic.h"
 #include "proxy/relay_session.h"
+#include "lib/table_client.h"
+#include "rules/table_remote.h"
 
 #define DELIVERY_MAGIC	0x44454c49u
 #define REASON_MAX	1200u
@@ -26,6 +28,8 @@ delivery_free(struct delivery *d)
 	TAILQ_REMOVE(&r->deliveries, d, link);
 	r->n_deliveries--;
 	event_del(&d->timer);
+	table_client_cancel(&d->question);
+	table_known_free(&d->tables);
 	close(d->fd);
 	arena_free(&d->arena);
 	free(d->why);
@@ -488,6 +492,8 @@ delivery_read(struct delivery *d, struct view body)
 	return true;
 }
 
+static void delivery_rewrite(struct delivery *d);
+
 void
 delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 {
@@ -523,7 +529,59 @@ delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 		return;
 	}
 	d->fallback = view_of(r->conf->smtp_fallback_relay);
-	if (r->generic != NULL && !relay_generic(d, r->generic)) {
+	delivery_rewrite(d);
+}
+
+static void
+delivery_told(enum table_reply reply, struct view value, void *arg)
+{
+	struct delivery *d = arg;
+
+	d->question = NULL;
+	table_known_add(d->tables, reply, value);
+	delivery_rewrite(d);
+}
+
+/*
+ * smtp_generic_maps: a rehearsal changes nothing, and finds what tables
+ * behind connections have to be asked.
+ */
+static bool
+delivery_asks(struct delivery *d)
+{
+	struct table_need need;
+
+	if (d->tables == NULL)
+		d->tables = table_known_new();
+	table_known_begin(d->tables);
+	relay_generic_rehearse(d, d->relay->generic);
+	if (!table_known_end(d->tables, &need))
+		return false;
+	d->question = table_client_ask(need.service, need.table, need.key,
+	    delivery_told, d);
+	return true;
+}
+
+static bool
+delivery_generic(struct delivery *d)
+{
+	struct table_need need;
+	bool ok;
+
+	table_known_begin(d->tables);
+	ok = relay_generic(d, d->relay->generic);
+	return !table_known_end(d->tables, &need) && ok;
+}
+
+static void
+delivery_rewrite(struct delivery *d)
+{
+	struct relay *r = d->relay;
+
+	if (r->generic != NULL && table_remote_opened() > 0 &&
+	    delivery_asks(d))
+		return;
+	if (r->generic != NULL && !delivery_generic(d)) {
 		d->fallback = view_make("", 0);
 		delivery_failed(d, WHOM_OPEN, 0, false, "4.3.0",
 		    "address rewriting failed: table lookup error");

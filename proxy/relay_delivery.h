@@ -58,6 +58,8 @@ struct delivery {
 	char *why;		/* the latest failure, for those still open */
 	char why_dsn[RELAY_STATUS_MAX];
 
+	struct table_known *tables;	/* what such said of smtp_generic_maps */
+	struct table_question *question;
 	uint32_t tag;		/* of the question to lookup; 0: none */
 	struct chan *asked;	/* where it went */
 	struct event timer;	/* its time limit */

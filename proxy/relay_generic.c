@@ -4,6 +4,7 @@
 #include "proxy/relay_generic.h"
 #include "proxy/relay_source.h"
 #include "rules/rewrite.h"
+#include "rules/table_remote.h"
 
 /* Headers behind this many bytes stay as they are. */
 #define HEADERS_MAX	(1u << 20)
@@ -155,6 +156,25 @@ headers_edit(struct delivery *d, const struct headers *h,
 	d->size = edits_size(&d->edits, d->text_size);
 }
 
+static void
+headers_begin(struct headers *h)
+{
+	/* One piece and one insert may come behind the headers. */
+	buf_init(&h->was, HEADERS_MAX + RELAY_PIECE + EDITS_BYTES_MAX);
+	buf_init(&h->now, 2 * h->was.max);
+	buf_init(&h->one, HEADERS_MAX);
+	buf_init(&h->out, 2 * HEADERS_MAX);
+}
+
+static void
+headers_free(struct headers *h)
+{
+	buf_free(&h->was);
+	buf_free(&h->now);
+	buf_free(&h->one);
+	buf_free(&h->out);
+}
+
 static bool
 generic_headers(struct delivery *d, struct rewrite *generic)
 {
@@ -162,18 +182,11 @@ generic_headers(struct delivery *d, struct rewrite *generic)
 	struct relay_source s;
 	bool ok;
 
-	/* One piece and one insert may come behind the headers. */
-	buf_init(&h.was, HEADERS_MAX + RELAY_PIECE + EDITS_BYTES_MAX);
-	buf_init(&h.now, 2 * h.was.max);
-	buf_init(&h.one, HEADERS_MAX);
-	buf_init(&h.out, 2 * HEADERS_MAX);
+	headers_begin(&h);
 	ok = headers_read(d, &h, &s) && headers_rewrite(&h);
 	if (ok && h.changed)
 		headers_edit(d, &h, &s);
-	buf_free(&h.was);
-	buf_free(&h.now);
-	buf_free(&h.one);
-	buf_free(&h.out);
+	headers_free(&h);
 	return ok;
 }
 
@@ -191,4 +204,25 @@ relay_generic(struct delivery *d, struct rewrite *generic)
 	    rewrite_problem(generic)[0] != '\0' ? rewrite_problem(generic) :
 	    "the headers cannot be read or rewritten");
 	return false;
+}
+
+void
+relay_generic_rehearse(struct delivery *d, struct rewrite *generic)
+{
+	struct headers h = { .generic = generic };
+	struct relay_source s;
+	struct buf out;
+	uint32_t i;
+
+	buf_init(&out, 2 * ADDRESS_MAX);
+	(void)rewrite_generic(generic, d->env.sender, &out);
+	for (i = 0; !table_known_needs() && i < d->n_rcpts; i++)
+		(void)rewrite_generic(generic, d->rcpts[i].out, &out);
+	buf_free(&out);
+	if (table_known_needs())
+		return;
+	headers_begin(&h);
+	if (headers_read(d, &h, &s))
+		(void)headers_rewrite(&h);
+	headers_free(&h);
 }

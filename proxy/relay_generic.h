@@ -12,4 +12,8 @@
  * table does not answer, or the text cannot be read; logged. */
 bool relay_generic(struct delivery *d, struct rewrite *generic);
 
+/* The same without a change, and without a word: to find out which tables
+ * behind connections must be asked. */
+void relay_generic_rehearse(struct delivery *d, struct rewrite *generic);
+
 #endif

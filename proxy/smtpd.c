@@ -8,6 +8,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/own_addr.h"
+#include "lib/table_client.h"
 #include "proxy/smtpd_link.h"
 
 static struct server server;
@@ -149,6 +150,8 @@ smtpd_peer(const struct role_peer *peer, int fd)
 		queue_peer(peer, fd);
 	} else if (peer->kind == ROLE_LOOKUP) {
 		names_peer(peer, fd);
+	} else if (peer->kind == ROLE_TABLE) {
+		table_client_peer(peer, fd);
 	} else if (peer->kind == ROLE_GATE) {
 		g = mem_alloc(sizeof *g);
 		g->c = chan_new(fd, ROLE_SMTPD, ROLE_GATE, peer->pid,
@@ -174,6 +177,7 @@ smtpd_load(void)
 		fatal("the configuration cannot be used");
 	server.on_done = smtpd_done;
 	log_context(smtpd_describe, NULL);
+	table_client_init(ROLE_SMTPD, cf->lookup_table_time_limit);
 	names_init(&server);
 	queue_init(&server);
 }

@@ -11,7 +11,9 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/table_client.h"
 #include "proxy/smtpd_link.h"
+#include "rules/table_remote.h"
 
 #define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
 
@@ -23,6 +25,9 @@ struct pending {
 	unsigned asked;
 	struct fact_name need;
 	enum fact_shelf shelf;
+	/* What tables behind connections said; and what one is asked now. */
+	struct table_known *tables;
+	struct table_question *question;
 	char key[FACT_KEY_MAX + 1];
 };
 
@@ -214,13 +219,21 @@ policy_take(struct session *s)
 /* -- waiting --------------------------------------------------------------- */
 
 static void
+pending_end(struct pending *p)
+{
+	table_client_cancel(&p->question);
+	table_known_free(&p->tables);
+	free(p->args);
+	free(p->rcpt);
+	free(p);
+}
+
+static void
 pending_free(struct session *s)
 {
 	if (s->pending == NULL)
 		return;
-	free(s->pending->args);
-	free(s->pending->rcpt);
-	free(s->pending);
+	pending_end(s->pending);
 	s->pending = NULL;
 }
 
@@ -269,6 +282,32 @@ pending_ask(struct session *s, const struct policy_result *r)
 		session_timer(s, 1);	/* nobody to ask */
 }
 
+static void
+pending_told(enum table_reply reply, struct view value, void *arg)
+{
+	struct session *s = arg;
+	struct pending *p = s->pending;
+
+	ensure(s->wait == WAIT_FACT && p != NULL &&
+	    p->need.kind == FACT_TABLE);
+	p->question = NULL;
+	table_known_add(p->tables, reply, value);
+	session_resume(s);
+}
+
+static void
+pending_ask_table(struct session *s, const struct table_need *need)
+{
+	struct pending *p = s->pending;
+
+	p->need = (struct fact_name){ .kind = FACT_TABLE };
+	s->asked = NULL;	/* it is not lookup that must answer */
+	p->question = table_client_ask(need->service, need->table, need->key,
+	    pending_told, s);
+	session_wait_for(s, WAIT_FACT,
+	    s->server->cf->lookup_table_time_limit + 5000);
+}
+
 /* -- the stages ------------------------------------------------------------ */
 
 enum policy_pass { PASS_PERMIT = 1, PASS_REFUSED, PASS_WAITING };
@@ -278,18 +317,32 @@ policy_pass(struct session *s, enum policy_stage stage, struct view args,
     struct view rcpt)
 {
 	struct policy_result *r = s->server->result;
+	struct table_known *tables = s->pending != NULL ?
+	    s->pending->tables : table_remote_opened() > 0 ?
+	    table_known_new() : NULL;
 	struct policy_text text;
 	struct policy_facts f;
+	struct table_need need;
+	bool table;
 
 	policy_facts_fill(s, stage, args, rcpt, &f, &text);
 	f.asked = s->pending != NULL ? s->pending->asked : 0;
+	table_known_begin(tables);
 	policy_evaluate(s->server->policy, stage, &f, r);
-	if (r->outcome == POLICY_NEED) {
-		if (s->pending == NULL)
+	table = table_known_end(tables, &need);
+	if (table || r->outcome == POLICY_NEED) {
+		if (s->pending == NULL) {
 			pending_keep(s, stage, args, rcpt);
-		pending_ask(s, r);
+			s->pending->tables = tables;
+		}
+		if (table)
+			pending_ask_table(s, &need);
+		else
+			pending_ask(s, r);
 		return PASS_WAITING;
 	}
+	if (s->pending == NULL)
+		table_known_free(&tables);
 	if (f.asked > 0)
 		facts_clear(&s->facts, SHELF_EVALUATION);
 	policy_log_notes(s, &f, r);
@@ -342,9 +395,7 @@ session_policy_resume(struct session *s)
 		policy_go_on(s, p->stage, args);
 	else if (p->stage == STAGE_CLIENT)
 		session_greet(s);
-	free(p->args);
-	free(p->rcpt);
-	free(p);
+	pending_end(p);
 }
 
 void
@@ -354,6 +405,12 @@ session_fact(struct session *s, struct view answer)
 	struct buf b;
 
 	ensure(s->wait == WAIT_FACT && p != NULL);
+	if (p->need.kind == FACT_TABLE) {
+		/* Late. */
+		table_client_cancel(&p->question);
+		pending_told(TABLE_REPLY_FAILED, view_of(""), s);
+		return;
+	}
 	buf_init(&b, 64);
 	if (!facts_add(&s->facts, p->shelf, &p->need, answer)) {
 		/* No answer, or one that is none. */

@@ -112,6 +112,8 @@ struct message {
 	enum queue_op wish;		/* of the administrator; 0: none */
 	enum spool_place to;		/* M_DEFERRING: where it goes */
 	struct spool_file file;		/* M_LOADING */
+	struct table_known *tables;	/* M_INCOMING: qmgr_tables.c */
+	struct table_question *question;
 };
 
 struct qmgr {
@@ -324,6 +326,20 @@ void resolve_message(struct message *m);
 bool resolve_no_room(struct message *m);
 /* The recipients of a piece are not tried now. */
 void resolve_defer(const struct piece *p, const char *dsn, const char *why);
+
+/* Work out where m goes, and nothing comes of it. */
+void resolve_rehearse(const struct message *m);
+
+/* qmgr_tables.c */
+/* True: the way of m, which is M_INCOMING, depends on a table that has to be
+ * asked; message_activate() comes again. */
+bool tables_ask(struct message *m);
+/* m does not wait for an answer any more; nor are the earlier ones needed. */
+void tables_unwait(struct message *m);
+void tables_forget(struct message *m);
+/* Free all that wait: the next qmgr finds them. */
+void tables_stop(void);
+unsigned tables_asking(void);
 
 /* qmgr_deliver.c */
 void relay_peer(const struct role_peer *peer, int fd);

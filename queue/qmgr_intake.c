@@ -384,7 +384,8 @@ intake_old(void)
 bool
 intake_room(void)
 {
-	return qmgr.active + loading < qmgr.active_limit &&
+	return qmgr.active + loading + tables_asking() <
+	    qmgr.active_limit &&
 	    qmgr.recipients <
 	    (uint64_t)qmgr.cf->qmgr_message_recipient_limit;
 }
@@ -570,6 +571,7 @@ intake_stop(void)
 		message_free(&m);
 	}
 	sealed_end = &sealed;
+	tables_stop();
 	backlog.n = backlog.first = 0;
 	sched_each_parked(qmgr.sched, intake_stop_parked, NULL);
 	while (heap.n > 0)

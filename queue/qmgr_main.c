@@ -6,6 +6,7 @@
 
 #include "lib/log.h"
 #include "lib/own_addr.h"
+#include "lib/table_client.h"
 #include "queue/qmgr.h"
 
 struct qmgr qmgr;
@@ -59,6 +60,7 @@ qmgr_load(void)
 		fatal("cannot open the routing tables");
 	resolve_load();
 	filter_load();
+	table_client_init(ROLE_QMGR, qmgr.cf->lookup_table_time_limit);
 	notice_load();
 	journal_load();
 	origin_load();
@@ -108,6 +110,9 @@ qmgr_peer(const struct role_peer *peer, int fd)
 		break;
 	case ROLE_RELAY:
 		relay_peer(peer, fd);
+		break;
+	case ROLE_TABLE:
+		table_client_peer(peer, fd);
 		break;
 	case ROLE_SHOWQ:
 		showq_peer(peer, fd);

@@ -121,6 +121,7 @@ message_free(struct message **mp)
 	*mp = NULL;
 	if (m->known.state == M_ACTIVE || m->known.state == M_BOUNCING)
 		message_leave_active(m);
+	tables_forget(m);
 	journal_leave(m);
 	origin_forget(m);
 	if (event_initialized(&m->timer))
@@ -243,6 +244,8 @@ message_activate(struct message *m)
 		intake_waiting(m);
 		return;
 	}
+	if (tables_ask(m))
+		return;
 	if (sched_crowded(qmgr.active, qmgr.active_limit) &&
 	    resolve_no_room(m))
 		return;

@@ -220,6 +220,7 @@ op_message(struct message *m, enum queue_op op)
 		m->wish = op;
 	if (m->known.state == M_INCOMING) {
 		intake_unwait(m);
+		tables_forget(m);
 		message_enter(m, M_ACTIVE);
 	}
 	if (m->known.state != M_ACTIVE)

@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "lib/master_cf.h"
 #include "queue/qmgr.h"
+#include "rules/table_remote.h"
 
 static struct service_table *services;
 
@@ -278,13 +279,35 @@ sender_hash(struct view sender)
 }
 
 void
+resolve_rehearse(const struct message *m)
+{
+	struct targets ts;
+
+	targets_find(m, &ts);
+	targets_free(&ts);
+}
+
+/* With what tables behind connections said about m. */
+static void
+targets_find_known(struct message *m, struct targets *ts)
+{
+	struct table_need need;
+
+	table_known_begin(m->tables);
+	targets_find(m, ts);
+	/* Nothing is needed but what there are too many of: that failed. */
+	(void)table_known_end(m->tables, &need);
+}
+
+void
 resolve_message(struct message *m)
 {
 	struct target *t;
 	struct targets ts;
 	uint32_t i, k, *list, sender;
 
-	targets_find(m, &ts);
+	targets_find_known(m, &ts);
+	tables_forget(m);
 	for (i = 0; i < ts.n; i++) {
 		t = &ts.list[i];
 		if (t->dest == NULL)
@@ -315,7 +338,7 @@ resolve_no_room(struct message *m)
 	struct dest *d = NULL;
 	uint32_t i;
 
-	targets_find(m, &ts);
+	targets_find_known(m, &ts);
 	for (i = 0; i < ts.n; i++) {
 		d = ts.list[i].dest;
 		if (d == NULL || dest_room(d, dest_free_places()))

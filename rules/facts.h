@@ -19,7 +19,7 @@
 enum fact_kind {
 	FACT_NONE = 0,
 	FACT_DNS,		/* type: enum fact_dns; key: a name */
-	FACT_TABLE,		/* type: number of the table; key: its key */
+	FACT_TABLE,		/* no fact of a store: rules/table_remote.h */
 	FACT_SERVICE,		/* key: its endpoint; goes with a request */
 	FACT_ADDRESS,		/* key: an address to be verified */
 	FACT_PAUSE,		/* type: how many there were before;

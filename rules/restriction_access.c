@@ -5,6 +5,7 @@
 #include "lib/address.h"
 #include "lib/log.h"
 #include "rules/policy_priv.h"
+#include "rules/table_remote.h"
 #include "rules/verdict.h"
 
 /* -- status codes ---------------------------------------------------------- */
@@ -301,8 +302,9 @@ access_lookup(struct eval *e, const struct table *t, enum access_key kind,
 	case TABLE_NOT_FOUND:
 		return STEP_NEXT;
 	case TABLE_FAILED:
-		log_warn("access table %s: no answer for \"%s\"",
-		    table_name(t), log_safe(key));
+		if (!table_known_needs())
+			log_warn("access table %s: no answer for \"%s\"",
+			    table_name(t), log_safe(key));
 		*ret_found = true;
 		return access_result(e, view_of("451 4.3.5 Server "
 		    "configuration error"), table_name(t), name, s);

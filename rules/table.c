@@ -17,12 +17,14 @@ struct table {
 /* In alphabetical order: for people. */
 static const struct table_kind *const kinds[] = {
 	&table_btree, &table_cdb, &table_cidr, &table_dbm, &table_debug,
-	&table_environ, &table_fail, &table_hash, &table_inline, &table_lmdb,
-	&table_pcre, &table_pipemap, &table_randmap, &table_regexp,
-	&table_sdbm, &sendmail_access, &sendmail_cw, &sendmail_domaintable,
-	&sendmail_genericstable, &sendmail_mailertable,
+	&table_environ, &table_fail, &table_hash, &table_inline, &table_ldap,
+	&table_lmdb, &table_memcache, &table_mysql, &table_pcre, &table_pgsql,
+	&table_pipemap, &table_randmap, &table_redis, &table_regexp,
+	&table_sdbm, &table_socketmap, &table_sqlite, &sendmail_access,
+	&sendmail_cw, &sendmail_domaintable, &sendmail_genericstable,
+	&sendmail_mailertable,
 	&sendmail_relay_domains, &sendmail_virtusertable, &table_static,
-	&table_texthash, &table_unionmap, &table_unix
+	&table_tcp, &table_texthash, &table_unionmap, &table_unix
 };
 
 /*

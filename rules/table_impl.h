@@ -185,7 +185,8 @@ extern const struct table_kind table_static, table_inline, table_texthash,
     table_pipemap, table_randmap, table_environ, table_unix, table_fail,
     table_debug, sendmail_access, sendmail_mailertable, sendmail_virtusertable,
     sendmail_genericstable, sendmail_domaintable, sendmail_relay_domains,
-    sendmail_cw;
+    sendmail_cw, table_ldap, table_mysql, table_pgsql, table_sqlite,
+    table_redis, table_memcache, table_socketmap, table_tcp;
 
 /* A table inside a table: as table_open(), but it counts its errors in l. */
 struct table *table_open_inner(struct view spec, struct table_loader *l);
