@@ -5,6 +5,7 @@
 
 #include "filters/postmap.h"
 #include "lib/log.h"
+#include "rules/table_remote.h"
 
 static const char *program;
 
@@ -93,7 +94,8 @@ postmap_spec(const struct postmap *pm, const char *argument)
 	if (strcmp(type, "proxy") == 0 || strcmp(type, "debug") == 0 ||
 	    strcmp(type, "static") == 0 || strcmp(type, "environ") == 0 ||
 	    strcmp(type, "unix") == 0 || strcmp(type, "fail") == 0 ||
-	    name[0] == '{' || name[0] == '\0') {
+	    name[0] == '{' || name[0] == '\0' ||
+	    table_remote_service(view_of(type)) != 0) {
 		free(copy);
 		return mem_strdup(argument);
 	}

@@ -6,6 +6,8 @@
 #include "filters/mime.h"
 #include "filters/postmap.h"
 #include "lib/log.h"
+#include "lib/table_program.h"
+#include "rules/table_remote.h"
 #include "rules/table_update.h"
 
 struct query {
@@ -166,11 +168,68 @@ query_message(struct query *q)
 	mime_free(&q->walk);
 }
 
+/* -- tables behind connections --------------------------------------------- */
+
+/* Each that is asked has its program, until the command ends. */
+struct remote {
+	struct remote *next;
+	char *table;
+	struct table_program program;
+};
+
+struct remotes {
+	const struct postmap *pm;
+	struct remote *list;
+};
+
+static struct remote *
+remote_of(struct remotes *all, const struct table_need *need)
+{
+	struct remote *r;
+	const char *type = table_remote_type(need->service);
+
+	for (r = all->list; r != NULL; r = r->next)
+		if (view_is(need->table, r->table))
+			return r;
+	r = mem_alloc(sizeof *r);
+	r->table = mem_copy(need->table);
+	if (!table_program_start(&r->program, all->pm->cf->daemon_directory,
+	    type, r->table, all->pm->config_dir))
+		fatal("%s: cannot run %s/lookup-%s: %s", r->table,
+		    all->pm->cf->daemon_directory, type, strerror(errno));
+	r->next = all->list;
+	all->list = r;
+	return r;
+}
+
+static void
+remote_ask(const struct table_need *need, enum table_reply *ret,
+    struct buf *value, void *arg)
+{
+	*ret = table_program_ask(&remote_of(arg, need)->program, need->key,
+	    value);
+}
+
+static void
+remotes_end(struct remotes *all)
+{
+	struct remote *r;
+
+	while ((r = all->list) != NULL) {
+		all->list = r->next;
+		(void)table_program_end(&r->program);
+		free(r->table);
+		free(r);
+	}
+}
+
 bool
 postmap_query(const struct postmap *pm, char **specs, int n)
 {
 	struct query q = { .pm = pm, .n = n };
+	struct remotes remotes = { .pm = pm };
 
+	table_remote_ask_with(remote_ask, &remotes);
 	q.many = strcmp(pm->query, "-") == 0;
 	q.tables = mem_array((size_t)n, sizeof(struct table *));
 	for (int i = 0; i < n; i++) {
@@ -190,6 +249,7 @@ postmap_query(const struct postmap *pm, char **specs, int n)
 	for (int i = 0; i < n; i++)
 		table_free(&q.tables[i]);
 	free(q.tables);
+	remotes_end(&remotes);
 	return q.found;
 }
 

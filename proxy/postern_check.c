@@ -1,5 +1,7 @@
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/table_program.h"
 #include "proxy/postern.h"
 #include "rules/addr_list.h"
 #include "rules/override.h"
@@ -7,6 +9,7 @@
 #include "rules/rewrite.h"
 #include "rules/route.h"
 #include "rules/table.h"
+#include "rules/table_remote.h"
 #include "rules/verdict.h"
 
 const struct reporter postern_reporter = { log_report, NULL };
@@ -123,6 +126,30 @@ check_smtpd(const struct conf *cf, const char *config_dir,
 	return ok;
 }
 
+/* The parameters of tables behind connections: their programs read them,
+ * and say on standard error what is wrong.  No server is asked. */
+static bool
+check_remote(const struct plan_entry *e, const struct conf *cf,
+    const char *config_dir, const struct reporter *r)
+{
+	struct view rest = view_of(cf->lookup_tables), word;
+	struct table_program p;
+	bool ok = true, good;
+	char *table;
+
+	while ((word = view_word(&rest, " ")).n > 0) {
+		table = mem_copy(word);
+		good = table_program_start(&p, cf->daemon_directory,
+		    table_remote_type(e->service), table, config_dir);
+		good = table_program_end(&p) && good;
+		if (!good)
+			report_error(r, "%s: cannot be opened", table);
+		ok = ok && good;
+		free(table);
+	}
+	return ok;
+}
+
 bool
 postern_check_tables(const struct config *c, const char *config_dir,
     const struct reporter *r)
@@ -151,6 +178,10 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			break;
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;
+			break;
+		case ROLE_TABLE:
+			ok = check_remote(c->teams[i].entry, cf, config_dir,
+			    r) && ok;
 			break;
 		default:
 			break;

@@ -9,7 +9,7 @@ import tempfile
 import threading
 
 import pytest
-from postern import LIBEXEC, Instance, Sink, free_port, mail, wait_for
+from postern import BIN, LIBEXEC, Instance, Sink, free_port, mail, wait_for
 
 
 @pytest.fixture
@@ -250,8 +250,8 @@ def test_rewriting_routing_generic(server, sink):
     server.entries = {
         "alias@example.com": "one@example.com, two@example.org",
         "hide@client.example": "shown@client.example",
-        "example.org": f"smtp:[127.0.0.1]:{other.port}",
-        "one@example.com": None,
+        # asked for with whole addresses only, as Postfix does
+        "two@example.org": f"smtp:[127.0.0.1]:{other.port}",
         "shown@client.example": "generic@client.example",
     }
     gw = Instance(sink, main={
@@ -343,6 +343,32 @@ def test_role_dies(server, sink):
                 return r.code == 250
         wait_for("the next one", again, 30)
     closing(gw)
+
+
+def test_postmap_and_check(server, sink):
+    server.entries = {"a@example.com": "found it", "slow": b"400 later\n"
+                      if not server.socketmap else b"8:TEMP why,"}
+    gw = Instance(sink, start=False,
+                  main={"relay_recipient_maps": server.spec})
+
+    def postmap(*args):
+        p = subprocess.run([BIN + "/postmap", "-c", gw.etc, *args],
+                           capture_output=True, text=True, timeout=60,
+                           stdin=subprocess.DEVNULL)
+        return p.returncode, p.stdout, p.stderr
+    assert postmap("-q", "a@example.com", "proxy:" + server.spec)[:2] == (
+        0, "found it\n")
+    assert postmap("-q", "b@example.com", server.spec)[:2] == (1, "")
+    status, out, err = postmap("-q", "slow", server.spec)
+    assert (status, out) == (1, "") and "query error" in err, err
+    assert gw.command("check", check=False).returncode == 0
+    gw.set(virtual_alias_maps="memcache:$config_directory/m.cf")
+    p = gw.command("check", check=False)
+    assert p.returncode != 0 and "m.cf: No such file" in p.stderr, p.stderr
+    gw.write("m.cf", "ttl = soon\n")
+    p = gw.command("check", check=False)
+    assert p.returncode != 0 and "ttl: need a number" in p.stderr, p.stderr
+    gw.destroy()
 
 
 def test_missing_program(sink):
