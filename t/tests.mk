@@ -148,6 +148,11 @@ DAEMONS = $(DESTDIR)$(PREFIX)/libexec/postern
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 SHARE = $(DESTDIR)$(PREFIX)/share
 POSTFIX_NAMES = $(filter-out postern,$(COMMANDS))
+# The programs behind ldap:, redis: and so on: what a plain gateway has not.
+install-tables: all
+	install -d $(DAEMONS)
+	install -m 755 $(TABLES:%=$(BUILD)/libexec/lookup-%) $(DAEMONS)
+.PHONY: install-tables
 install: all
 	install -d $(DAEMONS)/bin $(SBIN) $(SHARE)/postern/stock
 	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) $(DAEMONS)
