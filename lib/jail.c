@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -73,6 +74,7 @@ static const struct jail_calls calls[] = {
 		NR(newfstatat), NR(getdents64), NR(unlinkat), NR(flock),
 		END } },
 	{ JAIL_READ_DIRS, { NR(getdents64), END } },
+	{ JAIL_RESOLVE, { NR(sendmmsg), END } },
 #ifdef JAIL_SANITIZER
 	/* What the run-time needs to print a report and to check leaks. */
 	{ 0, {
@@ -132,6 +134,8 @@ jail_filter(const struct jail_spec *spec)
 	/* A thread, never a process. */
 	const struct scmp_arg_cmp thread[] = {
 		SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD) };
+	const struct scmp_arg_cmp how_much[] = {
+		SCMP_A1(SCMP_CMP_EQ, FIONREAD, 0) };
 	const struct scmp_arg_cmp own_process[] = {
 		SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0) };
 	struct sigaction sa = { 0 };
@@ -164,6 +168,8 @@ jail_filter(const struct jail_spec *spec)
 		jail_rule(f, NR(newfstatat), 1, empty_path);
 	if ((spec->allow & (JAIL_READ_FILES | JAIL_MAILDROP)) != 0)
 		jail_rule(f, NR(openat), 1, read_only);
+	if ((spec->allow & JAIL_RESOLVE) != 0)
+		jail_rule(f, NR(ioctl), 1, how_much);
 	if ((spec->allow & JAIL_THREADS) != 0) {
 		jail_rule(f, NR(clone), 1, thread);
 		/* Its flags lie in memory, where no filter can look; without

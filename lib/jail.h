@@ -22,6 +22,7 @@ enum jail_set {
 	JAIL_READ_FILES = 1 << 5,	/* open read-only: lookup (/etc/hosts) */
 	JAIL_MAILDROP = 1 << 6,	/* list, open read-only, unlink: pickup */
 	JAIL_READ_DIRS = 1 << 7,	/* list directories: showq */
+	JAIL_RESOLVE = 1 << 8,	/* the C library's resolver: lookup-TYPE */
 };
 
 struct jail_spec {

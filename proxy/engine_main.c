@@ -241,7 +241,8 @@ main(int argc, char **argv)
 	struct role_def def = {
 		.kind = ROLE_TABLE,
 		.jail = { .allow = JAIL_CONNECT | JAIL_THREADS |
-			(engine.sees_files ? JAIL_READ_FILES : 0),
+			(engine.sees_files ? JAIL_READ_FILES |
+			JAIL_RESOLVE : 0),
 			.max_files = 4096 },
 		.load = table_load,
 		.start = work_start,

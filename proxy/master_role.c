@@ -376,7 +376,8 @@ instance_log_end(const struct instance *i, int status)
 {
 	const struct team *t = config_team(i->m->now, i->kind, i->service);
 	const char *dir = t != NULL ? t->cf->daemon_directory : "";
-	const char *name = role_kind_name(i->kind);
+	const char *name = t != NULL ? plan_program(t->entry) :
+	    role_kind_name(i->kind);
 
 	if (i->unwanted)
 		return;

@@ -109,6 +109,7 @@ CASES = [(role, call) for role, calls in {
     "filter": ["open", "create", "socket", "connect", "listen", "accept"],
     "relay": ["open", "create", "listen", "accept"],
     "lookup": ["create", "listen", "accept"],
+    "lookup-tcp": ["create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],
     "pickup": ["create", "socket", "connect", "listen", "accept"],
@@ -136,7 +137,7 @@ def test_forbidden_call_is_fatal(role, call, tmp_path):
 
 
 @without_sanitizer
-@pytest.mark.parametrize("role", ROLES + ["bounce"])
+@pytest.mark.parametrize("role", ROLES + ["bounce", "lookup-tcp"])
 def test_allowed_calls_work(role, tmp_path):
     p = forbidden(role, "nothing", tmp_path)
     assert p.returncode == 0, p.stdout + p.stderr

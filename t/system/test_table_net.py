@@ -593,3 +593,25 @@ def test_memcache_down_without_backup(sink, memcached):
     memcached.down()
     rcpt(gw, "nobody@example.com", code=451)
     closing(gw)
+
+
+def test_name_of_the_server_is_resolved_in_the_jail(server, sink):
+    server.entries = {"inside@example.com": "x"}
+    gw = Instance(sink, main={"relay_recipient_maps": server.spec.replace(
+        "127.0.0.1", "localhost")})
+    rcpt(gw, "inside@example.com")
+    rcpt(gw, "nobody@example.com", code=550)
+    pid, = gw.pids("lookup-socketmap"[:15] if server.socketmap
+                   else "lookup-tcp")
+    with open(f"/proc/{pid}/status") as f:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in f)
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    if os.geteuid() == 0:
+        assert "0" not in status["Uid"].split()
+        assert int(status["CapEff"], 16) == 0
+    server.down()
+    gw.set(relay_recipient_maps=server.spec.replace(
+        "127.0.0.1", "no-such-host.invalid"))
+    gw.command("reload")
+    wait_for("a failure", lambda: try_rcpt(gw, "inside@example.com") == 451)
+    closing(gw)
