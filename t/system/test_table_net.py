@@ -12,6 +12,22 @@ import pytest
 from postern import BIN, LIBEXEC, Instance, Sink, free_port, mail, wait_for
 
 
+@pytest.fixture(autouse=True)
+def gateways(monkeypatch):
+    """What a failed test leaves running ends with it."""
+    made = []
+    begin = Instance.__init__
+
+    def init(self, *args, **kw):
+        made.append(self)
+        begin(self, *args, **kw)
+    monkeypatch.setattr(Instance, "__init__", init)
+    yield
+    for gw in made:
+        if os.path.exists(gw.dir):
+            gw.destroy(check=False)
+
+
 @pytest.fixture
 def sink():
     s = Sink()
