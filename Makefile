@@ -68,6 +68,24 @@ lookup-memcache_SRC = proxy/engine_memcache.c proxy/engine_net.c \
 	proxy/engine_reply.c
 lookup-redis_SRC = proxy/engine_redis.c proxy/engine_net.c
 lookup-redis_LIBS = -lhiredis
+# Tables behind a client library that may be missing: not built then.
+there = $(shell pkg-config --exists $(1) && echo yes)
+TABLES += $(if $(call there,ldap libsasl2),ldap)
+lookup-ldap_SRC = $(wildcard proxy/engine_ldap*.c)
+lookup-ldap_LIBS = -lldap -llber
+TABLES += $(if $(call there,libmariadb),mysql)
+lookup-mysql_SRC = proxy/engine_mysql.c proxy/engine_sql.c
+lookup-mysql_LIBS = $(shell pkg-config --libs libmariadb 2>/dev/null)
+$(BUILD)/proxy/engine_mysql.o $(BUILD)/tidy/proxy/engine_mysql.ok: ALL_CFLAGS += \
+	$(shell pkg-config --cflags libmariadb 2>/dev/null)
+TABLES += $(if $(call there,libpq),pgsql)
+lookup-pgsql_SRC = proxy/engine_pgsql.c proxy/engine_sql.c
+lookup-pgsql_LIBS = -lpq
+$(BUILD)/proxy/engine_pgsql.o $(BUILD)/tidy/proxy/engine_pgsql.ok: ALL_CFLAGS += \
+	$(shell pkg-config --cflags libpq 2>/dev/null)
+TABLES += $(if $(call there,sqlite3),sqlite)
+lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
+lookup-sqlite_LIBS = -lsqlite3
 lookup_LIBS = -lunbound
 qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash

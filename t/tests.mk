@@ -54,6 +54,20 @@ $(DEMO_SINK): $(BUILD)/contrib/sink.o
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< -levent_core
 
+# Tables' engines without their role, for tests of the engine itself
+ENGINES = $(filter ldap mysql pgsql sqlite,$(TABLES))
+ENGINE_QUERY = $(ENGINES:%=$(BUILD)/t/tools/query-%)
+define engine_query
+$(BUILD)/t/tools/query-$(1): $(call OBJ,t/tools/engine_query.c \
+	proxy/engine_conf.c proxy/engine_format.c $(filter \
+	proxy/engine_$(1)% proxy/engine_sql.c,$(lookup-$(1)_SRC))) $(LIB_A)
+	@mkdir -p $$(@D)
+	$(if $(V),,@echo "  LD  $$@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(LIB_A) \
+		$(lookup-$(1)_LIBS) $(LIBS)
+endef
+$(foreach e,$(ENGINES),$(eval $(call engine_query,$(e))))
+
 # Fills a spool with queue files for tests and measurements
 SPOOLGEN = $(BUILD)/t/tools/spoolgen
 $(SPOOLGEN): $(call OBJ,t/tools/spoolgen.c queue/spool.c) $(LIB_A)
@@ -79,7 +93,8 @@ $(FAULTS): t/fault/fault.c
 
 units: $(UNITS)
 fuzzers: $(FUZZERS)
-tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS)
+tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
+	$(ENGINE_QUERY)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")

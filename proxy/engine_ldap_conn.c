@@ -1,0 +1,269 @@
+#include <stdlib.h>
+
+#include <sasl/sasl.h>
+
+#include "proxy/engine_ldap.h"
+
+#define LDAP_RETRY_US		60000000	/* with other servers */
+#define LDAP_ONLY_RETRY_US	1000000
+
+struct timeval
+ldap_conn_timeout(const struct ldap_conf *conf)
+{
+	return (struct timeval){ conf->timeout_ms / 1000,
+	    conf->timeout_ms % 1000 * 1000 };
+}
+
+bool
+ldap_conn_broken(int rc)
+{
+	switch (rc) {
+	case LDAP_SERVER_DOWN:
+	case LDAP_CONNECT_ERROR:
+	case LDAP_TIMEOUT:
+	case LDAP_BUSY:
+	case LDAP_UNAVAILABLE:
+	case LDAP_LOCAL_ERROR:
+	case LDAP_DECODING_ERROR:
+	case LDAP_ENCODING_ERROR:
+	case LDAP_PROTOCOL_ERROR:
+	case LDAP_OPERATIONS_ERROR:
+	case LDAP_OTHER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void
+ldap_conn_error(LDAP *ld, const char *what, int rc, struct buf *err)
+{
+	char *text = NULL;
+
+	(void)ldap_get_option(ld, LDAP_OPT_DIAGNOSTIC_MESSAGE, &text);
+	(void)buf_printf(err, "%s: %s", what, ldap_err2string(rc));
+	if (text != NULL && *text != '\0')
+		(void)buf_printf(err, " (%.150s)", text);
+	ldap_memfree(text);
+}
+
+static void
+ldap_set_text(LDAP *ld, int option, const char *text)
+{
+	if (text != NULL)
+		(void)ldap_set_option(ld, option, text);
+}
+
+static int
+ldap_conn_tls(LDAP *ld, const struct ldap_tls *tls)
+{
+	int require = tls->verify ? LDAP_OPT_X_TLS_DEMAND :
+	    LDAP_OPT_X_TLS_NEVER, client = 0;
+
+	ldap_set_text(ld, LDAP_OPT_X_TLS_CACERTFILE, tls->ca_file);
+	ldap_set_text(ld, LDAP_OPT_X_TLS_CACERTDIR, tls->ca_dir);
+	ldap_set_text(ld, LDAP_OPT_X_TLS_CERTFILE, tls->cert);
+	ldap_set_text(ld, LDAP_OPT_X_TLS_KEYFILE, tls->key);
+	ldap_set_text(ld, LDAP_OPT_X_TLS_CIPHER_SUITE, tls->ciphers);
+	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &require);
+	return ldap_set_option(ld, LDAP_OPT_X_TLS_NEWCTX, &client);
+}
+
+/* What a SASL mechanism asks for. */
+static int
+ldap_conn_interact(LDAP *ld, unsigned flags, void *arg, void *list)
+{
+	const struct ldap_conf *conf = arg;
+	sasl_interact_t *ask;
+	const char *text;
+
+	(void)ld, (void)flags;
+	for (ask = list; ask->id != SASL_CB_LIST_END; ask++) {
+		switch (ask->id) {
+		case SASL_CB_GETREALM:
+			text = conf->sasl_realm;
+			break;
+		case SASL_CB_AUTHNAME:
+			text = conf->dn;
+			break;
+		case SASL_CB_USER:
+			text = conf->sasl_authz;
+			break;
+		case SASL_CB_PASS:
+			text = conf->password;
+			break;
+		default:
+			text = NULL;
+		}
+		if (text == NULL)
+			text = ask->defresult != NULL ? ask->defresult : "";
+		ask->result = text;
+		ask->len = (unsigned)strlen(text);
+	}
+	return LDAP_SUCCESS;
+}
+
+static int
+ldap_conn_bind_simple(LDAP *ld, const struct ldap_conf *conf)
+{
+	struct berval password = { 0, NULL };
+	struct timeval wait = ldap_conn_timeout(conf);
+	LDAPMessage *res = NULL;
+	int id, rc, result;
+
+	if (conf->password != NULL) {
+		password.bv_val = conf->password;
+		password.bv_len = strlen(conf->password);
+	}
+	rc = ldap_sasl_bind(ld, conf->dn != NULL ? conf->dn : "",
+	    LDAP_SASL_SIMPLE, &password, NULL, NULL, &id);
+	if (rc != LDAP_SUCCESS)
+		return rc;
+	switch (ldap_result(ld, id, LDAP_MSG_ALL, &wait, &res)) {
+	case -1:
+		(void)ldap_get_option(ld, LDAP_OPT_RESULT_CODE, &rc);
+		return rc != LDAP_SUCCESS ? rc : LDAP_SERVER_DOWN;
+	case 0:
+		return LDAP_TIMEOUT;
+	default:
+		break;
+	}
+	rc = ldap_parse_result(ld, res, &result, NULL, NULL, NULL, NULL, 1);
+	return rc != LDAP_SUCCESS ? rc : result;
+}
+
+static int
+ldap_conn_bind(LDAP *ld, const struct ldap_conf *conf)
+{
+	union { const struct ldap_conf *in; void *out; } arg = { conf };
+
+	switch (conf->bind) {
+	case LDAP_BIND_SASL:
+		return ldap_sasl_interactive_bind_s(ld, NULL,
+		    conf->sasl_mechs, NULL, NULL, LDAP_SASL_QUIET,
+		    ldap_conn_interact, arg.out);
+	case LDAP_BIND_SIMPLE:
+		return ldap_conn_bind_simple(ld, conf);
+	case LDAP_BIND_NONE:
+	default:
+		/* Version 2 has no life before a bind. */
+		return conf->version == 2 ? ldap_conn_bind_simple(ld, conf) :
+		    LDAP_SUCCESS;
+	}
+}
+
+/* Another server that was referred to wants to know who we are, too. */
+static int
+ldap_conn_rebind(LDAP *ld, LDAP_CONST char *url, ber_tag_t request,
+    ber_int_t id, void *arg)
+{
+	(void)url, (void)request, (void)id;
+	return ldap_conn_bind(ld, arg);
+}
+
+static int
+ldap_conn_options(LDAP *ld, const struct ldap_conf *conf)
+{
+	struct timeval wait = ldap_conn_timeout(conf);
+	int size = (int)conf->size_limit, rc;
+	union { const struct ldap_conf *in; void *out; } arg = { conf };
+
+	(void)ldap_set_option(ld, LDAP_OPT_PROTOCOL_VERSION, &conf->version);
+	(void)ldap_set_option(ld, LDAP_OPT_NETWORK_TIMEOUT, &wait);
+	(void)ldap_set_option(ld, LDAP_OPT_TIMEOUT, &wait);
+	(void)ldap_set_option(ld, LDAP_OPT_DEREF, &conf->dereference);
+	(void)ldap_set_option(ld, LDAP_OPT_SIZELIMIT, &size);
+	(void)ldap_set_option(ld, LDAP_OPT_REFERRALS, conf->chase ?
+	    LDAP_OPT_ON : LDAP_OPT_OFF);
+	if (conf->debug != 0)
+		(void)ldap_set_option(NULL, LDAP_OPT_DEBUG_LEVEL,
+		    &conf->debug);
+	if (conf->bind == LDAP_BIND_SASL)
+		ldap_set_text(ld, LDAP_OPT_X_SASL_SECPROPS,
+		    conf->sasl_secprops);
+	if (conf->chase)
+		(void)ldap_set_rebind_proc(ld, ldap_conn_rebind, arg.out);
+	rc = ldap_conn_tls(ld, &conf->tls);
+	return rc;
+}
+
+static bool
+ldap_conn_try(struct ldap_conn *conn, size_t server, struct buf *err)
+{
+	const struct ldap_conf *conf = conn->conf;
+	const char *what = "connect";
+	LDAP *ld = NULL;
+	int rc;
+
+	(void)buf_printf(err, "%s%s: ", err->n > 0 ? "; " : "",
+	    conf->servers[server]);
+	rc = ldap_initialize(&ld, conf->servers[server]);
+	if (rc != LDAP_SUCCESS) {
+		(void)buf_puts(err, ldap_err2string(rc));
+		return false;
+	}
+	rc = ldap_conn_options(ld, conf);
+	if (rc != LDAP_SUCCESS) {
+		what = "TLS";
+	} else if (conf->tls.start) {
+		what = "start_tls";
+		rc = ldap_start_tls_s(ld, NULL, NULL);
+	}
+	if (rc == LDAP_SUCCESS) {
+		what = "bind";
+		rc = ldap_conn_bind(ld, conf);
+	}
+	if (rc != LDAP_SUCCESS) {
+		ldap_conn_error(ld, what, rc, err);
+		(void)ldap_unbind_ext(ld, NULL, NULL);
+		return false;
+	}
+	conn->ld = ld;
+	conn->server = server;
+	return true;
+}
+
+static void
+ldap_conn_mark(struct ldap_conn *conn, size_t server)
+{
+	conn->down_until[server].us = clock_mono().us +
+	    (conn->conf->n_servers > 1 ? LDAP_RETRY_US : LDAP_ONLY_RETRY_US);
+}
+
+bool
+ldap_conn_open(struct ldap_conn *conn, struct buf *err)
+{
+	struct mono now = clock_mono();
+	size_t i, noted;
+
+	if (conn->ld != NULL)
+		return true;
+	for (i = 0; i < conn->conf->n_servers; i++) {
+		if (conn->down_until[i].us > now.us)
+			continue;
+		noted = err->n;
+		if (ldap_conn_try(conn, i, err)) {
+			err->n = noted;
+			return true;
+		}
+		ldap_conn_mark(conn, i);
+	}
+	if (err->n == 0)
+		(void)buf_puts(err, "no server answered lately");
+	return false;
+}
+
+void
+ldap_conn_close(struct ldap_conn *conn)
+{
+	if (conn->ld != NULL)
+		(void)ldap_unbind_ext(conn->ld, NULL, NULL);
+	conn->ld = NULL;
+}
+
+void
+ldap_conn_down(struct ldap_conn *conn)
+{
+	ldap_conn_close(conn);
+	ldap_conn_mark(conn, conn->server);
+}

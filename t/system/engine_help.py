@@ -1,0 +1,160 @@
+"""Tables behind a server, asked without a gateway, and private servers of
+their kinds: each in a directory of its own, on a socket there and a port of
+the loopback."""
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from postern import BUILD, SLOW, free_port, wait_for
+
+
+class Query:
+    """build/t/tools/query-KIND over one table.  What is asked gets "none",
+    "found VALUE", "temporary WHY" or "wrong WHY"."""
+
+    def __init__(self, kind, settings, where=None):
+        self.file = tempfile.NamedTemporaryFile(
+            "w", suffix=".cf", dir=where, delete=False)
+        for name, value in settings.items():
+            self.file.write(f"{name} = {value}\n")
+        self.file.close()
+        env = dict(os.environ, LDAPNOINIT="1", LC_ALL="C.UTF-8")
+        self.proc = subprocess.Popen(
+            [os.path.join(BUILD, "t/tools", "query-" + kind),
+             f"{kind}:{self.file.name}"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env=env)
+
+    def send(self, key):
+        if isinstance(key, str):
+            key = key.encode()
+        try:
+            self.proc.stdin.write(key + b"\n")
+            self.proc.stdin.flush()
+        except BrokenPipeError:
+            pass    # It did not open the table; the reply says so.
+
+    def reply(self):
+        return self.proc.stdout.readline().decode().rstrip("\n").strip()
+
+    def ask(self, key):
+        self.send(key)
+        return self.reply()
+
+    def memory(self):
+        """The most that it ever had, in KB."""
+        with open(f"/proc/{self.proc.pid}/status") as f:
+            return next(int(line.split()[1]) for line in f
+                        if line.startswith("VmHWM"))
+
+    def close(self):
+        try:
+            self.proc.stdin.close()
+        except BrokenPipeError:
+            pass
+        try:
+            status = self.proc.wait(30 * SLOW)
+        finally:
+            self.proc.kill()
+            self.proc.wait()
+            self.proc.stdout.close()
+            os.unlink(self.file.name)
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        status = self.close()
+        assert kind is not None or status in (0, 1), status
+
+
+def ask(kind, settings, key):
+    with Query(kind, settings) as q:
+        return q.ask(key)
+
+
+def check_rows(kind, common, rows):
+    """rows: (settings, {key: answer}); "temporary" and "wrong" stand for
+    every text behind them."""
+    wrong = []
+    for settings, answers in rows:
+        with Query(kind, {**common, **settings}) as q:
+            for key, want in answers.items():
+                got = q.ask(key)
+                short = got.split(" ")[0]
+                if want not in (got, short if short != "found" else got):
+                    wrong.append((settings, key, want, got))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def run(*args, **kwargs):
+    r = subprocess.run(args, stdout=subprocess.PIPE, timeout=120 * SLOW,
+                       stderr=subprocess.STDOUT, text=True, **kwargs)
+    assert r.returncode == 0, (args, r.stdout)
+    return r.stdout
+
+
+class Daemon:
+    """A server in a directory that only it and root can look into."""
+    user = None
+
+    def __init__(self):
+        self.dir = tempfile.mkdtemp(prefix="pt-", dir="/tmp")
+        self.port = free_port()
+        self.proc = None
+        self.log = open(os.path.join(self.dir, "log"), "a")
+        self.become = {}
+        if os.getuid() == 0 and self.user:
+            account = pwd.getpwnam(self.user)
+            os.chown(self.dir, account.pw_uid, account.pw_gid)
+            self.become = {"user": account.pw_uid,
+                           "group": account.pw_gid, "extra_groups": []}
+        # The table's engine may be nobody special.
+        os.chmod(self.dir, 0o755)
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+
+    def run(self, *args, **kwargs):
+        return run(*args, cwd=self.dir, **{**self.become, **kwargs})
+
+    def start(self):
+        self.proc = subprocess.Popen(
+            self.command(), cwd=self.dir, stdin=subprocess.DEVNULL,
+            stdout=self.log, stderr=self.log, **self.become)
+        wait_for(f"{self.command()[0]}: {self.dir}/log", self.up, 60)
+
+    def up(self):
+        if self.proc.poll() is not None:
+            with open(os.path.join(self.dir, "log")) as f:
+                raise AssertionError(f.read()[-2000:])
+        return self.ready()
+
+    def stop(self, how=signal.SIGTERM):
+        if self.proc and self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGCONT)
+            self.proc.send_signal(how)
+            try:
+                self.proc.wait(30 * SLOW)
+            except subprocess.TimeoutExpired:
+                self.proc.kill()
+                self.proc.wait()
+
+    def pause(self):
+        self.proc.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+
+    def go_on(self):
+        self.proc.send_signal(signal.SIGCONT)
+
+    def end(self):
+        self.stop(signal.SIGKILL)
+        self.log.close()
+        shutil.rmtree(self.dir, ignore_errors=True)

@@ -1,0 +1,432 @@
+"""ldap: tables, over a slapd of the test's own with a tree as Active
+Directory has it."""
+import base64
+import os
+import shutil
+import socket
+import urllib.parse
+
+import pytest
+
+from engine_help import Daemon, Query, ask, check_rows, run
+from postern import BUILD, free_port, wait_for
+
+pytestmark = pytest.mark.skipif(
+    not os.path.exists(os.path.join(BUILD, "t/tools/query-ldap"))
+    or not shutil.which("slapd"), reason="no slapd")
+
+CONF = """
+include /etc/ldap/schema/core.schema
+include /etc/ldap/schema/cosine.schema
+include /etc/ldap/schema/inetorgperson.schema
+attributetype ( 1.3.6.1.4.1.4203.666.990.1.1 NAME 'proxyAddresses'
+  EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.4203.666.990.1.2 NAME 'sAMAccountName'
+  EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.4203.666.990.1.3 NAME 'maildrop'
+  EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.4203.666.990.1.4 NAME 'mailacceptinggeneralid'
+  EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.3.6.1.4.1.4203.666.990.1.5 NAME 'memberURL'
+  EQUALITY caseExactMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+objectclass ( 1.3.6.1.4.1.4203.666.990.2.1 NAME 'exchangeUser'
+  SUP inetOrgPerson STRUCTURAL MAY ( proxyAddresses $ sAMAccountName $
+  maildrop $ mailacceptinggeneralid ) )
+objectclass ( 1.3.6.1.4.1.4203.666.990.2.2 NAME 'exchangeGroup'
+  SUP top STRUCTURAL MUST cn MAY ( proxyAddresses $ member $ mail $
+  maildrop $ memberURL $ description ) )
+modulepath /usr/lib/ldap
+moduleload back_mdb.so
+pidfile {dir}/pid
+argsfile {dir}/args
+TLSCACertificateFile {dir}/ca.pem
+TLSCertificateFile {dir}/cert.pem
+TLSCertificateKeyFile {dir}/key.pem
+authz-regexp "gidNumber=.*,cn=peercred,cn=external,cn=auth"
+  "cn=gateway,dc=corp,dc=example"
+database mdb
+suffix dc=corp,dc=example
+rootdn cn=admin,dc=corp,dc=example
+rootpw admin
+directory {dir}/data
+dbnosync
+maxsize 33554432
+sizelimit 500
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="cn=gateway,dc=corp,dc=example" read
+  by dn.exact="cn=open,dc=corp,dc=example" read by * none
+"""
+
+PEOPLE = "ou=People,dc=corp,dc=example"
+GROUPS = "ou=Groups,dc=corp,dc=example"
+
+
+def person(cn, mail, *proxies, **more):
+    lines = [f"dn: cn={cn},{PEOPLE}", "objectClass: exchangeUser",
+             f"cn: {cn}", f"sn: {cn}", f"mail: {mail}"]
+    lines += [f"proxyAddresses: {p}" for p in proxies]
+    lines += [f"{k}: {v}" for k, v in more.items()]
+    return "\n".join(lines) + "\n"
+
+
+def group(cn, mail, members=(), urls=(), **more):
+    lines = [f"dn: cn={cn},{GROUPS}", "objectClass: exchangeGroup",
+             f"cn: {cn}", f"mail: {mail}", f"proxyAddresses: SMTP:{mail}"]
+    lines += [f"member: cn={m}" for m in members]
+    lines += [f"memberURL: {u}" for u in urls]
+    lines += [f"{k}: {v}" for k, v in more.items()]
+    return "\n".join(lines) + "\n"
+
+
+def people(*names):
+    return [f"{n},{PEOPLE}" for n in names]
+
+
+LDIF = "\n".join([
+    "dn: dc=corp,dc=example\nobjectClass: dcObject\n"
+    "objectClass: organization\no: corp\ndc: corp\n",
+    *(f"dn: ou={ou},dc=corp,dc=example\nobjectClass: organizationalUnit\n"
+      f"ou: {ou}\n" for ou in ("People", "Groups", "Domains")),
+    "dn: cn=gateway,dc=corp,dc=example\nobjectClass: person\n"
+    "cn: gateway\nsn: gateway\nuserPassword: s3cret, \"x\"\n",
+    "dn: ou=example.com,ou=Domains,dc=corp,dc=example\n"
+    "objectClass: organizationalUnit\nou: example.com\n",
+    "dn: cn=Ann,ou=example.com,ou=Domains,dc=corp,dc=example\n"
+    "objectClass: exchangeUser\ncn: Ann\nsn: Ann\nmail: ann@example.com\n",
+    person("Alice", "alice@example.com", "SMTP:alice@example.com",
+           "smtp:a.liddell@example.com", "smtp:alice@example.net",
+           "X400:c=US;o=corp", sAMAccountName="alice", maildrop="alice@in",
+           mailacceptinggeneralid="alice"),
+    person("Bob", "bob@example.com", "SMTP:bob@example.com",
+           "smtp:robert@example.com", sAMAccountName="bob"),
+    person("Carol", "carol@example.com", "SMTP:carol@example.com"),
+    person("Star", "star*@example.com", "SMTP:star*@example.com"),
+    person("Paren", "(x)@example.com", "SMTP:(x)@example.com"),
+    person("Back", "back\\slash@example.com",
+           "SMTP:back\\slash@example.com"),
+    person("Jürgen", "juergen@example.com", "SMTP:jürgen@example.com"),
+    person("Two", "two@example.com", "SMTP:two@example.com",
+           mobile="1\nmobile: 2"),
+    group("Staff", "staff@example.com", people("Alice", "Bob", "Gone")),
+    group("All", "all@example.com",
+          people("Carol", "Bob") + [f"Staff,{GROUPS}"]),
+    # Each is a member of the other.
+    group("Left", "left@example.com", [f"Right,{GROUPS}"]
+          + people("Alice")),
+    group("Right", "right@example.com", [f"Left,{GROUPS}"]
+          + people("Carol")),
+    group("Routed", "routed@example.com", people("Alice"),
+          maildrop="routed@lists.example.com"),
+    group("Dynamic", "dynamic@example.com", urls=[
+        f"ldap:///{PEOPLE}?mail?one?(cn=B*)",
+        f"ldap:///{PEOPLE}??one?(cn=Carol)",
+        f"ldap:///{PEOPLE}?description?one?(cn=Alice)"]),
+    group("Empty", "empty@example.com"),
+    *(group(f"Deep{i}", f"deep{i}@example.com", [f"Deep{i + 1},{GROUPS}"])
+      for i in range(6)),
+    group("Deep6", "deep6@example.com", people("Alice")),
+    *(person(f"U{i:04}", f"u{i:04}@example.com", f"smtp:u{i}@big.example",
+             description="many") for i in range(1200)),
+    group("Big", "big@example.com",
+          people(*(f"U{i:04}" for i in range(1200)))),
+])
+
+
+class Slapd(Daemon):
+    user = "openldap"
+
+    def prepare(self):
+        os.mkdir(self.dir + "/data")
+        self.make_certificates()
+        with open(self.dir + "/slapd.conf", "w") as f:
+            f.write(CONF.replace("{dir}", self.dir))
+        ldif = []
+        for entry in LDIF.split("\n\n"):
+            ldif.append("\n".join(self.ldif_line(x)
+                                  for x in entry.strip().split("\n")))
+        with open(self.dir + "/tree.ldif", "w") as f:
+            f.write("\n\n".join(ldif) + "\n")
+        run("slapadd", "-q", "-f", self.dir + "/slapd.conf", "-l",
+            self.dir + "/tree.ldif", "-d", "0")
+        if self.become:
+            run("chown", "-R", self.user, self.dir)
+        self.tls_port = free_port()
+        self.ldapi = "ldapi://" + urllib.parse.quote(
+            self.dir + "/s", safe="")
+
+    @staticmethod
+    def ldif_line(line):
+        name, _, value = line.partition(": ")
+        if value.isascii():
+            return line
+        return name + ":: " + base64.b64encode(value.encode()).decode()
+
+    def make_certificates(self):
+        """An authority, a server by it, another authority."""
+        d = self.dir
+
+        def openssl(*args):
+            run("openssl", *args)
+        for ca in ("ca", "other"):
+            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                    f"/CN={ca}", "-days", "30", "-keyout", f"{d}/{ca}.key",
+                    "-out", f"{d}/{ca}.pem")
+        openssl("req", "-newkey", "ec", "-pkeyopt",
+                "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                "/CN=slapd", "-addext", "subjectAltName=IP:127.0.0.1",
+                "-keyout", f"{d}/key.pem", "-out", f"{d}/req.pem")
+        openssl("x509", "-req", "-in", f"{d}/req.pem", "-CA", f"{d}/ca.pem",
+                "-CAkey", f"{d}/ca.key", "-CAcreateserial", "-days", "30",
+                "-copy_extensions", "copy", "-out", f"{d}/cert.pem")
+
+    def command(self):
+        return ["slapd", "-f", self.dir + "/slapd.conf", "-d", "0", "-h",
+                f"ldap://127.0.0.1:{self.port} {self.ldapi} "
+                f"ldaps://127.0.0.1:{self.tls_port}"]
+
+    def ready(self):
+        try:
+            with socket.create_connection(("127.0.0.1", self.tls_port)):
+                return True
+        except OSError:
+            return False
+
+    def table(self, **more):
+        return {"server_host": "127.0.0.1", "server_port": self.port,
+                "bind_dn": "cn=gateway,dc=corp,dc=example",
+                "bind_pw": 's3cret, "x"', "timeout": "5s",
+                "search_base": "dc=corp,dc=example",
+                "query_filter": "(proxyAddresses=smtp:%s)",
+                "result_attribute": "mail", **more}
+
+
+@pytest.fixture(scope="module")
+def db():
+    d = Slapd()
+    try:
+        yield d
+    finally:
+        d.end()
+
+
+def wait_found(q):
+    wait_for("the server again", lambda: q.ask("alice@example.com") ==
+             "found alice@example.com")
+
+
+MEMBERS = {"query_filter": "(mail=%s)", "result_attribute": "",
+           "leaf_result_attribute": "mail",
+           "special_result_attribute": "member, memberURL"}
+CASES = [
+    ({}, {
+        "alice@example.com": "found alice@example.com",
+        "A.Liddell@Example.COM": "found alice@example.com",
+        "alice@example.net": "found alice@example.com",
+        "staff@example.com": "found staff@example.com",
+        "nobody@example.com": "none",
+        "": "none",
+        "jürgen@example.com": "found juergen@example.com",
+        "j\\xfcrgen@example.com": "none",
+        "alice@example.com\\x00": "none",
+        # What has a meaning in a filter has none in a key.
+        "star*@example.com": "found star*@example.com",
+        "(x)@example.com": "found (x)@example.com",
+        "back\\slash@example.com": "found back\\slash@example.com",
+        "*": "none",
+        "a*": "none",
+        "alice@example.com)(mail=*": "none",
+        "x)(|(cn=*": "none",
+        "*)(objectClass=*))(|(cn=*": "none",
+        "\\2a": "none",
+    }),
+    # The usual one of Exchange: who is there at all?
+    ({"query_filter": "(&(|(objectClass=exchangeUser)(objectClass="
+      "exchangeGroup))(proxyAddresses=smtp:%s))", "result_format": "OK",
+      "result_attribute": "proxyAddresses", "size_limit": 1}, {
+        "alice@example.com": "found OK,OK,OK,OK",
+        "all@example.com": "found OK",
+        "x@example.com": "none",
+    }),
+    ({"query_filter": "(&(cn=%u)(mail=*@%d))", "result_attribute":
+      "cn sn", "result_format": "%s.%d"}, {
+        "alice@example.com": "none",
+    }),
+    ({"query_filter": "(&(cn=%u)(mail=*@%d))",
+      "result_format": "%u@[%d]/%U/%1"}, {
+        "alice@example.com": "found alice@[example.com]/alice/com",
+        "alice": "none",
+    }),
+    ({"domain": "example.net"}, {
+        "alice@example.net": "found alice@example.com",
+        "alice@example.com": "none",
+        "alice": "none",
+    }),
+    ({"query_filter": "(cn=Two)", "result_attribute": "mobile"}, {
+        "x": "found 1,2"}),
+    ({"query_filter": "(cn=Two)", "result_attribute": "mobile",
+      "expansion_limit": 1}, {"x": "temporary"}),
+    # Base, scope
+    ({"search_base": PEOPLE, "scope": "one"}, {
+        "alice@example.com": "found alice@example.com",
+        "staff@example.com": "none"}),
+    ({"scope": "one"}, {"alice@example.com": "none"}),
+    ({"search_base": f"cn=Alice,{PEOPLE}", "scope": "base",
+      "query_filter": "(objectClass=*)"}, {
+          "x": "found alice@example.com"}),
+    ({"search_base": "ou=%d,ou=Domains,dc=corp,dc=example",
+      "query_filter": "(mail=%s)"}, {
+        "ann@example.com": "found ann@example.com",
+        "ann@example.org": "none",
+        # What has a meaning in a DN has none in a key.
+        "ann@example.com,ou=Domains": "none",
+        "alice@example.com,cn=Alice": "none",
+        "alice@ ": "none", "alice@#x": "none", "alice@a+b=c": "none",
+    }),
+    ({"search_base": "dc=nowhere,dc=example"}, {"x": "temporary"}),
+    ({"search_base": "no base"}, {"x": "temporary"}),
+    ({"query_filter": "(cn=%s"}, {"x": "wrong"}),
+    # More than one, and more than the limit
+    ({"query_filter": "(description=many)", "size_limit": 10},
+     {"x": "temporary", "y": "temporary"}),
+    ({"query_filter": "(cn=u000%u)", "size_limit": 1},
+     {"1": "found u0001@example.com"}),
+    ({"query_filter": "(description=many)"}, {"x": "temporary"}),
+    # Members, groups in groups, who is gone, groups without end
+    (MEMBERS, {
+        "alice@example.com": "found alice@example.com",
+        "staff@example.com": "found alice@example.com,bob@example.com",
+        "all@example.com":
+            "found carol@example.com,bob@example.com,alice@example.com",
+        "left@example.com": "found alice@example.com,carol@example.com",
+        "empty@example.com": "found empty@example.com",
+        "dynamic@example.com":
+            "found bob@example.com,back\\slash@example.com,"
+            "carol@example.com",
+        "deep0@example.com": "found alice@example.com",
+        "big@example.com": "found " + ",".join(
+            f"u{i:04}@example.com" for i in range(1200)),
+    }),
+    ({**MEMBERS, "recursion_limit": 3}, {
+        "staff@example.com": "found alice@example.com,bob@example.com",
+        "deep4@example.com": "found alice@example.com",
+        "deep0@example.com": "temporary",
+    }),
+    ({**MEMBERS, "expansion_limit": 2, "size_limit": 0}, {
+        "staff@example.com": "found alice@example.com,bob@example.com",
+        "all@example.com": "temporary",
+        "big@example.com": "temporary",
+    }),
+    ({**MEMBERS, "terminal_result_attribute": "maildrop"}, {
+        "routed@example.com": "found routed@lists.example.com",
+        "staff@example.com": "found alice@in,bob@example.com",
+    }),
+    # An ordinary attribute of a group is a result, too.
+    ({**MEMBERS, "result_attribute": "mail", "leaf_result_attribute": ""}, {
+        "staff@example.com":
+            "found staff@example.com,alice@example.com,bob@example.com",
+    }),
+    # Defaults of the names
+    ({"query_filter": "(mailacceptinggeneralid=%s)", "result_attribute":
+      "maildrop"}, {"alice": "found alice@in"}),
+    # Who may ask
+    ({"bind": "no"}, {"alice@example.com": "temporary"}),
+    ({"bind_pw": "wrong"}, {"alice@example.com": "temporary"}),
+    ({"bind_dn": "cn=nobody"}, {"alice@example.com": "temporary"}),
+    ({"bind": "simple"}, {"alice@example.com": "found alice@example.com"}),
+]
+
+
+@pytest.mark.parametrize("settings,answers", CASES)
+def test_answers(db, settings, answers):
+    check_rows("ldap", db.table(), [(settings, answers)])
+
+
+def test_defaults(db):
+    settings = {k: v for k, v in db.table().items()
+                if k not in ("query_filter", "result_attribute")}
+    assert ask("ldap", settings, "alice") == "found alice@in"
+
+
+@pytest.mark.parametrize("hosts", [
+    "ldap://127.0.0.1:{port}", "127.0.0.1:{port}", "127.0.0.1",
+    "{ldapi}", "ldaps://127.0.0.1:{tls}",
+    # The first are not there
+    "127.0.0.1:{closed}, ldap://127.0.0.1:{port}/",
+    "ldapi://%2Fnowhere 127.0.0.1",
+])
+def test_hosts(db, hosts):
+    hosts = hosts.format(port=db.port, ldapi=db.ldapi, tls=db.tls_port,
+                         closed=free_port())
+    with Query("ldap", db.table(server_host=hosts)) as q:
+        for _ in range(3):
+            assert q.ask("alice@example.com") == "found alice@example.com"
+
+
+@pytest.mark.parametrize("settings,good", [
+    ({"server_host": "ldaps://127.0.0.1:{tls}", "tls_require_cert": "yes",
+      "tls_ca_cert_file": "{dir}/ca.pem"}, True),
+    ({"server_host": "ldaps://127.0.0.1:{tls}", "tls_require_cert": "yes",
+      "tls_ca_cert_file": "{dir}/other.pem"}, False),
+    # Not the name in the certificate
+    ({"server_host": "ldaps://localhost:{tls}", "tls_require_cert": "yes",
+      "tls_ca_cert_file": "{dir}/ca.pem"}, False),
+    ({"server_host": "ldaps://127.0.0.1:{tls}"}, True),
+    ({"server_host": "ldap://127.0.0.1:{port}", "start_tls": "yes",
+      "tls_require_cert": "yes", "tls_ca_cert_file": "{dir}/ca.pem"}, True),
+    ({"server_host": "ldap://127.0.0.1:{port}", "start_tls": "yes",
+      "tls_require_cert": "yes", "tls_ca_cert_file": "{dir}/other.pem"},
+     False),
+    ({"server_host": "ldap://127.0.0.1:{port}", "start_tls": "yes",
+      "tls_ca_cert_file": "{dir}/missing.pem"}, False),
+])
+def test_tls(db, settings, good):
+    settings = {k: v.format(dir=db.dir, port=db.port, tls=db.tls_port)
+                for k, v in settings.items()}
+    got = ask("ldap", db.table(**settings), "alice@example.com")
+    assert got == "found alice@example.com" if good else \
+        got.startswith("temporary"), got
+
+
+def test_sasl_external(db):
+    got = ask("ldap", db.table(server_host=db.ldapi, bind="sasl",
+                               sasl_mechs="EXTERNAL"), "alice@example.com")
+    assert got == "found alice@example.com"
+
+
+@pytest.mark.parametrize("settings,word", [
+    ({"server_host": "http://x"}, "server_host"),
+    ({"server_host": " "}, "server_host"),
+    ({"server_port": "ldap"}, "server_port"),
+    ({"scope": "all"}, "scope"), ({"bind": "perhaps"}, "bind"),
+    ({"bind_pw": ""}, "bind_pw"), ({"version": "4"}, "version"),
+    ({"version": "2", "start_tls": "yes"}, "start_tls"),
+    ({"query_filter": "(cn=%x)"}, "%x"), ({"search_base": "%"}, "search_base"),
+    ({"result_attribute": ""}, "result_attribute"),
+    ({"timeout": "0"}, "timeout"), ({"dereference": "9"}, "dereference"),
+])
+def test_mistakes(db, settings, word):
+    got = ask("ldap", db.table(**settings), "")
+    assert got.startswith("not opened") and word in got
+
+
+def test_stopped_hung_restarted(db):
+    with Query("ldap", db.table(timeout="1s")) as q:
+        assert q.ask("alice@example.com") == "found alice@example.com"
+        db.pause()
+        try:
+            assert q.ask("alice@example.com").startswith("temporary")
+            # Left alone for a second: this does not wait.
+            assert "lately" in q.ask("alice@example.com")
+        finally:
+            db.go_on()
+        wait_found(q)
+        db.stop()
+        assert q.ask("alice@example.com").startswith("temporary")
+        db.start()
+        wait_found(q)
+        # An old connection that the server ended meanwhile
+        db.stop()
+        db.start()
+        assert q.ask("alice@example.com") == "found alice@example.com"
