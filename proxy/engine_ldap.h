@@ -34,6 +34,7 @@ struct ldap_tls {
 	char *ca_file, *ca_dir, *cert, *key, *ciphers;	/* NULL: not set */
 	bool verify;
 	bool start;		/* start_tls */
+	void *context;		/* the library's, with all of these; NULL */
 };
 
 struct ldap_conf {
@@ -53,7 +54,8 @@ struct ldap_conf {
 	unsigned recursion_limit, expansion_limit, size_limit;
 };
 
-/* Mistakes are noted in c. */
+/* Reads the parameters, and loads what they and the library need: keys and
+ * certificates, mechanisms.  Mistakes are noted in c. */
 void ldap_conf_read(struct ldap_conf *conf, const struct engine_conf *c);
 void ldap_conf_free(struct ldap_conf *conf);
 /* By the name of an attribute as a server spells it. */
@@ -80,6 +82,9 @@ void ldap_conn_close(struct ldap_conn *conn);
 void ldap_conn_down(struct ldap_conn *conn);
 /* Is this error the server's or the connection's, not the search's? */
 bool ldap_conn_broken(int rc);
+/* Load what the TLS parameters name; LDAP_SUCCESS or an error. */
+int ldap_conn_tls_load(struct ldap_tls *tls);
+void ldap_conn_tls_free(struct ldap_tls *tls);
 struct timeval ldap_conn_timeout(const struct ldap_conf *conf);
 
 #endif

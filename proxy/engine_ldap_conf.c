@@ -101,6 +101,9 @@ ldap_conf_tls(struct ldap_tls *tls, const struct engine_conf *c)
 	tls->verify = engine_conf_bool(c, "tls_require_cert", false);
 	/* Of use to OpenSSL of long ago. */
 	(void)engine_conf_str(c, "tls_random_file", NULL);
+	if (ldap_conn_tls_load(tls) != LDAP_SUCCESS)
+		engine_conf_wrong(c, "tls_...: a file cannot be read, or is "
+		    "not what it should be");
 }
 
 static int
@@ -190,6 +193,7 @@ ldap_conf_free(struct ldap_conf *conf)
 	free(conf->sasl_realm);
 	free(conf->sasl_authz);
 	free(conf->sasl_secprops);
+	ldap_conn_tls_free(&conf->tls);
 	free(conf->tls.ca_file);
 	free(conf->tls.ca_dir);
 	free(conf->tls.cert);

@@ -54,6 +54,7 @@ ldap_set_text(LDAP *ld, int option, const char *text)
 		(void)ldap_set_option(ld, option, text);
 }
 
+/* TLS parameters of a handle, and a context made of them. */
 static int
 ldap_conn_tls(LDAP *ld, const struct ldap_tls *tls)
 {
@@ -67,6 +68,39 @@ ldap_conn_tls(LDAP *ld, const struct ldap_tls *tls)
 	ldap_set_text(ld, LDAP_OPT_X_TLS_CIPHER_SUITE, tls->ciphers);
 	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &require);
 	return ldap_set_option(ld, LDAP_OPT_X_TLS_NEWCTX, &client);
+}
+
+/*
+ * Keys and certificates are read once, with the rights of the one who starts,
+ * and all connections share them.  The first handle makes the library load
+ * its SASL mechanisms, too.
+ */
+int
+ldap_conn_tls_load(struct ldap_tls *tls)
+{
+	LDAP *ld = NULL;
+	int rc = ldap_initialize(&ld, NULL);
+
+	if (rc != LDAP_SUCCESS)
+		return rc;
+	rc = ldap_conn_tls(ld, tls);
+	if (rc == LDAP_SUCCESS)
+		rc = ldap_get_option(ld, LDAP_OPT_X_TLS_CTX, &tls->context);
+	(void)ldap_unbind_ext(ld, NULL, NULL);
+	return rc;
+}
+
+/* A handle takes a share of the context; one that goes gives it back. */
+void
+ldap_conn_tls_free(struct ldap_tls *tls)
+{
+	LDAP *ld = NULL;
+
+	if (tls->context == NULL || ldap_initialize(&ld, NULL) !=
+	    LDAP_SUCCESS)
+		return;
+	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_CTX, tls->context);
+	(void)ldap_unbind_ext(ld, NULL, NULL);
 }
 
 /* What a SASL mechanism asks for. */
@@ -165,7 +199,8 @@ static int
 ldap_conn_options(LDAP *ld, const struct ldap_conf *conf)
 {
 	struct timeval wait = ldap_conn_timeout(conf);
-	int size = (int)conf->size_limit, rc;
+	int size = (int)conf->size_limit, require = conf->tls.verify ?
+	    LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER;
 	union { const struct ldap_conf *in; void *out; } arg = { conf };
 
 	(void)ldap_set_option(ld, LDAP_OPT_PROTOCOL_VERSION, &conf->version);
@@ -183,8 +218,8 @@ ldap_conn_options(LDAP *ld, const struct ldap_conf *conf)
 		    conf->sasl_secprops);
 	if (conf->chase)
 		(void)ldap_set_rebind_proc(ld, ldap_conn_rebind, arg.out);
-	rc = ldap_conn_tls(ld, &conf->tls);
-	return rc;
+	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &require);
+	return ldap_set_option(ld, LDAP_OPT_X_TLS_CTX, conf->tls.context);
 }
 
 static bool

@@ -126,6 +126,8 @@ pgsql_start(const struct pgsql *own, const struct sql_host *host)
 		PGSQL_SET("dbname", own->dbname);
 	}
 	PGSQL_SET("application_name", "postern");
+	/* Kerberos would load its plugins, which the jail does not allow. */
+	PGSQL_SET("gssencmode", "disable");
 	names[n] = values[n] = NULL;
 	conn = PQconnectStartParams(names, values, 1);
 	free(path);

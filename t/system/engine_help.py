@@ -27,6 +27,7 @@ class Query:
             [os.path.join(BUILD, "t/tools", "query-" + kind),
              f"{kind}:{self.file.name}"], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env=env)
+        self.opened = self.reply()
 
     def send(self, key):
         if isinstance(key, str):
@@ -41,6 +42,8 @@ class Query:
         return self.proc.stdout.readline().decode().rstrip("\n").strip()
 
     def ask(self, key):
+        if self.opened != "opened":
+            return self.opened
         self.send(key)
         return self.reply()
 

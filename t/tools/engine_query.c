@@ -1,12 +1,13 @@
 /*
- * A table's engine without the role around it: engine_query TYPE:FILE.cf
- * opens a handle and answers the keys that come on standard input, one a
+ * A table's engine without the role around it, but behind the same filter of
+ * system calls: engine_query TYPE:FILE.cf opens a handle and answers the keys that come on standard input, one a
  * line, "\xHH" for a byte, with one line each: "found VALUE", "none",
  * "temporary WHY", "wrong WHY".
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/jail.h"
 #include "lib/mem.h"
 #include "proxy/lookup_engine.h"
 
@@ -73,6 +74,9 @@ answer(void *h, struct view key)
 int
 main(int argc, char **argv)
 {
+	const struct jail_spec jail = { .allow = JAIL_CONNECT |
+	    JAIL_THREADS | (engine.sees_files ? JAIL_READ_FILES : 0),
+	    .max_files = 4096 };
 	struct engine_conf *c;
 	struct buf err;
 	char *line = NULL;
@@ -86,6 +90,10 @@ main(int argc, char **argv)
 		printf("not opened %s\n", buf_cstr(&err));
 		return 1;
 	}
+	/* Output gets its buffer, and asks what it is, before. */
+	printf("opened\n");
+	(void)fflush(stdout);
+	jail_enter(&jail, NULL, NULL);
 	while ((n = getline(&line, &cap, stdin)) > 0)
 		answer(h, view_make(line, unescape(line, (size_t)n - 1)));
 	engine.close(h);
