@@ -361,7 +361,9 @@ ldap_walk_outcome(struct ldap_walk *w, const struct ldap_job *j, int rc)
 	if (rc == LDAP_NO_SUCH_OBJECT &&
 	    (j->depth > 0 || w->table->base_of_key))
 		return ENGINE_FOUND;
-	(void)buf_printf(w->err, "search at \"%.150s\": %s", j->base,
+	(void)buf_printf(w->err, "%s%s: search at \"%.150s\": %s",
+	    w->err->n > 0 ? "; " : "",
+	    w->table->conf.servers[w->table->conn.server], j->base,
 	    ldap_err2string(rc));
 	if (ldap_conn_broken(rc))
 		return ENGINE_NONE;
