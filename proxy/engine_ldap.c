@@ -9,8 +9,6 @@
  * the timeout: a group of groups is walked member by member. */
 #define LDAP_SEARCHES_MAX	10000u
 #define LDAP_QUERY_TIMEOUTS	6
-/* No answer of a server may be larger. */
-#define LDAP_MESSAGE_MAX	((ber_len_t)16 << 20)
 /* A connection that breaks sooner was an old one that the server ended. */
 #define LDAP_PROMPT_US		1000000
 
@@ -455,14 +453,8 @@ static enum engine_answer
 ldap_walk_run(struct ldap_walk *w)
 {
 	enum engine_answer a = ENGINE_FOUND;
-	ber_len_t max = LDAP_MESSAGE_MAX;
-	Sockbuf *sb = NULL;
 	size_t i;
 
-	if (ldap_get_option(w->table->conn.ld, LDAP_OPT_SOCKBUF, &sb) ==
-	    LDAP_OPT_SUCCESS && sb != NULL)
-		(void)ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING,
-		    &max);
 	for (i = 0; i < w->n_jobs && a == ENGINE_FOUND; i++) {
 		if (clock_mono().us > w->until.us) {
 			(void)buf_puts(w->err, "took too long");

@@ -70,6 +70,7 @@ enum ldap_attr_kind ldap_conf_kind(const struct ldap_conf *conf,
 struct ldap_conn {
 	const struct ldap_conf *conf;
 	LDAP *ld;		/* NULL: none */
+	struct ldap_conncb made;	/* called for each of its sockets */
 	size_t server;		/* of ld */
 	struct mono down_until[LDAP_SERVERS_MAX];
 };

@@ -1,9 +1,12 @@
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include <sasl/sasl.h>
 
 #include "proxy/engine_ldap.h"
 
+/* No message of a server may be larger. */
+#define LDAP_MESSAGE_MAX	((ber_len_t)16 << 20)
 #define LDAP_RETRY_US		60000000	/* with other servers */
 #define LDAP_ONLY_RETRY_US	1000000
 
@@ -195,8 +198,38 @@ ldap_conn_rebind(LDAP *ld, LDAP_CONST char *url, ber_tag_t request,
 	return ldap_conn_bind(ld, arg);
 }
 
+/*
+ * The library reads the rest of a message that has begun to come without a
+ * limit in time, so the socket gets one; and one in size.
+ */
 static int
-ldap_conn_options(LDAP *ld, const struct ldap_conf *conf)
+ldap_conn_made(LDAP *ld, Sockbuf *sb, LDAPURLDesc *server,
+    struct sockaddr *addr, struct ldap_conncb *cb)
+{
+	struct timeval wait = ldap_conn_timeout(cb->lc_arg);
+	ber_len_t max = LDAP_MESSAGE_MAX;
+	int fd = -1;
+
+	(void)ld, (void)server, (void)addr;
+	(void)ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING, &max);
+	if (ber_sockbuf_ctrl(sb, LBER_SB_OPT_GET_FD, &fd) == 1 && fd >= 0) {
+		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait,
+		    sizeof(wait));
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait,
+		    sizeof(wait));
+	}
+	return LDAP_SUCCESS;
+}
+
+static void
+ldap_conn_gone(LDAP *ld, Sockbuf *sb, struct ldap_conncb *cb)
+{
+	(void)ld, (void)sb, (void)cb;
+}
+
+static int
+ldap_conn_options(LDAP *ld, struct ldap_conncb *made,
+    const struct ldap_conf *conf)
 {
 	struct timeval wait = ldap_conn_timeout(conf);
 	int size = (int)conf->size_limit, require = conf->tls.verify ?
@@ -216,6 +249,10 @@ ldap_conn_options(LDAP *ld, const struct ldap_conf *conf)
 	if (conf->bind == LDAP_BIND_SASL)
 		ldap_set_text(ld, LDAP_OPT_X_SASL_SECPROPS,
 		    conf->sasl_secprops);
+	made->lc_add = ldap_conn_made;
+	made->lc_del = ldap_conn_gone;
+	made->lc_arg = arg.out;
+	(void)ldap_set_option(ld, LDAP_OPT_CONNECT_CB, made);
 	if (conf->chase)
 		(void)ldap_set_rebind_proc(ld, ldap_conn_rebind, arg.out);
 	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &require);
@@ -237,7 +274,7 @@ ldap_conn_try(struct ldap_conn *conn, size_t server, struct buf *err)
 		(void)buf_puts(err, ldap_err2string(rc));
 		return false;
 	}
-	rc = ldap_conn_options(ld, conf);
+	rc = ldap_conn_options(ld, &conn->made, conf);
 	if (rc != LDAP_SUCCESS) {
 		what = "TLS";
 	} else if (conf->tls.start) {

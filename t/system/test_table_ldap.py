@@ -4,12 +4,13 @@ import base64
 import os
 import shutil
 import socket
+import threading
 import urllib.parse
 
 import pytest
 
 from engine_help import Daemon, Query, ask, check_rows, run
-from postern import BUILD, free_port, wait_for
+from postern import BUILD, SLOW, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(
     not os.path.exists(os.path.join(BUILD, "t/tools/query-ldap"))
@@ -430,3 +431,160 @@ def test_stopped_hung_restarted(db):
         db.stop()
         db.start()
         assert q.ask("alice@example.com") == "found alice@example.com"
+
+
+# Active Directory's way with large attributes, which slapd has not
+
+def ber(tag, *parts):
+    body = b"".join(parts)
+    n = len(body)
+    size = bytes([n]) if n < 128 else b"\x84" + n.to_bytes(4, "big")
+    return bytes([tag]) + size + body
+
+
+def text(s, tag=4):
+    return ber(tag, s if isinstance(s, bytes) else s.encode())
+
+
+def number(n, tag=2):
+    return ber(tag, n.to_bytes(4, "big"))
+
+
+def unber(data):
+    """(tag, contents, rest) of the first element."""
+    n, at = data[1], 2
+    if n & 128:
+        at = 2 + (n & 127)
+        n = int.from_bytes(data[2:at], "big")
+    return data[0], data[at:at + n], data[at + n:]
+
+
+def elements(data):
+    while data:
+        tag, body, data = unber(data)
+        yield tag, body
+
+
+class FakeDirectory:
+    """Answers every search, each of which comes in one piece, with answer(base, attributes): a list of (dn,
+    {attribute: values}), or raw bytes to be sent, with None for silence."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.searches = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                s, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(s,),
+                             daemon=True).start()
+
+    def serve(self, s):
+        data = b""
+        with s:
+            while True:
+                try:
+                    more = s.recv(65536)
+                    if not more:
+                        return
+                    data += more
+                    while data:
+                        _, message, data = unber(data)
+                        s.sendall(self.reply(message))
+                except OSError:
+                    return
+
+    def reply(self, message):
+        (_, ident), (op, body), *_ = elements(message)
+        done = number(0, 10) + text("") + text("")
+
+        def send(tag, *parts):
+            return ber(0x30, ber(2, ident), ber(tag, *parts))
+        if op == 0x60:
+            return send(0x61, done)
+        if op != 0x63:
+            return b""
+        parts = list(elements(body))
+        attrs = [a.decode() for _, a in elements(parts[7][1])]
+        self.searches.append((parts[0][1].decode(), attrs))
+        answer = self.answer(*self.searches[-1])
+        if isinstance(answer, bytes):
+            return answer
+        return b"".join(
+            send(0x64, text(dn), ber(0x30, *(
+                ber(0x30, text(a), ber(0x31, *map(text, v)))
+                for a, v in values.items())))
+            for dn, values in answer) + send(0x65, done)
+
+    def close(self):
+        self.listener.close()
+
+    def table(self, **more):
+        return {"server_host": f"127.0.0.1:{self.port}", "bind": "no",
+                "search_base": "dc=corp", "query_filter": "(mail=%s)",
+                "timeout": "1s", **MEMBERS, **more}
+
+
+def ask_fake(answer, key="all@example.com", **settings):
+    fake = FakeDirectory(answer)
+    try:
+        with Query("ldap", fake.table(**settings)) as q:
+            return q.ask(key), fake.searches, q.memory()
+    finally:
+        fake.close()
+
+
+def test_attribute_in_parts():
+    members = [f"cn=u{i}" for i in range(4000)]
+
+    def answer(base, attrs):
+        if base.startswith("cn=u"):
+            return [(base, {"mail": [base[3:] + "@e.x"]})]
+        at = next((int(a[len("member;range="):-2]) for a in attrs
+                   if a.startswith("member;range=")), 0)
+        part = members[at:at + 1500]
+        end = "*" if at + 1500 >= len(members) else at + 1499
+        return [("cn=all", {"member;range=%d-%s" % (at, end): part,
+                            "member": []} if part else {})]
+    got, searches, _ = ask_fake(answer)
+    assert got == "found " + ",".join(f"u{i}@e.x" for i in range(4000))
+    assert searches[:1] == [("dc=corp", ["mail", "member", "memberURL"])]
+    assert ("cn=all", ["member;range=3000-*"]) in searches
+
+
+def test_directory_that_lies():
+    # Parts without end
+    n = iter(range(10**9))
+    got, searches, _ = ask_fake(lambda base, attrs: [
+        ("cn=x", {f"member;range=0-{next(n)}": ["cn=y"]})])
+    assert got.startswith("temporary")
+    assert len(searches) <= 10000
+    # Members of members without end
+    got, searches, _ = ask_fake(lambda base, attrs: [
+        (base, {"member": [f"cn={next(n)}"]})], recursion_limit=50)
+    assert got.startswith("temporary") and len(searches) <= 52
+    # A DN that is not one; it is asked for as it is
+    assert ask_fake(lambda base, attrs: [
+        (base, {"member": ["ldap:///o=x??never?(a=b)"]})])[0].startswith("temporary")
+    assert ask_fake(lambda base, attrs: [
+        (base, {"member": [b"cn=a\0b"]})])[0].startswith("temporary")
+    assert ask_fake(lambda base, attrs: [
+        (base, {"mail": [b"a\0b"]})])[0].startswith("temporary")
+    # Entries without end, or one that is huge
+    got, _, memory = ask_fake(lambda base, attrs: [
+        (f"cn={i}", {"mail": ["x" * 1000]}) for i in range(20000)])
+    assert got.startswith("temporary")
+    # Nonsense, half of an answer, the end
+    for raw in (b"nonsense" * 100, b"\x30\x84\x7f\xff\xff\xff\x02\x01",
+                b"\x30\x80" * 50, b"\x30\x05\x02\x01\x02", b"\x30\x00", b""):
+        assert ask_fake(lambda base, attrs: raw)[0].startswith("temporary")
+    # A message of more than 16 MB is not read to its end.
+    got, _, memory = ask_fake(
+        lambda base, attrs: b"\x30\x84\x40\x00\x00\x00" + b"\x02" * 40000000)
+    assert got.startswith("temporary") and memory < 60000 * SLOW, memory
