@@ -1,8 +1,9 @@
 /*
  * A table's engine without the role around it, but behind the same filter of
- * system calls: engine_query TYPE:FILE.cf opens a handle and answers the keys that come on standard input, one a
- * line, "\xHH" for a byte, with one line each: "found VALUE", "none",
- * "temporary WHY", "wrong WHY".
+ * system calls: engine_query TYPE:FILE.cf opens a handle, says so, and
+ * answers the keys that come on standard input, one a line, "\xHH" for a
+ * byte, with one line each: "found VALUE", "none", "temporary WHY",
+ * "wrong WHY".
  */
 #include <stdio.h>
 #include <stdlib.h>
