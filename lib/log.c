@@ -213,6 +213,18 @@ log_debug(const char *fmt, ...)
 }
 
 void
+log_trace(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!log_tracing())
+		return;
+	va_start(ap, fmt);
+	log_line(LOG_INFO, "trace: ", fmt, ap);
+	va_end(ap);
+}
+
+void
 log_warn(const char *fmt, ...)
 {
 	va_list ap;

@@ -28,12 +28,21 @@ void log_to(enum log_sink sink, int fd, int facility);
 void log_facility(int facility);
 void log_verbose(int level);
 int log_level(void);
+/* From this level on, what rules are looked at is written too. */
+#define LOG_LEVEL_TRACE	2
+static inline bool
+log_tracing(void)
+{
+	return log_level() >= LOG_LEVEL_TRACE;
+}
 void log_flush(void);
 /* Also copy warnings and worse to standard error (for commands). */
 void log_tee(bool on);
 
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A step of a decision, for `postern explain`; only when log_tracing(). */
+void log_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void fatal(const char *fmt, ...)

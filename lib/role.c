@@ -208,6 +208,7 @@ role_init(struct chan_in *m)
 	(void)cursor_view(c);	/* service name */
 	name = mem_copy(cursor_view(c));
 	sink = cursor_u8(c);
+	log_verbose(cursor_u8(c));
 	if (!cursor_done(c) || role.conf != NULL)
 		panic("bad INIT message");
 	(void)gethostname(host, sizeof host - 1);

@@ -168,6 +168,7 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	put_view(b, view_of(t->entry->name));
 	put_view(b, view_of(name));
 	put_u8(b, (uint8_t)sink);
+	put_u8(b, 0);
 	chan_put_fd(i->control, snapshot, false);
 	chan_put_fd(i->control, log, false);
 	chan_end(i->control);

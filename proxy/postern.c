@@ -33,6 +33,12 @@ static const struct {
 	    "tell what runs; exit status 3 if nothing does" },
 	{ "check", postern_check, true, "",
 	    "look for mistakes, make missing directories" },
+	{ "explain", postern_explain, true,
+	    "--client IP --from A --to B [--helo H]\n"
+	    "            [--message FILE] ...",
+	    "say what a client would be told, and by which rules" },
+	{ "replay", postern_replay, true, "DIR [--rules NEWDIR]",
+	    "saved messages through the rules, or what NEWDIR's change" },
 	{ "flush", postern_flush, true, "[[-s] DOMAIN]",
 	    "try to deliver deferred mail now (.DOMAIN: below it)" },
 	{ "queue", postern_queue, true, "[--once] [--json] [-n SECONDS]",

@@ -22,7 +22,7 @@ typedef int postern_verb(struct postern *p, int argc, char **argv);
 postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
-    postern_release, postern_delete;
+    postern_release, postern_delete, postern_explain, postern_replay;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 

@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
+#include "rules/judgement.h"
 
 bool
 asked_keep(struct message *m, struct view asked)
@@ -23,35 +24,6 @@ asked_keep(struct message *m, struct view asked)
 		m->n_asked = asked.n;
 	}
 	return ok;
-}
-
-/*
- * The filter saw the text, so its refusal counts most; where it names a
- * recipient or a route of its own, that one.
- */
-static void
-asked_combine(const struct judgement *judged, const struct judgement *asked,
-    struct judgement *ret)
-{
-	enum action had = judged->verdict.action;
-	uint32_t i, k;
-
-	*ret = *judged;
-	if ((asked->verdict.action == ACTION_DISCARD &&
-	    had != ACTION_REJECT && had != ACTION_DEFER) ||
-	    (asked->verdict.action == ACTION_HOLD && had == ACTION_OK))
-		ret->verdict = asked->verdict;
-	if (ret->redirect.n == 0)
-		ret->redirect = asked->redirect;
-	if (ret->filter.n == 0)
-		ret->filter = asked->filter;
-	for (i = 0; i < asked->n_bcc && ret->n_bcc < JUDGEMENT_BCC_MAX; i++) {
-		for (k = 0; k < ret->n_bcc; k++)
-			if (view_eq_nocase(ret->bcc[k], asked->bcc[i]))
-				break;
-		if (k == ret->n_bcc)
-			ret->bcc[ret->n_bcc++] = asked->bcc[i];
-	}
 }
 
 void
@@ -71,7 +43,7 @@ asked_judged(struct message *m, const struct judgement *j)
 	a = arena_new(65536);
 	/* It was read once, when it came. */
 	ensure(judgement_get(view_make(bytes, n), 0, a, &asked));
-	asked_combine(j, &asked, &both);
+	judgement_combine(j, &asked, &both);
 	writer_judged(m, &both);
 	arena_free(&a);
 	free(bytes);

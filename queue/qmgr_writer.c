@@ -11,6 +11,7 @@
 #include "lib/dsn.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
+#include "rules/judgement.h"
 
 #define SLOTS_MAX	20000u	/* outstanding, of one writer */
 #define SLOTS_AT_ONCE	256u
@@ -424,29 +425,15 @@ writer_return(struct message *m, struct view status, struct view text)
 void
 writer_judged(struct message *m, const struct judgement *j)
 {
-	char status[16], text[512], ok[64];
+	struct judgement_reply r;
 
 	if (j->verdict.action == ACTION_REJECT && j->verdict.code >= 500 &&
 	    m->origin != NULL) {
 		writer_return(m, j->verdict.status, j->verdict.text);
 		return;
 	}
-	if (j->verdict.action == ACTION_REJECT ||
-	    j->verdict.action == ACTION_DEFER) {
-		struct buf s = { .max = 15 }, t = { .max = 500 };
-
-		(void)buf_putv(&s, view_head(j->verdict.status, 15));
-		(void)buf_putv(&t, view_head(j->verdict.text, 500));
-		memcpy(status, buf_cstr(&s), s.n + 1);
-		memcpy(text, buf_cstr(&t), t.n + 1);
-		buf_free(&s);
-		buf_free(&t);
-		writer_failed(m, j->verdict.code, status, text);
-		return;
-	}
-	if (j->verdict.action == ACTION_DISCARD) {
-		snprintf(ok, sizeof ok, "Ok: queued as %s", message_id(m));
-		writer_failed(m, 250, "2.0.0", ok);
+	if (!judgement_reply(j, message_id(m), &r)) {
+		writer_failed(m, r.code, r.status, r.text);
 		return;
 	}
 	m->hold = j->verdict.action == ACTION_HOLD;

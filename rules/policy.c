@@ -128,6 +128,7 @@ policy_lists(struct restriction_reader *rd)
 	for (i = 0; i < sizeof lists / sizeof lists[0]; i++) {
 		rd->what = lists[i].name;
 		ok = restriction_read(rd, lists[i].text, lists[i].list) && ok;
+		lists[i].list->name = lists[i].name;
 		if (!lists[i].bare)
 			ok = policy_no_bare(rd, lists[i].name,
 			    lists[i].list) && ok;

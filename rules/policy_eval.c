@@ -24,6 +24,13 @@ static const char *const subject_texts[SUBJECTS] = {
 	[SUBJECT_EOD] = "End-of-data",
 };
 
+static const char *const stage_names[STAGES] = {
+	[STAGE_NONE] = "none", [STAGE_CLIENT] = "CONNECT",
+	[STAGE_HELO] = "HELO", [STAGE_MAIL] = "MAIL", [STAGE_RCPT] = "RCPT",
+	[STAGE_DATA] = "DATA", [STAGE_EOD] = "END-OF-MESSAGE",
+	[STAGE_ETRN] = "ETRN",
+};
+
 const char *
 subject_text(enum subject s)
 {
@@ -273,6 +280,33 @@ eval_is_unknown(struct view name)
 
 /* -- lists ----------------------------------------------------------------- */
 
+/* What came of a restriction, for log_trace(). */
+static void
+eval_trace(const struct eval *e, struct view list, size_t i, const char *word,
+    struct view arg, enum step s)
+{
+	static const char *const words[] = { [STEP_NEXT] = "no decision",
+		[STEP_PERMIT] = "permit", [STEP_REFUSE] = "refuse",
+		[STEP_NEED] = "need" };
+	const struct policy_reply *r = &e->r->reply;
+	char place[24] = "";
+
+	if (!log_tracing())
+		return;
+	if (i > 0)
+		(void)snprintf(place, sizeof place, "[%zu] ", i);
+	if (s == STEP_REFUSE)
+		log_trace("rule %s%s%s%s%s: refuse: %u %s %s%s%s",
+		    log_safe(list), place, word, arg.n > 0 ? " " : "",
+		    log_safe(arg), r->code, r->status,
+		    log_safe(view_of(r->text)), e->where.n > 0 ? "; rule=" :
+		    "", log_safe(e->where));
+	else
+		log_trace("rule %s%s%s%s%s: %s%s%s", log_safe(list), place,
+		    word, arg.n > 0 ? " " : "", log_safe(arg), words[s],
+		    e->where.n > 0 ? "; rule=" : "", log_safe(e->where));
+}
+
 enum step
 eval_list(struct eval *e, const struct restriction *list, size_t n)
 {
@@ -294,6 +328,12 @@ eval_list(struct eval *e, const struct restriction *list, size_t n)
 		}
 		e->where = view_of("");
 		s = list[i].kind->fn(e, &list[i]);
+		if (log_tracing())
+			eval_trace(e, e->list, i + 1, list[i].kind->word,
+			    list[i].kind == &restriction_class_kind ? view_of(
+			    list[i].class->name) : list[i].table != NULL ?
+			    view_of(table_name(list[i].table)) : list[i].arg,
+			    s);
 		if (e->warn >= e->depth)
 			e->warn = 0;
 		/* Whatever comes now, the answer is "later". */
@@ -314,6 +354,7 @@ eval_subject(struct eval *e, const struct restriction_list *l,
 	e->subject = s;
 	e->bare = bare;
 	e->depth = e->warn = 0;
+	e->list = view_of(l->name != NULL ? l->name : "");
 	return l->n > 0 ? eval_list(e, l->list, l->n) : STEP_NEXT;
 }
 
@@ -365,8 +406,11 @@ eval_mail(struct eval *e)
 	s = eval_subject(e, &e->p->mail, e->f->sender, SUBJECT_SENDER,
 	    SUBJECT_SENDER);
 	if (s != STEP_REFUSE && s != STEP_NEED && e->p->unlisted_sender &&
-	    !e->listed_sender && !e->discard && e->f->sender.n > 0)
+	    !e->listed_sender && !e->discard && e->f->sender.n > 0) {
 		s = address_unlisted_of(e, SUBJECT_SENDER);
+		eval_trace(e, view_of("smtpd_reject_unlisted_sender"), 0, "",
+		    view_of(""), s);
+	}
 	return s;
 }
 
@@ -379,6 +423,8 @@ eval_deferred(struct eval *e, enum step s)
 	e->warn = 0;
 	e->where = view_of("");
 	e->r->reply = e->on_permit;
+	eval_trace(e, view_of("defer_if_permit"), 0, ", asked for above",
+	    view_of(""), STEP_REFUSE);
 	return eval_refused(e, true);
 }
 
@@ -415,8 +461,11 @@ eval_rcpt(struct eval *e)
 	}
 	s = eval_deferred(e, s);
 	if (!step_ends(s) && p->unlisted_rcpt && !e->listed_rcpt &&
-	    !e->discard)
+	    !e->discard) {
 		s = address_unlisted_of(e, SUBJECT_RECIPIENT);
+		eval_trace(e, view_of("smtpd_reject_unlisted_recipient"), 0,
+		    "", view_of(""), s);
+	}
 	return s;
 }
 
@@ -506,7 +555,7 @@ policy_evaluate(const struct policy *p, enum policy_stage stage,
 	e.stage = stage;
 	e.discard = f->discarding;
 	e.value = &value;
-	e.where = view_of("");
+	e.where = e.list = view_of("");
 	buf_init(&value, FOUND_MAX);
 	arena_reset(ret->arena);
 	ret->outcome = POLICY_NONE;
@@ -516,7 +565,9 @@ policy_evaluate(const struct policy *p, enum policy_stage stage,
 	ret->redirect = ret->filter = view_of("");
 	ret->n_notes = ret->n_bcc = ret->n_prepend = 0;
 	ret->hold = ret->discard = ret->reply_policy = ret->deferred = false;
+	log_trace("begin %s", stage_names[stage]);
 	s = eval_stage(&e);
+	log_trace(s == STEP_NEED ? "again" : "end");
 	ret->outcome = s == STEP_NEED ? POLICY_NEED :
 	    s == STEP_REFUSE ? POLICY_REFUSE : POLICY_PERMIT;
 	if (s != STEP_NEED && stage <= STAGE_MAIL && e.put_off_permit) {

@@ -55,6 +55,7 @@ struct policy_service {
 };
 
 struct restriction_list {
+	const char *name;	/* the parameter; NULL: a class */
 	struct restriction *list;
 	size_t n;
 };
@@ -111,6 +112,7 @@ struct eval {
 	enum subject bare;		/* of a table without check_... */
 	unsigned depth, warn;
 	struct view where;		/* of the rule at work */
+	struct view list;		/* parameter, class or table result */
 	enum address_class class;	/* of the recipient; NONE: not asked */
 	bool listed_rcpt, listed_sender;	/* were checked */
 	bool put_off_permit, put_off_reject;

@@ -184,6 +184,8 @@ result_words(const struct result *r)
 	struct view text = eval_copy(r->e, r->value);
 	struct restriction list[WORDS_MAX];
 	const char *why;
+	struct view outer = r->e->list;
+	enum step s;
 	size_t n;
 
 	if (!restriction_words(r->e->p, text, list, WORDS_MAX, &n, &why)) {
@@ -191,7 +193,10 @@ result_words(const struct result *r)
 		    log_safe(text));
 		return eval_config_failed(r->e);
 	}
-	return eval_list(r->e, list, n);
+	r->e->list = r->e->where;
+	s = eval_list(r->e, list, n);
+	r->e->list = outer;
+	return s;
 }
 
 enum step

@@ -119,5 +119,11 @@ general_bare(struct eval *e, const struct restriction *r)
 enum step
 general_class(struct eval *e, const struct restriction *r)
 {
-	return eval_list(e, r->class->list.list, r->class->list.n);
+	struct view outer = e->list;
+	enum step s;
+
+	e->list = view_of(r->class->name);
+	s = eval_list(e, r->class->list.list, r->class->list.n);
+	e->list = outer;
+	return s;
 }

@@ -227,13 +227,41 @@ table_found(struct buf *value, struct view text, unsigned line,
 	return TABLE_FOUND;
 }
 
+/* A body of a message has many lines: of patterns only what matched. */
+static void
+table_trace(const struct table *t, struct view key, enum table_answer a,
+    struct view value, unsigned line)
+{
+	key = view_head(key, 200);
+	if (a == TABLE_FOUND && line > 0)
+		log_trace("table %s: \"%s\": %s; rule=%s:%u", t->name,
+		    log_safe(key), log_safe(value), table_origin(t), line);
+	else if (a == TABLE_FOUND)
+		log_trace("table %s: \"%s\": %s", t->name, log_safe(key),
+		    log_safe(value));
+	else if (a == TABLE_FAILED)
+		log_trace("table %s: \"%s\": no answer", t->name,
+		    log_safe(key));
+	else if (!table_is_pattern(t))
+		log_trace("table %s: \"%s\": not found", t->name,
+		    log_safe(key));
+}
+
 enum table_answer
 table_find_from(const struct table *t, size_t *pos, struct view key,
     struct buf *value, unsigned *ret_line)
 {
+	unsigned line = 0;
+	enum table_answer a;
+
 	ensure(t->magic == TABLE_MAGIC);
 	buf_clear(value);
-	return t->kind->find(t->data, pos, key, value, ret_line);
+	a = t->kind->find(t->data, pos, key, value, &line);
+	if (a == TABLE_FOUND)
+		*ret_line = line;
+	if (log_tracing())
+		table_trace(t, key, a, buf_view(value), line);
+	return a;
 }
 
 enum table_answer

@@ -158,7 +158,8 @@ class Role:
         self.control.send(
             "INIT", u32(1) + u32(0) + u32(0) + u8(jailed) + view(user) +
             view(root) + view("/nonexistent") + view(name) +
-            view("postern/" + name) + u8(1), [settings, log])
+            view("postern/" + name) + u8(1) + u8(0),
+            [settings, log])
         os.close(settings)
         os.close(log)
 
