@@ -97,4 +97,7 @@ bool conf_parse_bool(struct view text, bool *ret);
  */
 struct view conf_word(struct view *rest);
 
+/* How many letters differ, are missing or too many; 3: more than two. */
+unsigned conf_name_distance(struct view a, struct view b);
+
 #endif

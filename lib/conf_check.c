@@ -180,8 +180,8 @@ conf_restriction_list(struct view name)
 }
 
 /* Letters to change, add or leave out to turn a into b; over 2: 3. */
-static unsigned
-name_distance(struct view a, struct view b)
+unsigned
+conf_name_distance(struct view a, struct view b)
 {
 	unsigned char row[2][NAME_COMPARED + 1];
 	size_t i, j;
@@ -221,7 +221,7 @@ conf_nearest(struct view name)
 	size_t i;
 
 	for (i = 0; i < conf_params_count; i++) {
-		d = name_distance(name, view_of(conf_params[i].name));
+		d = conf_name_distance(name, view_of(conf_params[i].name));
 		/* "foo" is not a mistyped "sandbox". */
 		if (d < least && d * 3 < name.n) {
 			least = d;

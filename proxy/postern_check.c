@@ -1,9 +1,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_source.h"
+#include "lib/mem.h"
 #include "lib/table_program.h"
 #include "proxy/postern.h"
 #include "rules/addr_list.h"
+#include "rules/local_clients.h"
 #include "rules/override.h"
 #include "rules/policy.h"
 #include "rules/rewrite.h"
@@ -51,7 +54,6 @@ check_maps(const char *maps, const char *config_dir, bool verdicts,
 		c.table = l.list[i];
 		if (verdicts)
 			table_each_result(c.table, check_result, &c);
-		c.ok = table_check_samples(c.table, r->fn, r->arg) && c.ok;
 	}
 	table_list_free(&l);
 	return c.ok;
@@ -114,16 +116,150 @@ static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
 {
+	struct addr_list *exclusions = net_list_open(
+	    "smtpd_forbid_bare_newline_exclusions",
+	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
+	    r->fn, r->arg);
+	struct local_clients *clients = local_clients_open(cf, NULL, 0, r->fn,
+	    r->arg);
+	bool opened = exclusions != NULL && clients != NULL, ok;
 	struct policy *p;
-	bool ok;
 
 	ok = check_maps(cf->relay_recipient_maps, config_dir, false, r);
 	ok = check_overrides(cf, r) && ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
-	ok = p != NULL && ok;
+	ok = p != NULL && policy_lint(p, r->fn, r->arg) && ok;
 	policy_free(&p);
-	return ok;
+	addr_list_free(&exclusions);
+	local_clients_free(&clients);
+	return ok && opened;
+}
+
+/* -- samples --------------------------------------------------------------- */
+
+static void
+check_silent(bool error, const char *text, void *arg)
+{
+	(void)error;
+	(void)text;
+	(void)arg;
+}
+
+struct samples {
+	const struct conf *cf;
+	const struct reporter *r;
+	char **seen;
+	size_t n;
+	bool ok;
+};
+
+static void
+samples_table(struct samples *s, struct view spec)
+{
+	struct table *t;
+	size_t i;
+
+	for (i = 0; i < s->n; i++)
+		if (view_is(spec, s->seen[i]))
+			return;
+	s->seen = mem_resize(s->seen, s->n + 1, sizeof *s->seen);
+	s->seen[s->n++] = mem_copy(spec);
+	/* What cannot be opened was reported where it is used. */
+	t = table_open(spec, s->cf->config_directory, check_silent, NULL);
+	if (t != NULL)
+		s->ok = table_check_samples(t, s->r->fn, s->r->arg) && s->ok;
+	table_free(&t);
+}
+
+static bool
+samples_has_any(struct view spec)
+{
+	return view_starts_nocase(spec, "regexp:") ||
+	    view_starts_nocase(spec, "pcre:");
+}
+
+static void
+samples_words(struct samples *s, const char *text)
+{
+	struct view rest = view_of(text), word;
+
+	while ((word = conf_word(&rest)).n > 0)
+		if (samples_has_any(word))
+			samples_table(s, word);
+}
+
+/* All pattern tables that a parameter or a class names. */
+static bool
+check_samples(const struct conf *cf, const struct reporter *r)
+{
+	struct samples s = { .cf = cf, .r = r, .ok = true };
+	struct view rest = view_of(cf->smtpd_restriction_classes), word;
+	const char *text;
+	size_t i;
+
+	for (i = 0; i < conf_params_count; i++)
+		if (conf_params[i].kind == CONF_STR && (text = conf_text(cf,
+		    view_of(conf_params[i].name))) != NULL)
+			samples_words(&s, text);
+	while ((word = conf_word(&rest)).n > 0)
+		if ((text = conf_text(cf, word)) != NULL)
+			samples_words(&s, text);
+	for (i = 0; i < s.n; i++)
+		free(s.seen[i]);
+	free(s.seen);
+	return s.ok;
+}
+
+/* -- places ---------------------------------------------------------------- */
+
+/*
+ * What reads a value knows the parameter's name only: here it gets its line.
+ */
+struct places {
+	struct conf_source *source;
+	char *file;
+	const struct reporter *to;
+};
+
+static void
+places_open(struct places *pl, const char *config_dir,
+    const struct reporter *to)
+{
+	struct conf_reporter quiet = { 0 };
+	struct buf text;
+
+	pl->to = to;
+	pl->file = mem_printf("%s/main.cf", config_dir);
+	pl->source = conf_source_new(pl->file);
+	buf_init(&text, CONF_READ_MAX);
+	if (conf_read_file(pl->file, &text))
+		conf_source_read(pl->source, buf_view(&text), &quiet);
+	buf_free(&text);
+}
+
+static void
+places_report(bool error, const char *text, void *arg)
+{
+	struct places *pl = arg;
+	struct view v = view_of(text), name;
+	const struct conf_setting *s;
+	char *told;
+
+	if (view_starts_nocase(v, "main.cf: "))
+		v = view_from(v, 9);
+	name = view_head(v, view_find(v, ':'));
+	if (view_starts_nocase(v, "in parameter "))
+		name = view_head(view_from(v, 13), view_find(view_from(v, 13),
+		    ' '));
+	s = conf_source_find(pl->source, name);
+	if (s == NULL || s->line == 0) {
+		pl->to->fn(error, text, pl->to->arg);
+		return;
+	}
+	told = mem_printf("%s:%u: %.*s", pl->file, s->line, VIEW_ARGS(v));
+	pl->to->fn(error, told, pl->to->arg);
+	free(told);
 }
 
 /* The parameters of tables behind connections: their programs read them,
@@ -152,12 +288,15 @@ check_remote(const struct plan_entry *e, const struct conf *cf,
 
 bool
 postern_check_tables(const struct config *c, const char *config_dir,
-    const struct reporter *r)
+    const struct reporter *to)
 {
+	struct places places;
+	const struct reporter here = { places_report, &places }, *r = &here;
 	const struct conf *cf;
 	bool ok = true;
 	size_t i;
 
+	places_open(&places, config_dir, to);
 	for (i = 0; i < c->n_teams; i++) {
 		cf = c->teams[i].cf;
 		switch ((int)c->teams[i].entry->kind) {
@@ -186,7 +325,10 @@ postern_check_tables(const struct config *c, const char *config_dir,
 		default:
 			break;
 		}
+		ok = check_samples(cf, r) && ok;
 	}
+	conf_source_free(&places.source);
+	free(places.file);
 	return ok;
 }
 

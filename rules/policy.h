@@ -127,6 +127,12 @@ struct policy *policy_open(const struct conf *cf, const struct netaddr *own,
     size_t n_own, table_report *report, void *arg);
 void policy_free(struct policy **p);
 
+/*
+ * For `postern check`: what can be opened and is hardly meant.  False after an
+ * error: every client may send mail to everybody.
+ */
+bool policy_lint(const struct policy *p, table_report *report, void *arg);
+
 /* Would policy_evaluate() do anything at this stage?  With
  * smtpd_delay_reject, client, HELO and MAIL are looked at with RCPT. */
 bool policy_has(const struct policy *p, enum policy_stage stage);

@@ -106,6 +106,45 @@ reader_say(struct restriction_reader *rd, bool error, const char *why,
 	free(text);
 }
 
+/* "reject_unauth_destinatoin": what was meant; NULL: no idea. */
+static const char *
+reader_near(const struct restriction_reader *rd, struct view word)
+{
+	const struct restriction_class *c;
+	const char *found = NULL;
+	unsigned least = 3, d;
+	size_t i;
+
+	for (i = 0; i < restriction_kinds_count; i++) {
+		d = conf_name_distance(word,
+		    view_of(restriction_kinds[i].word));
+		if (d < least && d * 3 < word.n) {
+			least = d;
+			found = restriction_kinds[i].word;
+		}
+	}
+	for (c = rd->p->class_list; c != NULL; c = c->next) {
+		d = conf_name_distance(word, view_of(c->name));
+		if (d < least && d * 3 < word.n) {
+			least = d;
+			found = c->name;
+		}
+	}
+	return found;
+}
+
+static void
+reader_unknown(struct restriction_reader *rd, struct view word)
+{
+	const char *near = reader_near(rd, word);
+	char *why;
+
+	why = near == NULL ? mem_strdup("unknown restriction") :
+	    mem_printf("unknown restriction (did you mean %s?)", near);
+	reader_say(rd, true, why, word);
+	free(why);
+}
+
 /* -- arguments ------------------------------------------------------------- */
 
 /* The table of this spec; its results are looked at once, when classes are
@@ -208,8 +247,10 @@ reader_one(struct restriction_reader *rd, struct view word, struct view *rest,
 		if (reader_class(rd, word, ret, &ok))
 			return ok;
 		why = kind_gone(word);
-		reader_say(rd, true, why != NULL ? why :
-		    "unknown restriction", word);
+		if (why != NULL)
+			reader_say(rd, true, why, word);
+		else
+			reader_unknown(rd, word);
 		return false;
 	}
 	if (now != NULL)

@@ -1,0 +1,179 @@
+"""postern check: each kind of mistake is told with its place."""
+import os
+import re
+
+import pytest
+
+from postern import TOP, Instance
+
+with open(os.path.join(TOP, "lib/conf_params.def")) as f:
+    PARAMS = re.findall(r"^PARAM_(\w+)\((\w+),", f.read(), re.M)
+# Lists of tables, and lists that may name tables.
+TABLES = [name for kind, name in PARAMS if kind == "STR" and (
+    re.search(r"_(maps|checks|restrictions|networks|exclusions|clientcerts)$",
+              name) or name in (
+        "mynetworks", "mydestination", "relay_domains",
+        "virtual_alias_domains", "virtual_mailbox_domains",
+        "local_header_rewrite_clients"))]
+NUMBERS = [name for kind, name in PARAMS if kind in ("INT", "BOOL", "TIME")]
+
+
+@pytest.fixture(scope="module")
+def gateway():
+    i = Instance(start=False)
+    try:
+        yield i
+    finally:
+        i.destroy(check=False)
+
+
+def check(gateway, setting, **files):
+    """The exit status and what was said; main.cf is as it was after it."""
+    with open(gateway.path("main.cf")) as f:
+        before = f.read()
+    for name, text in files.items():
+        gateway.write(name, text)
+    try:
+        gateway.edit("main.cf", lambda t: t + setting)
+        p = gateway.command("check", check=False)
+        return p.returncode, p.stderr
+    finally:
+        gateway.write("main.cf", before)
+
+
+def last_line(gateway):
+    with open(gateway.path("main.cf")) as f:
+        return len(f.readlines()) + 1
+
+
+def test_there_are_parameters():
+    assert len(TABLES) > 35 and len(NUMBERS) > 80
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_broken_file(gateway, name):
+    status, said = check(gateway, f"{name} = check_client_access "
+                         "regexp:$config_directory/broken\n"
+                         if name.endswith("restrictions") else
+                         f"{name} = regexp:$config_directory/broken\n",
+                         broken="# a comment\n/ok/ OK\n/(/ OK\n")
+    assert status != 0
+    assert f"{gateway.etc}/broken:3: " in said
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_broken_sample(gateway, name):
+    status, said = check(gateway, f"{name} = check_client_access "
+                         "pcre:$config_directory/sample, "
+                         "reject_unauth_destination\n"
+                         if name.endswith("restrictions") else
+                         f"{name} = pcre:$config_directory/sample\n",
+                         sample="# pass: example\n/ex?ample/ DUNNO\n")
+    assert status != 0
+    assert f"{gateway.etc}/sample:1: " in said
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_broken_value(gateway, name):
+    status, said = check(gateway, f"{name} = 12 monkeys\n")
+    assert status != 0
+    assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " in said
+
+
+ERRORS = {
+    "unknown": ("smtpd_relay_restrictions = reject_unauth_destinatoin\n",
+                "unknown restriction (did you mean "
+                "reject_unauth_destination?)"),
+    "open": ("smtpd_relay_restrictions = permit_mynetworks, permit\n"
+             "smtpd_recipient_restrictions = permit\n",
+             "specify at least one working instance"),
+    "everybody": ("mynetworks = 0.0.0.0/0\n", "an open relay"),
+    "every-domain": ("relay_domains = static:all\n", "an open relay"),
+    "class": ("a_class = b_class\nb_class = a_class\n"
+              "smtpd_restriction_classes = a_class, b_class\n",
+              "a restriction class contains itself"),
+    "no-class": ("smtpd_restriction_classes = nowhere\n",
+                 "restriction class is not defined"),
+    "no-source": ("relay_recipient_maps = hash:/nonexistent/users\n",
+                  "/nonexistent/users"),
+    "table-type": ("transport_maps = hsah:/etc/x\n", "hsah"),
+    "no-argument": ("smtpd_sender_restrictions = check_sender_access\n",
+                    "nothing follows"),
+    "class-name": ("canonical_classes = envelope_sendr\n", "unknown class"),
+    "service": ("smtpd_client_restrictions = check_policy_service x\n", "x"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error(gateway, name):
+    setting, text = ERRORS[name]
+    status, said = check(gateway, setting)
+    assert status != 0
+    assert text in said
+
+
+@pytest.mark.parametrize("name", ["unknown", "everybody", "every-domain",
+                                  "class-name", "no-argument"])
+def test_place_of_a_parameter(gateway, name):
+    _, said = check(gateway, ERRORS[name][0])
+    assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \
+        ERRORS[name][0].split(" ")[0] + ": " in said
+
+
+FILES = {
+    "access": ("smtpd_sender_restrictions = check_sender_access "
+               "texthash:$config_directory/t\n", "a OK\nb REJEKT x\n", 2),
+    "hash": ("smtpd_sender_restrictions = check_sender_access "
+             "hash:$config_directory/t\n", "a OK\nb\n", 2),
+    "checks": ("body_checks = pcre:$config_directory/t\n",
+               "/a/ OK\n\n/b/ REJEKT\n", 3),
+    "cidr": ("smtpd_client_restrictions = check_client_access "
+             "cidr:$config_directory/t\n", "10.0.0.1/8 OK\n", 1),
+    "duplicate": ("smtpd_client_restrictions = check_client_access "
+                  "texthash:$config_directory/t\n", "a OK\na DUNNO\n", 2),
+    "if": ("header_checks = regexp:$config_directory/t\n", "if /a/\n", 1),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_line_of_a_file(gateway, name):
+    setting, text, line = FILES[name]
+    status, said = check(gateway, setting, t=text)
+    assert f"{gateway.etc}/t:{line}: " in said
+    assert status != 0
+
+
+WARNINGS = {
+    "never-reached": ("smtpd_client_restrictions = permit, reject\n",
+                      "what follows \"permit\" is never reached"),
+    "ok-relays": ("smtpd_relay_restrictions =\n"
+                  "smtpd_recipient_restrictions = check_recipient_access "
+                  "inline:{ friend@other.example=OK }, "
+                  "reject_unauth_destination\n", "lets strangers relay"),
+    "old-name": ("smtpd_client_restrictions = reject_unknown_client\n",
+                 "is the name now"),
+}
+
+
+@pytest.mark.parametrize("name", WARNINGS)
+def test_warning(gateway, name):
+    setting, text = WARNINGS[name]
+    status, said = check(gateway, setting)
+    assert status == 0, said
+    assert text in said
+
+
+@pytest.mark.parametrize("setting", [
+    "",
+    "smtpd_relay_restrictions = permit_mynetworks, warn_if_reject reject, "
+    "reject_unauth_destination\n",
+    # the other list still refuses strangers
+    "smtpd_recipient_restrictions = check_sender_access "
+    "inline:{ a@b.example=OK }, reject_unauth_destination\n",
+    "smtpd_recipient_restrictions = check_recipient_access "
+    "inline:{ a@b.example=DUNNO }, reject_unauth_destination\n",
+])
+def test_nothing_to_say(gateway, setting):
+    status, said = check(gateway, setting)
+    assert status == 0
+    assert "reached" not in said and "relay;" not in said
