@@ -21,6 +21,7 @@ struct server {
 	struct policy *policy;
 	struct policy_result *result;	/* of the last evaluation */
 	struct addr_list *bare_lf_exclusions;
+	struct addr_list *flush_domains;	/* for ETRN */
 	struct local_clients *local_clients;
 	enum bare_lf bare_lf;
 	bool hurry;		/* Postern stops: no new transaction */
@@ -112,6 +113,9 @@ void queue_release(struct transaction *tx);
 /* A mail of our own to the postmaster.  False: too many wait, or
  * an address is too long. */
 bool queue_notice(struct view from, struct view to, struct view text);
+
+/* ETRN: qmgr is asked to try the mail for a domain.  False: there is none. */
+bool queue_site(struct view domain);
 
 /* From qmgr, to the session that waits (smtpd_data.c). */
 void data_spilled(struct transaction *tx, int fd);

@@ -24,6 +24,10 @@ const struct verb_rule verb_rules[VERBS] = {
 		.check = noop_check, .proceed = noop_proceed },
 	[VERB_VRFY] = { .name = "VRFY", .flags = VERB_LAST | VERB_JUNK,
 		.check = vrfy_check, .proceed = vrfy_proceed },
+	[VERB_ETRN] = { .name = "ETRN", .flags = VERB_LAST | VERB_JUNK,
+		.refused_open = "503 5.5.1 Error: MAIL transaction in "
+		    "progress",
+		.check = etrn_check, .proceed = etrn_proceed },
 	[VERB_QUIT] = { .name = "QUIT",
 		.check = quit_check, .proceed = quit_proceed },
 };

@@ -75,6 +75,8 @@ policy_facts_fill(const struct session *s, enum policy_stage stage,
 		f->recipients = tx->nrcpts;
 		f->discarding = tx->actions != NULL && tx->actions->discard;
 	}
+	if (stage == STAGE_ETRN)
+		f->etrn = rcpt;
 	if (stage == STAGE_RCPT) {
 		f->has_recipient = true;
 		f->recipient = rcpt;

@@ -358,6 +358,19 @@ queue_notice(struct view from, struct view to, struct view text)
 	return true;
 }
 
+bool
+queue_site(struct view domain)
+{
+	struct buf *b;
+
+	if (queue.now == NULL)
+		return false;
+	b = chan_begin(queue.now->c, MSG_SITE);
+	(void)put_view(b, domain);
+	chan_end(queue.now->c);
+	return true;
+}
+
 static void
 queue_wake(struct queue_link *l)
 {

@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
+#include "rules/class.h"
 #include "rules/override.h"
 
 /* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
@@ -31,6 +32,7 @@ server_ehlo(struct server *sv)
 		{ "pipelining", "PIPELINING", true },
 		{ "size", size, true },
 		{ "vrfy", "VRFY", !cf->disable_vrfy_command },
+		{ "etrn", "ETRN", true },
 		{ "enhancedstatuscodes", "ENHANCEDSTATUSCODES", true },
 		{ "8bitmime", "8BITMIME", true },
 		{ "dsn", "DSN", true },
@@ -102,6 +104,8 @@ server_load(struct server *sv, const struct conf *cf,
 	    "smtpd_forbid_bare_newline_exclusions",
 	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
 	    report, arg);
+	sv->flush_domains = class_list_open(cf, "fast_flush_domains",
+	    cf->fast_flush_domains, report, arg);
 	if (!override_flags(cf, &sv->flags, report, arg) ||
 	    !override_filter_check(cf, report, arg))
 		return false;
@@ -111,6 +115,7 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->notify = notice_classes(cf->notify_classes);
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
 	return sv->local_clients != NULL && sv->bare_lf_exclusions != NULL &&
+	    sv->flush_domains != NULL &&
 	    sv->policy != NULL;
 }
 
@@ -120,6 +125,7 @@ server_free(struct server *sv)
 	char *ehlo;
 
 	addr_list_free(&sv->bare_lf_exclusions);
+	addr_list_free(&sv->flush_domains);
 	local_clients_free(&sv->local_clients);
 	policy_free(&sv->policy);
 	policy_result_free(&sv->result);

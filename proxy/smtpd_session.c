@@ -21,6 +21,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = SMTP_CONNECTED,
 		[VERB_NOOP] = SMTP_CONNECTED,
 		[VERB_VRFY] = SMTP_CONNECTED,
+		[VERB_ETRN] = SMTP_CONNECTED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_GREETED] = {
@@ -30,6 +31,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = SMTP_GREETED,
 		[VERB_NOOP] = SMTP_GREETED,
 		[VERB_VRFY] = SMTP_GREETED,
+		[VERB_ETRN] = SMTP_GREETED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_MAIL] = {
@@ -168,7 +170,7 @@ session_counts(const struct session *s, struct buf *b)
 {
 	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_MAIL,
 		VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
-		VERB_QUIT, VERB_UNKNOWN };
+		VERB_ETRN, VERB_QUIT, VERB_UNKNOWN };
 	unsigned total = 0, good = 0;
 	size_t i, k;
 	const char *name;

@@ -38,7 +38,8 @@ enum smtp_state {
 
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
-	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_QUIT, VERBS
+	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
+	VERBS
 };
 
 enum session_wait {
@@ -235,6 +236,8 @@ bool noop_check(struct session *s, struct view args);
 void noop_proceed(struct session *s, struct view args);
 bool vrfy_check(struct session *s, struct view args);
 void vrfy_proceed(struct session *s, struct view args);
+bool etrn_check(struct session *s, struct view args);
+void etrn_proceed(struct session *s, struct view args);
 bool quit_check(struct session *s, struct view args);
 void quit_proceed(struct session *s, struct view args);
 
@@ -243,8 +246,8 @@ void quit_proceed(struct session *s, struct view args);
 #define HELO_NAME_MAX	512u
 
 /*
- * Does the policy permit what is said?  rcpt: the recipient, or at MAIL the
- * sender.  False: it was refused, answered and logged; or the session waits
+ * Does the policy permit what is said?  rcpt: the recipient, at MAIL the
+ * sender, at ETRN the domain.  False: it was refused, answered and logged; or the session waits
  * for a fact, and proceed() of its verb comes when the policy permits.
  */
 bool session_policy(struct session *s, enum policy_stage stage,

@@ -395,6 +395,13 @@ void showq_peer(const struct role_peer *peer, int fd);
 /* qmgr_op.c: what the queue commands want done */
 enum queue_result op_apply(enum queue_op op, struct queue_id id);
 
+/* qmgr_site.c: sites asked for from outside */
+/* False: that is no name. */
+bool site_wanted(struct view name);
+void site_showq(struct chan *c);
+void site_showq_gone(const struct chan *c);
+void site_done(struct chan *c, struct chan_in *in);
+
 /* qmgr_quarantine.c */
 void quarantine_init(void);
 

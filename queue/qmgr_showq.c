@@ -227,6 +227,9 @@ peer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 	case MSG_QUEUE_OP:
 		peer_op(p, in);
 		break;
+	case MSG_QUEUE_SITE_DONE:
+		site_done(c, in);
+		break;
 	case MSG_QUEUE_OPEN:
 		peer_open(p, in);
 		break;
@@ -241,7 +244,7 @@ peer_on_close(struct chan *c, void *arg)
 {
 	struct peer *p = arg;
 
-	(void)c;
+	site_showq_gone(c);
 	chan_free(&p->chan);
 	free(p);
 }
@@ -253,4 +256,5 @@ showq_peer(const struct role_peer *peer, int fd)
 
 	p->chan = chan_new(fd, ROLE_QMGR, ROLE_SHOWQ, peer->pid, peer_on_msg,
 	    peer_on_close, p);
+	site_showq(p->chan);
 }

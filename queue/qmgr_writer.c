@@ -589,6 +589,7 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 {
 	struct writer *w = arg;
 	struct message *m;
+	struct view name;
 	uint32_t n;
 
 	switch ((int)in->type) {
@@ -620,6 +621,11 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		m = writer_find(w, in, M_WRITING);
 		if (m != NULL)
 			writer_origin(w, m, in);
+		break;
+	case MSG_SITE:
+		name = cursor_view(&in->body);
+		if (chan_check(c, in) && !site_wanted(name))
+			chan_blame(c, "bad name of a site");
 		break;
 	case MSG_BOUNCED:
 		bounce_done(c, in);

@@ -47,7 +47,7 @@ showq_on_idle(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	/* Who connects now is found by master, and the next showq. */
-	if (client_count() == 0)
+	if (client_count() == 0 && !site_running())
 		role_exit();
 	event_add(&idle_timer, loop_timeout(IDLE_MS));
 }
@@ -102,7 +102,7 @@ showq_retire(void)
 		close(listening);
 		listening = -1;
 	}
-	if (client_count() == 0)
+	if (client_count() == 0 && !site_running())
 		role_exit();
 }
 

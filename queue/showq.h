@@ -81,6 +81,11 @@ void order_free(struct order **o);
 void order_answer(uint32_t tag, struct chan_in *in);
 void order_lost(const struct chan *c);
 
+/* showq_site.c */
+void site_start(struct chan *c, struct chan_in *in);
+void site_lost(const struct chan *c);
+bool site_running(void);
+
 /* showq_open.c */
 void open_start(struct client *c, struct queue_id id);
 void open_forget(const struct client *c);

@@ -39,9 +39,14 @@ manager_next(const struct chan *c)
 static void
 manager_on_msg(struct chan *c, struct chan_in *in, void *arg)
 {
-	uint32_t tag = cursor_u32(&in->body);
+	uint32_t tag;
 
 	(void)arg;
+	if (in->type == MSG_QUEUE_SITE) {
+		site_start(c, in);
+		return;
+	}
+	tag = cursor_u32(&in->body);
 	switch ((int)in->type) {
 	case MSG_QUEUE_LISTED:
 		listing_answer(tag, in);
@@ -68,6 +73,7 @@ manager_on_close(struct chan *c, void *arg)
 	struct manager *m = arg;
 	struct manager **p;
 
+	site_lost(c);
 	listing_lost(c);
 	order_lost(c);
 	open_lost(c);

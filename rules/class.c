@@ -21,8 +21,8 @@ class_parent_matches(const struct conf *cf, const char *parameter)
 	return false;
 }
 
-static struct addr_list *
-class_list(const struct conf *cf, const char *parameter,
+struct addr_list *
+class_list_open(const struct conf *cf, const char *parameter,
     const char *patterns, table_report *report, void *arg)
 {
 	return domain_list_open(parameter, patterns,
@@ -36,13 +36,13 @@ classes_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 {
 	struct classes *c = mem_alloc(sizeof *c);
 
-	c->local = class_list(cf, "mydestination", cf->mydestination,
+	c->local = class_list_open(cf, "mydestination", cf->mydestination,
 	    report, arg);
-	c->alias = class_list(cf, "virtual_alias_domains",
+	c->alias = class_list_open(cf, "virtual_alias_domains",
 	    cf->virtual_alias_domains, report, arg);
-	c->mailbox = class_list(cf, "virtual_mailbox_domains",
+	c->mailbox = class_list_open(cf, "virtual_mailbox_domains",
 	    cf->virtual_mailbox_domains, report, arg);
-	c->relay = class_list(cf, "relay_domains", cf->relay_domains,
+	c->relay = class_list_open(cf, "relay_domains", cf->relay_domains,
 	    report, arg);
 	c->own = mem_array(n_own, sizeof *own);
 	if (n_own > 0)

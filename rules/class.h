@@ -21,6 +21,12 @@ enum address_class {
 
 struct classes;
 
+/* The list of domains that is a parameter's value; "parameter" is looked for
+ * in parent_domain_matches_subdomains. */
+struct addr_list *class_list_open(const struct conf *cf,
+    const char *parameter, const char *patterns, table_report *report,
+    void *arg);
+
 /* own: this machine's addresses, copied.  NULL after an error was reported. */
 struct classes *classes_open(const struct conf *cf, const struct netaddr *own,
     size_t n_own, table_report *report, void *arg);

@@ -274,6 +274,34 @@ def test_flush_site(make, sink, site, got):
     assert {m.field("Subject") for m in sink.messages} == got
 
 
+# ETRN: the same from outside
+
+def etrn(gw, *sites):
+    with gw.client() as c:
+        c.ehlo()
+        r = [c.cmd(f"ETRN {s}").code for s in sites]
+        c.cmd("QUIT")
+    return r
+
+
+def test_etrn(make, sink):
+    gw = make(sink, main={
+        "relay_domains": "example.com, sub.example.com",
+        "parent_domain_matches_subdomains": ""})
+    sink.down()
+    send(gw, "one", "user@example.com")
+    send(gw, "two", "user@sub.example.com")
+    wait_for("two deferred", lambda: len(gw.queued("deferred")) == 2)
+    sink.up()
+    # no showq runs yet; asked for often, it is looked for once
+    assert etrn(gw, "other.example", *["Example.COM"] * 20) == (
+        [459] + [250] * 20)
+    sink.wait(1)
+    gw.wait_log("site Example.COM: 1 deferred messages")
+    assert [m.field("Subject") for m in sink.messages] == ["one"]
+    assert len(listing(gw)) == 1
+
+
 # Hold, release, delete, requeue, expire
 
 def test_hold_and_release(gw, sink):

@@ -259,6 +259,16 @@ queue_notice(struct view from, struct view to, struct view text)
 	return true;
 }
 
+bool
+queue_site(struct view domain)
+{
+	(void)domain;
+	if (fake.no_manager)
+		return false;
+	fake.sites++;
+	return true;
+}
+
 void
 queue_forget(struct transaction *tx)
 {

@@ -23,6 +23,8 @@ struct fake {
 	char said[65536];		/* replies read last */
 	size_t said_n;
 	unsigned notices;		/* to the postmaster */
+	unsigned sites;		/* asked for by ETRN */
+	bool no_manager;
 	char notice[20000];		/* the last one */
 };
 extern struct fake fake;

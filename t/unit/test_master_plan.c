@@ -219,7 +219,7 @@ test_files(void **state)
 	    "cidr:nets\nmydestination =\nrelay_domains = a.example, "
 	    "proxy:texthash:/r\nrelay_recipient_maps = inline:{ a=b }\n"
 	    "smtpd_forbid_bare_newline_exclusions =\n",
-	    ROLE_SMTPD, "/etc/bad /etc/x/nets /r ");
+	    ROLE_SMTPD, "/r /etc/bad /etc/x/nets /r ");
 	check_files("transport_maps = texthash:t\nrelay_domains = /d\n"
 	    "mydestination = x\n", ROLE_QMGR, "/d /etc/x/t ");
 	check_files("mynetworks = /n\n", ROLE_GATE, "/n ");

@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
 /* Sessions that wait for a fact: what was said goes on as it was meant, and
  * nothing is left when it does not. */
 #include <setjmp.h>
@@ -156,6 +156,44 @@ a_verified_address_changes_nothing(void **state)
 }
 
 static void
+etrn_is_answered(void **state)
+{
+	begin("smtpd_etrn_restrictions = check_etrn_access "
+	    "inline:{ secret.inside.example=REJECT }, "
+	    "reject_unknown_client_hostname\n"
+	    "fast_flush_domains = inside.example, [192.0.2.7]\n");
+	(void)state;
+	says("ETRN\r\n", "500 5.5.4 Syntax: ETRN domain\r\n");
+	says("ETRN a b\r\n", "500 5.5.4 Syntax: ETRN domain\r\n");
+	says("ETRN @\r\n", "501 5.5.4 ");
+	says("ETRN a..b\r\n", "501 5.5.4 ");
+	says("ETRN [192.0.2\r\n", "501 5.5.4 ");
+	says("ETRN secret.inside.example\r\n", "554 5.7.1 "
+	    "<secret.inside.example>: Etrn command rejected: Access denied");
+	says("ETRN outside.example\r\n",
+	    "459 4.7.1 <outside.example>: service unavailable\r\n");
+	assert_int_equal(fake.sites, 0);
+	says("ETRN INSIDE.example\r\n", "250 2.0.0 Queuing started\r\n");
+	says("ETRN @inside.example\r\n", "250 2.0.0 Queuing started\r\n");
+	says("ETRN #a.inside.example\r\n", "250 2.0.0 Queuing ");
+	says("ETRN [192.0.2.7]\r\n", "250 2.0.0 Queuing started\r\n");
+	assert_int_equal(fake.sites, 4);
+	fake.no_manager = true;
+	says("ETRN inside.example\r\n",
+	    "458 4.3.0 Unable to queue messages\r\n");
+	fake_stop();
+	begin("");
+	/* fast_flush_domains is relay_domains. */
+	says("ETRN inside.example\r\n", "250 2.0.0 Queuing started\r\n");
+	says("ETRN gw.example.net\r\n", "459 4.7.1 ");
+	fake_stop();
+	fake_start("smtpd_helo_required = yes\n");
+	fake_connect();
+	says("ETRN inside.example\r\n", "503 5.5.1 Error: send HELO");
+	fake_stop();
+}
+
+static void
 the_end_of_a_text_waits(void **state)
 {
 	struct session *s = begin("smtpd_end_of_data_restrictions = "
@@ -212,6 +250,7 @@ main(void)
 		cmocka_unit_test(the_client_leaves),
 		cmocka_unit_test(helo_and_mail_wait),
 		cmocka_unit_test(a_verified_address_changes_nothing),
+		cmocka_unit_test(etrn_is_answered),
 		cmocka_unit_test(the_end_of_a_text_waits),
 		cmocka_unit_test(denied),
 	};

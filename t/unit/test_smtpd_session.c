@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
 /* Sessions: every verb in every state, and what a transaction leaves. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -61,6 +61,7 @@ static const char *const command[VERBS] = {
 	[VERB_RSET] = "RSET\r\n",
 	[VERB_NOOP] = "NOOP\r\n",
 	[VERB_VRFY] = "VRFY u@inside.example\r\n",
+	[VERB_ETRN] = "ETRN inside.example\r\n",
 	[VERB_QUIT] = "QUIT\r\n",
 };
 
@@ -81,6 +82,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = { "250 2.0.0", SMTP_CONNECTED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_CONNECTED },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_CONNECTED },
+		[VERB_ETRN] = { "250 2.0.0 Queuing", SMTP_CONNECTED },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
 	},
 	[SMTP_GREETED] = {
@@ -93,6 +95,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_GREETED },
+		[VERB_ETRN] = { "250 2.0.0 Queuing", SMTP_GREETED },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
 	},
 	[SMTP_MAIL] = {
@@ -105,6 +108,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_MAIL },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_MAIL },
+		[VERB_ETRN] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
 	},
 	[SMTP_RCPT] = {
@@ -117,6 +121,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_RCPT },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_RCPT },
+		[VERB_ETRN] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
 	},
 };
