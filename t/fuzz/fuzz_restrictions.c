@@ -43,7 +43,7 @@ prepare(void)
 static void
 list(struct view text)
 {
-	struct restriction_list l = { NULL, 0 };
+	struct restriction_list l = { .name = "list" };
 	struct restriction_reader rd = { .p = policy, .what = "list",
 		.report = say };
 	char *copy;
