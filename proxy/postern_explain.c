@@ -79,8 +79,14 @@ explain_fact(struct view text, void *arg)
 static void
 explain_talk(const char *who, struct view text, void *arg)
 {
+	struct view line;
+
 	(void)arg;
-	printf("%s: %s\n", who, log_safe(text));
+	/* A reply of several lines is shown as it is sent. */
+	while ((line = view_head(text, view_find(text, '\n'))).n > 0) {
+		printf("%s: %s\n", who, log_safe(line));
+		text = view_from(text, line.n + 1);
+	}
 }
 
 static void

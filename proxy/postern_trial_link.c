@@ -312,6 +312,7 @@ slot_seal(struct trial *t, struct trial_slot *s, struct cursor *c)
 	put_u64(b, s->id);
 	put_u64(b, 0);
 	put_u64(b, s->size);
+	put_u8(b, 0);
 	put_view(b, envelope);
 	chan_put_fd(t->to_filter, s->fd, true);
 	chan_end(t->to_filter);
