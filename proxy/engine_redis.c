@@ -301,7 +301,7 @@ redis_query(void *h, struct view key, struct buf *ret_value, struct buf *err)
 {
 	struct redis *r = h;
 	enum engine_answer a = ENGINE_NOT_FOUND;
-	struct view argv[WORDS_MAX];
+	struct view argv[WORDS_MAX] = { { NULL, 0 } };
 	struct buf text[WORDS_MAX];
 	bool wanted = engine_format_wants(r->format, key), used;
 	unsigned i;

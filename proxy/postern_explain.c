@@ -274,7 +274,7 @@ explain_address(const char *text)
 
 	if (v.n >= 2 && v.p[0] == '<' && v.p[v.n - 1] == '>')
 		v = view_head(view_from(v, 1), v.n - 2);
-	if (memchr(v.p, '\n', v.n) != NULL || memchr(v.p, '\r', v.n) != NULL)
+	if (view_find(v, '\n') < v.n || view_find(v, '\r') < v.n)
 		fatal("an address has no line end");
 	return v;
 }
