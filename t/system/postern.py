@@ -585,8 +585,16 @@ class Instance:
                 pass
         return left
 
+    def mounts(self):
+        """File systems of their own below the directory."""
+        with open("/proc/mounts") as f:
+            return [p for p in (line.split()[1] for line in f)
+                    if p.startswith(self.dir + "/")]
+
     def remove(self):
         """What dies may write its last while the directory goes."""
+        for path in reversed(self.mounts()):
+            subprocess.run(["umount", "-l", path], check=False)
         for _ in range(100):
             shutil.rmtree(self.dir, ignore_errors=True)
             if not os.path.exists(self.dir):

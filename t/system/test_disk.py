@@ -39,7 +39,8 @@ def disk():
         mounts.append(path)
     yield mount
     for path in reversed(mounts):
-        subprocess.run(["umount", "-l", path], check=False)
+        if os.path.ismount(path):
+            subprocess.run(["umount", "-l", path], check=False)
 
 
 def copy_device(image, copy):
