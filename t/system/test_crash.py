@@ -170,7 +170,10 @@ def start_again(gw):
     return gw.command("start", check=False).returncode == 0
 
 
-@pytest.mark.parametrize("role", ["qmgr", "smtpd", "relay", "filter"])
+# test_kill_any_role meets the others too
+@pytest.mark.parametrize("role", ["qmgr"] + [
+    pytest.param(r, marks=pytest.mark.long)
+    for r in ("smtpd", "relay", "filter")])
 def test_kill_one_role(make, sink, role):
     storm(make, sink, [role], KILLS // 2, seed=sum(role.encode()))
 

@@ -157,7 +157,8 @@ def test_failed(gateway, sink, ret):
         log.index("from=<>, size=")
 
 
-@pytest.mark.parametrize("ret", [None, "FULL"])
+@pytest.mark.parametrize("ret", [
+    pytest.param(None, marks=pytest.mark.long), "FULL"])
 def test_delayed_is_told_once(gateway, sink, ret):
     sink.on = no_recipient("450 4.2.0 later")
     gw = gateway(delay_warning_time="1s", **SOON)
@@ -504,6 +505,7 @@ EOF
 """
 
 
+@pytest.mark.long
 def test_template_file_is_reread(gateway, sink):
     sink.on = no_recipient("550 5.1.1 no")
     gw = gateway(bounce_template_file="$config_directory/bounce.cf")
