@@ -218,26 +218,23 @@ explain_routes(struct explain *x, const struct trial *t,
 
 /* -- the command ----------------------------------------------------------- */
 
-static struct view
-explain_read(const char *path)
+static void
+explain_read(const char *path, struct buf *b)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
-	struct buf b;
 	ssize_t n = 0;
 	char *to;
 
-	buf_init(&b, MESSAGE_MAX);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		fatal("%s: %s", path, strerror(errno));
-	while ((to = buf_room(&b, 65536)) != NULL &&
+	while ((to = buf_room(b, 65536)) != NULL &&
 	    (n = read(fd, to, 65536)) > 0)
-		b.n += (size_t)n;
+		b->n += (size_t)n;
 	if (to == NULL || n < 0)
 		fatal("%s: %s", path, n < 0 ? strerror(errno) :
 		    "it is too large");
 	close(fd);
-	return buf_view(&b);	/* until the end of the process */
 }
 
 __attribute__((noreturn))
@@ -374,8 +371,7 @@ postern_explain(struct postern *p, int argc, char **argv)
 	struct explain x = { 0 };
 	struct trial *t;
 	const char *reply;
-	struct buf text;
-	struct view file;
+	struct buf text, file;
 
 	explain_words(w, argc, argv);
 	table_check_only();
@@ -389,8 +385,10 @@ postern_explain(struct postern *p, int argc, char **argv)
 	buf_init(&x.rcpts, STEPS_MAX);
 	buf_init(&text, 2 * (size_t)MESSAGE_MAX);
 	if (w->file != NULL) {
-		file = explain_read(w->file);
-		trial_text(file, &text);
+		buf_init(&file, MESSAGE_MAX);
+		explain_read(w->file, &file);
+		trial_text(buf_view(&file), &text);
+		buf_free(&file);
 		w->m.has_text = true;
 		w->m.text = buf_view(&text);
 	}
