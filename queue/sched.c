@@ -2,8 +2,6 @@
 
 #include "queue/sched_priv.h"
 
-#define WHY_MAX	500	/* bytes kept of a reason */
-
 void
 line_init(struct line *l)
 {
@@ -178,6 +176,7 @@ sched_next(struct sched *s, struct piece *ret)
 			break;
 		dest_requeue(d);	/* into the line of its transport */
 	}
+	d->probed_last = false;
 	e = flow_choose(d);
 	n = e->n - e->given;
 	if (n > d->transport->limits.recipients)
@@ -214,7 +213,7 @@ dest_remember(struct dest *d, enum sched_result result, struct view why,
 		d->failed++;
 	if (result != RESULT_OK || why.n > 0) {
 		free(d->last_error);
-		d->last_error = mem_copy(view_head(why, WHY_MAX));
+		d->last_error = mem_copy(view_head(why, DEST_WHY_MAX));
 	}
 	d->last = took;
 	d->average = d->average == 0 ? took :
@@ -253,7 +252,7 @@ sched_ended(struct entry *e, enum sched_result result, struct view why,
 	}
 	piece_done(e);
 	if (died)
-		dest_die(d, view_head(why, WHY_MAX));
+		dest_die(d, view_head(why, DEST_WHY_MAX));
 	if (l->rate_delay > 0)
 		dest_pause(d, l->rate_delay);
 	transport_ended(d->transport);

@@ -22,6 +22,12 @@
  * cohort) failed to connect, failed_cohorts times without a success between,
  * the destination is dead for a while; then it begins anew.
  *
+ * Probes of addresses (no mail) take places of a window, too, so that a server
+ * never sees more connections than it was thought to bear.  Mail comes first:
+ * while some waits, probes have one place, and not twice in a row.  They do not
+ * count for rate delays, and a conversation of theirs that breaks off does not
+ * make the window smaller: it need not be the server's fault.
+ *
  * Cost: every call is O(1), or O(log n) in the number of destinations that
  * wait for a time; sched_wake() pays for each that became due.
  */
@@ -130,6 +136,18 @@ bool sched_ended(struct entry *e, enum sched_result result, struct view why,
 void sched_returned(struct entry *e);
 /* What waits for d, one entry at a time; false: nothing. */
 bool sched_drain(struct dest *d, struct piece *ret);
+
+/*
+ * Probes.  hold: d is kept in memory while it has some, waiting or begun; each
+ * is released.  begin: false: not now.  ended: as sched_ended(), of one that
+ * began.
+ */
+unsigned dest_probes(const struct dest *d);
+void dest_probe_hold(struct dest *d);
+void dest_probe_release(struct dest *d);
+bool dest_probe_begin(struct dest *d);
+bool dest_probe_ended(struct dest *d, enum sched_result result,
+    struct view why);
 
 /* A transport without a process: nothing of it is given away until then.  Its
  * destinations are to be drained. */

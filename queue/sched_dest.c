@@ -157,8 +157,8 @@ dest_startable(const struct dest *d)
 static bool
 dest_quiet(const struct dest *d)
 {
-	return d->entries == 0 && d->n_parked == 0 && d->dead_why == NULL &&
-	    !d->paused;
+	return d->entries == 0 && d->n_parked == 0 && d->probes == 0 &&
+	    d->dead_why == NULL && !d->paused;
 }
 
 static void

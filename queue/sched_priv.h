@@ -6,6 +6,7 @@
 #include "lib/mem.h"
 #include "queue/sched.h"
 
+#define DEST_WHY_MAX	500	/* bytes kept of a reason */
 #define QUIET_US	(600 * INT64_C(1000000))
 #define WINDOW_US	(60 * INT64_C(1000000))	/* a quiet one keeps it */
 
@@ -65,7 +66,9 @@ struct dest {
 	bool big_turn;
 	unsigned entries, waiting, waiting_class[CLASSES];
 	uint64_t recipients;		/* waiting */
-	unsigned busy, busy_big;
+	unsigned busy, busy_big;		/* busy: with probes */
+	unsigned probes, busy_probes;	/* held; underway */
+	bool probed_last;		/* while mail was waiting */
 	unsigned window;
 	double success, failure;	/* parts of a step of the window */
 	double failed_cohorts;
