@@ -31,8 +31,8 @@ smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(filter-out filters/postmap%,$(wildcard filters/*.c))
-qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c) \
-	queue/history.c queue/maildrop.c queue/queue_entry.c
+qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c \
+	queue/verify*.c) queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)
 pickup_SRC = $(wildcard queue/pickup*.c) queue/maildrop.c
 showq_SRC = $(wildcard queue/showq*.c queue/spool*.c queue/queue_*.c) \
