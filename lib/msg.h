@@ -64,6 +64,11 @@ enum delivery_trouble {
 	TROUBLE_ROUTE		/* no route (DNS) */
 };
 
+/* What a server said about an address: yes or no to RCPT.  All else says
+ * nothing about it. */
+enum probe_result { PROBE_DELIVERABLE = 1, PROBE_UNDELIVERABLE, PROBE_UNKNOWN,
+	PROBE_RESULTS };
+
 /* What an administrator wants done to a message, and what became of it. */
 enum queue_op { QUEUE_HOLD = 1, QUEUE_RELEASE, QUEUE_DELETE, QUEUE_REQUEUE,
 	QUEUE_EXPIRE, QUEUE_FLUSH, QUEUE_FLUSH_ALL, QUEUE_OPS };

@@ -98,7 +98,13 @@ check_router(const struct conf *cf, const struct reporter *r)
 {
 	struct router *w = router_open(cf, NULL, 0, r->fn, r->arg);
 	bool ok = w != NULL;
+	struct conf probes;
 
+	router_free(&w);
+	if (!router_conf_probes(cf, &probes))
+		return ok;
+	w = router_open(&probes, NULL, 0, r->fn, r->arg);
+	ok = w != NULL && ok;
 	router_free(&w);
 	return ok;
 }

@@ -105,6 +105,8 @@ relay_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	(void)arg;
 	if (m->type == MSG_DELIVER)
 		delivery_begin(&relay, c, m);
+	else if (m->type == MSG_PROBE)
+		probe_begin(&relay, c, m);
 	else if (m->type == MSG_ROUTE_IS)
 		relay_route_is(c, m);
 	else

@@ -104,7 +104,7 @@ smtp_put_mail(const struct session *s, struct buf *b)
 	(void)buf_puts(b, "MAIL FROM:<");
 	(void)address_quote(d->env.sender, b);
 	(void)buf_puts(b, ">");
-	if ((features & FEATURE_SIZE) != 0)
+	if ((features & FEATURE_SIZE) != 0 && !d->probe)
 		(void)buf_printf(b, " SIZE=%llu", (unsigned long long)d->size);
 	if ((features & FEATURE_8BITMIME) != 0 &&
 	    (d->env.flags & ENVELOPE_8BIT) != 0)
@@ -184,7 +184,8 @@ smtp_send_group(struct session *s)
 		while (m->sent < m->n_todo && b->n < RELAY_COMMANDS)
 			smtp_put_rcpt(s, b);
 		if (m->sent == m->n_todo && b->n < RELAY_COMMANDS) {
-			(void)buf_puts(b, "DATA\r\n");
+			if (!s->delivery->probe)
+				(void)buf_puts(b, "DATA\r\n");
 			m->data_sent = true;
 		}
 		session_write(s, buf_view(b));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
@@ -30,7 +31,8 @@ delivery_free(struct delivery *d)
 	event_del(&d->timer);
 	table_client_cancel(&d->question);
 	table_known_free(&d->tables);
-	close(d->fd);
+	if (d->fd >= 0)
+		close(d->fd);
 	arena_free(&d->arena);
 	free(d->why);
 	d->magic = 0;
@@ -52,7 +54,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 
 	ensure(rcpt->status == 0 && d->open > 0);
 	(void)snprintf(rcpt->dsn, sizeof rcpt->dsn, "%s", dsn);
-	if (status == RCPT_BOUNCED && r->conf->soft_bounce) {
+	if (status == RCPT_BOUNCED && r->conf->soft_bounce && !d->probe) {
 		status = RCPT_DEFERRED;
 		rcpt->dsn[0] = '4';
 	}
@@ -61,11 +63,15 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 	if (s != NULL)
 		rcpt->mta = arena_copy(d->arena, view_of(s->host));
 	d->open--;
-	r->sent += status == RCPT_SENT || status == RCPT_RELAYED;
-	r->deferred += status == RCPT_DEFERRED;
-	r->bounced += status == RCPT_BOUNCED;
+	if (!d->probe) {
+		r->sent += status == RCPT_SENT || status == RCPT_RELAYED;
+		r->deferred += status == RCPT_DEFERRED;
+		r->bounced += status == RCPT_BOUNCED;
+	}
 
-	line.status = status;
+	line.probe = d->probe;
+	line.status = d->probe && status == RCPT_BOUNCED && !d->said_no ?
+	    RCPT_DEFERRED : status;
 	line.dsn = rcpt->dsn;
 	line.reason = reason;
 	buf_init(&b, 8192);
@@ -213,13 +219,33 @@ delivery_report(struct delivery *d)
 }
 
 static void
+probe_report(struct delivery *d)
+{
+	const struct delivery_rcpt *rcpt = &d->rcpts[0];
+	enum probe_result result = rcpt->status == RCPT_SENT ?
+	    PROBE_DELIVERABLE : d->said_no ? PROBE_UNDELIVERABLE :
+	    PROBE_UNKNOWN;
+	struct buf *b = chan_begin(d->qmgr, MSG_PROBED);
+
+	put_u64(b, d->number);
+	put_u8(b, (uint8_t)(d->trouble != 0 ? d->trouble : TROUBLE_NONE));
+	put_view(b, view_of(d->trouble > TROUBLE_NONE ? d->why : ""));
+	put_u8(b, (uint8_t)result);
+	put_view(b, view_of(rcpt->dsn));
+	put_view(b, rcpt->reason);
+	chan_end(d->qmgr);
+}
+
+static void
 delivery_finish(struct delivery *d)
 {
 	struct relay *r = d->relay;
 
 	if (d->open > 0)
 		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
-	if (d->qmgr != NULL)
+	if (d->qmgr != NULL && d->probe)
+		probe_report(d);
+	else if (d->qmgr != NULL)
 		delivery_report(d);
 	delivery_free(d);
 	relay_look_for_end(r);
@@ -494,23 +520,49 @@ delivery_read(struct delivery *d, struct view body)
 
 static void delivery_rewrite(struct delivery *d);
 
-void
-delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
+static struct delivery *
+delivery_new(struct relay *r, struct chan *qmgr)
 {
 	struct delivery *d = mem_alloc(sizeof *d);
-	char *why;
 
 	d->magic = DELIVERY_MAGIC;
 	d->relay = r;
 	d->qmgr = qmgr;
+	d->fd = -1;
 	d->arena = arena_new(ARENA_MAX);
 	d->times.begun = clock_wall();
 	evtimer_assign(&d->timer, loop_base(), delivery_on_timer, d);
-	d->fd = m->fd[0];
-	m->fd[0] = -1;
 	TAILQ_INSERT_TAIL(&r->deliveries, d, link);
 	r->n_deliveries++;
 	delivery_why(d, "4.3.0", "delivery failed");
+	return d;
+}
+
+/* The next hop is read; then the tables, then the conversation. */
+static void
+delivery_start(struct delivery *d)
+{
+	char *why;
+
+	if (!relay_nexthop_parse(d->hop_text, &d->hop)) {
+		why = mem_printf("bad next hop: %.*s",
+		    VIEW_ARGS(view_head(d->hop_text, 300)));
+		delivery_no_route(d, "4.3.5", why);
+		free(why);
+		return;
+	}
+	if (!d->probe)
+		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
+	delivery_rewrite(d);
+}
+
+void
+delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
+{
+	struct delivery *d = delivery_new(r, qmgr);
+
+	d->fd = m->fd[0];
+	m->fd[0] = -1;
 	if (!delivery_read(d, view_make(m->body.p, cursor_left(&m->body)))) {
 		delivery_free(d);
 		chan_blame(qmgr, "bad fields in message DELIVER");
@@ -521,15 +573,43 @@ delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 		chan_blame(qmgr, "text to deliver is not sealed");
 		return;
 	}
-	if (!relay_nexthop_parse(d->hop_text, &d->hop)) {
-		why = mem_printf("bad next hop: %.*s",
-		    VIEW_ARGS(view_head(d->hop_text, 300)));
-		delivery_no_route(d, "4.3.5", why);
-		free(why);
+	delivery_start(d);
+}
+
+static bool
+probe_read(struct delivery *d, struct view body)
+{
+	struct cursor c = cursor_of(arena_copy(d->arena, body));
+
+	d->probe = true;
+	d->number = cursor_u64(&c);
+	(void)snprintf(d->id, sizeof d->id, "NOQUEUE");
+	d->transport = cursor_view(&c);
+	d->hop_text = cursor_view(&c);
+	d->env.sender = cursor_view(&c);
+	d->env.nrcpts = d->n_rcpts = d->open = 1;
+	d->env.rcpts = arena_alloc(d->arena, sizeof *d->env.rcpts);
+	d->rcpts = arena_alloc(d->arena, sizeof *d->rcpts);
+	memset(d->env.rcpts, 0, sizeof *d->env.rcpts);
+	memset(d->rcpts, 0, sizeof *d->rcpts);
+	d->env.rcpts[0].addr = cursor_view(&c);
+	d->rcpts[0].addr = d->rcpts[0].out = d->env.rcpts[0].addr;
+	d->times.arrival = d->times.active = d->times.begun;
+	return cursor_done(&c) && d->env.sender.n <= ADDRESS_MAX &&
+	    d->rcpts[0].addr.n > 0 && d->rcpts[0].addr.n <= ADDRESS_MAX;
+}
+
+void
+probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
+{
+	struct delivery *d = delivery_new(r, qmgr);
+
+	if (probe_read(d, view_make(m->body.p, cursor_left(&m->body)))) {
+		delivery_start(d);
 		return;
 	}
-	d->fallback = view_of(r->conf->smtp_fallback_relay);
-	delivery_rewrite(d);
+	delivery_free(d);
+	chan_blame(qmgr, "bad fields in message PROBE");
 }
 
 static void

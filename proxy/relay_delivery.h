@@ -3,6 +3,11 @@
  * the addresses of the next hop, has sessions opened to one after the other
  * until each recipient is sent, bounced, or deferred by the last server, logs
  * that, and reports to qmgr.
+ *
+ * A probe is a delivery of nothing to one recipient: the session says MAIL and
+ * RCPT, then RSET, never DATA.  The reply to RCPT is its result; whatever else
+ * happens, a 5xx to anything but RCPT included, says nothing about the
+ * address.  smtp_fallback_relay is not asked: it does not know.
  */
 #ifndef PROXY_RELAY_DELIVERY_H
 #define PROXY_RELAY_DELIVERY_H
@@ -36,7 +41,9 @@ struct delivery {
 	struct view transport, hop_text;
 	struct relay_nexthop hop;
 	struct envelope env;
-	int fd;
+	bool probe;		/* no text, and no DATA */
+	bool said_no;		/* a probe's RCPT got 5xx */
+	int fd;			/* -1: a probe */
 	uint64_t text_offset, text_size;
 	uint64_t size;		/* with edits */
 	struct edits edits;
@@ -68,6 +75,8 @@ struct delivery {
 
 /* MSG_DELIVER.  A malformed one is blamed on its sender. */
 void delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
+/* MSG_PROBE, the same. */
+void probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
 /* The answer to relay_ask_route(); the views are copied. */
 void delivery_routed(struct delivery *d, enum route_status status,
     struct view text, const struct relay_address *list, size_t n);

@@ -38,6 +38,18 @@ log_delays(struct buf *b, const struct relay_times *t, struct wall now)
 	    relay_log_delay(b, now.us - ready.us);
 }
 
+static const char *
+log_status(const struct relay_line *l)
+{
+	bool sent = l->status == RCPT_SENT || l->status == RCPT_RELAYED;
+	bool failed = l->status == RCPT_BOUNCED;
+
+	if (l->probe)
+		return sent ? "deliverable" : failed ? "undeliverable" :
+		    "unknown";
+	return sent ? "sent" : failed ? "bounced" : "deferred";
+}
+
 bool
 relay_log_line(struct buf *b, const struct relay_line *l,
     const struct relay_times *t, struct wall now)
@@ -52,7 +64,6 @@ relay_log_line(struct buf *b, const struct relay_line *l,
 	    relay_log_delay(b, now.us - t->arrival.us) &&
 	    buf_puts(b, ", delays=") && log_delays(b, t, now) &&
 	    buf_printf(b, ", dsn=%s, status=%s (%s)", l->dsn,
-	    l->status == RCPT_SENT || l->status == RCPT_RELAYED ? "sent" :
-	    l->status == RCPT_BOUNCED ? "bounced" : "deferred",
+	    log_status(l),
 	    log_safe(l->reason));
 }

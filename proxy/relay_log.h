@@ -22,6 +22,7 @@ struct relay_line {
 	const char *relay;	/* "host[addr]:port" or "none" */
 	unsigned uses;		/* of the connection; logged from 2 on */
 	enum rcpt_status status;
+	bool probe;		/* no mail: status=deliverable, ... */
 	const char *dsn;
 	struct view reason;
 };

@@ -60,7 +60,7 @@ struct session {
 		uint32_t *todo;	/* indexes into the delivery's rcpts */
 		uint32_t n_todo, sent, answered, accepted;
 		bool mail_ok;
-		bool data_sent;
+		bool data_sent;	/* the group is complete */
 		bool text_done;	/* all is encoded, the dot included */
 		struct relay_source source;
 		struct relay_text text;

@@ -232,9 +232,20 @@ smtp_mail_reply(struct session *s)
 }
 
 static void
+smtp_taken(struct session *s)
+{
+	char dsn[RELAY_STATUS_MAX];
+
+	relay_reply_status(&s->reply, dsn);
+	delivery_sent(s->delivery, relay_reply_said(&s->reply, SAID_MAX), dsn,
+	    (s->ehlo.features & FEATURE_DSN) != 0);
+}
+
+static void
 smtp_rcpt_reply(struct session *s)
 {
 	struct session_mail *m = &s->mail;
+	struct delivery *d = s->delivery;
 	uint32_t which = m->todo[m->answered];
 
 	if (s->reply.code == 421) {
@@ -246,11 +257,19 @@ smtp_rcpt_reply(struct session *s)
 		return;
 	}
 	m->answered++;
+	d->said_no = d->probe && m->mail_ok && s->reply.code / 100 == 5;
 	if (m->mail_ok && s->reply.code / 100 == 2) {
-		s->delivery->rcpts[which].accepted = true;
+		d->rcpts[which].accepted = true;
 		m->accepted++;
 	} else if (m->mail_ok) {
 		smtp_refused(s, WHOM_ONE, which);
+	}
+	if (d->probe) {
+		/* That was all there is to ask. */
+		if (m->accepted > 0)
+			smtp_taken(s);
+		smtp_finish(s, RELAY_RSET);
+		return;
 	}
 	if (m->answered < m->n_todo)
 		session_enter(s, RELAY_RCPT);
@@ -297,17 +316,12 @@ smtp_text_reply(struct session *s)
 static void
 smtp_dot_reply(struct session *s)
 {
-	char dsn[RELAY_STATUS_MAX];
-
 	if (s->mail.accepted == 0) {
 		smtp_finish(s, smtp_unless_closing(s, RELAY_RSET));
 		return;
 	}
-	relay_reply_status(&s->reply, dsn);
 	if (s->reply.code / 100 == 2)
-		delivery_sent(s->delivery,
-		    relay_reply_said(&s->reply, SAID_MAX), dsn,
-		    (s->ehlo.features & FEATURE_DSN) != 0);
+		smtp_taken(s);
 	else
 		smtp_refused(s, WHOM_ACCEPTED, 0);
 	smtp_finish(s, smtp_unless_closing(s, RELAY_IDLE));

@@ -81,6 +81,11 @@ void names_find(struct session *s);
 bool facts_ask(struct session *s, const struct fact_name *name,
     struct view request, int64_t request_ms);
 
+/* The same for another role: a number for s's question, which goes to asked;
+ * and who waits for the answer of that number. */
+uint32_t session_ask(struct session *s, const void *asked);
+struct session *session_asking(const void *asked, uint32_t tag);
+
 /* -- mail to the postmaster (smtpd_notice.c) -------- */
 
 /* Those of notify_classes that are about sessions. */
@@ -116,6 +121,10 @@ bool queue_notice(struct view from, struct view to, struct view text);
 
 /* ETRN: qmgr is asked to try the mail for a domain.  False: there is none. */
 bool queue_site(struct view domain);
+
+/* Can this address be delivered?  session_fact() comes within ms, or never.
+ * False: there is no qmgr. */
+bool queue_verify(struct session *s, struct view addr, int64_t ms);
 
 /* From qmgr, to the session that waits (smtpd_data.c). */
 void data_spilled(struct transaction *tx, int fd);

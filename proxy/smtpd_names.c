@@ -124,7 +124,7 @@ names_on_fact(struct names_link *l, struct chan_in *m)
 
 	if (!chan_check(l->c, m))
 		return;
-	s = names_session(tag, WAIT_FACT);
+	s = session_asking(l, tag);
 	if (s != NULL)
 		session_fact(s, answer);
 }
@@ -204,11 +204,26 @@ names_pick(void)
 }
 
 /* The serial keeps a late answer from the next user of a number. */
+uint32_t
+session_ask(struct session *s, const void *asked)
+{
+	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
+	s->asked = asked;
+	return s->tag;
+}
+
+struct session *
+session_asking(const void *asked, uint32_t tag)
+{
+	struct session *s = names_session(tag, WAIT_FACT);
+
+	return s != NULL && s->asked == asked ? s : NULL;
+}
+
 static void
 names_tag(struct session *s, struct names_link *l)
 {
-	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
-	s->asked = l;
+	(void)session_ask(s, l);
 	l->asked++;
 }
 

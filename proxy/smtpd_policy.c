@@ -16,6 +16,7 @@
 #include "rules/table_remote.h"
 
 #define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
+#define ADDRESS_WAIT_MAX 600000	/* for a probe */
 
 /* A command that waits for the policy. */
 struct pending {
@@ -253,6 +254,25 @@ pending_keep(struct session *s, enum policy_stage stage, struct view args,
 	s->pending = p;
 }
 
+static int64_t
+address_wait(const struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+	int64_t ms = cf->address_verify_poll_delay;
+
+	return ms >= ADDRESS_WAIT_MAX / cf->address_verify_poll_count ?
+	    ADDRESS_WAIT_MAX : ms * cf->address_verify_poll_count;
+}
+
+void
+session_ask_again(struct session *s)
+{
+	ensure(s->pending != NULL && s->pending->need.kind == FACT_ADDRESS);
+	/* The time limit stays as it is. */
+	if (!queue_verify(s, s->pending->need.key, address_wait(s)))
+		session_timer(s, 1);
+}
+
 /* Ask for what is needed; the answer, or none, is session_fact(). */
 static void
 pending_ask(struct session *s, const struct policy_result *r)
@@ -271,6 +291,11 @@ pending_ask(struct session *s, const struct policy_result *r)
 		if (!conf_parse_int(p->need.key, 0, 600000, &n))
 			n = 0;
 		session_wait_for(s, WAIT_FACT, n);
+		return;
+	}
+	if (p->need.kind == FACT_ADDRESS) {
+		session_wait_for(s, WAIT_FACT, address_wait(s));
+		session_ask_again(s);
 		return;
 	}
 	whom = p->need;

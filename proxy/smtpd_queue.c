@@ -131,6 +131,21 @@ queue_unstock(struct queue_link *l, bool tell)
 	}
 }
 
+/* Who has asked over l asks the one that is there now. */
+static void
+queue_unasked(const struct queue_link *l)
+{
+	struct server *sv = queue.sv;
+	struct session *s;
+	uint32_t i;
+
+	for (i = 0; i < sv->cap; i++) {
+		s = sv->sessions[i];
+		if (s != NULL && s->wait == WAIT_FACT && s->asked == l)
+			session_ask_again(s);
+	}
+}
+
 static void
 queue_remove(struct queue_link *l)
 {
@@ -141,6 +156,7 @@ queue_remove(struct queue_link *l)
 	*p = l->next;
 	if (queue.now == l)
 		queue.now = NULL;
+	queue_unasked(l);
 	chan_free(&l->c);
 	free(l);
 }
@@ -371,6 +387,36 @@ queue_site(struct view domain)
 	return true;
 }
 
+bool
+queue_verify(struct session *s, struct view addr, int64_t ms)
+{
+	struct queue_link *l = queue.now;
+	struct buf *b;
+
+	if (l == NULL)
+		return false;
+	b = chan_begin(l->c, MSG_VERIFY);
+	(void)put_u32(b, session_ask(s, l));
+	(void)put_u32(b, (uint32_t)ms);
+	(void)put_view(b, addr);
+	chan_end(l->c);
+	return true;
+}
+
+static void
+queue_on_verified(struct queue_link *l, struct chan_in *m)
+{
+	uint32_t tag = cursor_u32(&m->body);
+	struct view answer = cursor_view(&m->body);
+	struct session *s;
+
+	if (!chan_check(l->c, m))
+		return;
+	s = session_asking(l, tag);
+	if (s != NULL)
+		session_fact(s, answer);
+}
+
 static void
 queue_wake(struct queue_link *l)
 {
@@ -448,6 +494,10 @@ queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		queue.sv->no_space = !accepting;
 		queue.sv->free_bytes = bytes;
 		queue_space_known(queue.sv);
+		return;
+	}
+	if (m->type == MSG_VERIFY_IS) {
+		queue_on_verified(l, m);
 		return;
 	}
 	id.n = cursor_u64(&m->body);

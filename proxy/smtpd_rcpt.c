@@ -15,6 +15,7 @@
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
 #include "rules/rewrite.h"
+#include "rules/verify_sender.h"
 
 /* Policy decides about the address that it will be. */
 static void
@@ -33,8 +34,8 @@ struct rcpt_args {
 	struct buf addr, orcpt;
 	uint8_t notify;
 	/* It is <postmaster>, which every host must accept without looking
-	 * further (RFC 5321 section 4.5.1). */
-	bool postmaster;
+	 * further (RFC 5321 section 4.5.1), or the sender of our probes. */
+	bool always;
 };
 
 static void
@@ -100,7 +101,7 @@ rcpt_parse(struct session *s, struct view args, struct rcpt_args *a)
 	while ((word = view_word(&rest, " \t")).n > 0)
 		if (!rcpt_parameter(s, word, a))
 			return false;
-	a->postmaster = view_is_nocase(buf_view(rcpt), "postmaster");
+	a->always = view_is_nocase(buf_view(rcpt), "postmaster");
 	rcpt_complete(cf, rcpt);
 	/* An address without a domain is one of this host's. */
 	if (view_find(buf_view(rcpt), '@') == rcpt->n &&
@@ -108,6 +109,8 @@ rcpt_parse(struct session *s, struct view args, struct rcpt_args *a)
 		session_refuse(s, "501 5.1.3 Bad recipient address syntax");
 		return false;
 	}
+	a->always = a->always || verify_sender_is(cf, clock_wall(),
+	    buf_view(rcpt));
 	return true;
 }
 
@@ -137,7 +140,7 @@ rcpt_check(struct session *s, struct view args)
 
 	rcpt_args_init(&a);
 	ok = rcpt_parse(s, args, &a) &&
-	    rcpt_limit(s, a.addr.n + a.orcpt.n) && (a.postmaster ||
+	    rcpt_limit(s, a.addr.n + a.orcpt.n) && (a.always ||
 	    session_policy(s, STAGE_RCPT, args, buf_view(&a.addr)));
 	rcpt_args_free(&a);
 	return ok;

@@ -252,6 +252,8 @@ void quit_proceed(struct session *s, struct view args);
  */
 bool session_policy(struct session *s, enum policy_stage stage,
     struct view args, struct view rcpt);
+/* Whom it asked for an address is gone: ask another. */
+void session_ask_again(struct session *s);
 /* The answer to what the session asked; empty: there is none. */
 void session_fact(struct session *s, struct view answer);
 void session_policy_resume(struct session *s);

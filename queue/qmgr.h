@@ -330,6 +330,11 @@ void resolve_defer(const struct piece *p, const char *dsn, const char *why);
 /* Work out where m goes, and nothing comes of it. */
 void resolve_rehearse(const struct message *m);
 
+/* qmgr_resolve.c, for a probe: NULL: no server to ask; then *ret_result and
+ * why (cleared first) say what is to be said. */
+struct dest *resolve_probe(const struct router *router, struct view addr,
+    enum probe_result *ret_result, struct buf *why);
+
 /* qmgr_tables.c */
 /* True: the way of m, which is M_INCOMING, depends on a table that has to be
  * asked; message_activate() comes again. */
@@ -351,6 +356,10 @@ void deliver_schedule(void *arg);
 void deliver_suspended(const struct piece *p, const char *dsn,
     const char *why);
 void relay_status(struct buf *b);
+/* A relay that takes one more probe: it counts there until it is put back.
+ * NULL: none. */
+struct chan *relay_take_probe(void);
+void relay_put_probe(const struct chan *c);
 
 /* qmgr_intake.c: what is on disk */
 void intake_init(void);
@@ -401,6 +410,21 @@ bool site_wanted(struct view name);
 void site_showq(struct chan *c);
 void site_showq_gone(const struct chan *c);
 void site_done(struct chan *c, struct chan_in *in);
+
+/* qmgr_verify.c, qmgr_probe.c: see queue/qmgr_probe.h */
+void verify_load(void);
+void verify_init(void);
+/* MSG_VERIFY of a smtpd, and its end. */
+void verify_asked(struct chan *c, struct chan_in *in);
+void verify_gone(const struct chan *c);
+void verify_status(struct buf *b);
+/* Mail to the sender of probes ends here. */
+bool verify_is_sender(struct view addr);
+/* Start what may start now: before and after mail is given away. */
+void probe_schedule(void);
+void probe_ended(struct chan *relay, struct chan_in *in);
+/* Who was asked over it gets no answer. */
+void probe_relay_gone(const struct chan *relay);
 
 /* qmgr_quarantine.c */
 void quarantine_init(void);

@@ -11,7 +11,7 @@
 struct relay {
 	struct relay *next;
 	struct chan *chan;
-	unsigned busy;
+	unsigned busy, probes;
 	bool old;
 	uint32_t generation;
 };
@@ -52,11 +52,35 @@ relay_pick(void)
 	struct relay *r, *best = NULL;
 
 	for (r = relays; r != NULL; r = r->next)
-		if (!r->old && r->busy < RELAY_DEPTH &&
+		if (!r->old && r->busy + r->probes < RELAY_DEPTH &&
 		    chan_unsent(r->chan) < UNSENT_MAX &&
-		    (best == NULL || r->busy < best->busy))
+		    (best == NULL ||
+		    r->busy + r->probes < best->busy + best->probes))
 			best = r;
 	return best;
+}
+
+struct chan *
+relay_take_probe(void)
+{
+	struct relay *r = relay_pick();
+
+	if (r == NULL)
+		return NULL;
+	r->probes++;
+	return r->chan;
+}
+
+void
+relay_put_probe(const struct chan *c)
+{
+	struct relay *r;
+
+	for (r = relays; r != NULL; r = r->next)
+		if (r->chan == c) {
+			ensure(r->probes > 0);
+			r->probes--;
+		}
 }
 
 /*
@@ -148,6 +172,7 @@ deliver_schedule(void *arg)
 	if (qmgr.stopping || qmgr.handed_over)
 		return;
 	dest_wake();
+	probe_schedule();
 	while ((r = relay_pick()) != NULL && sched_next(qmgr.sched, &p)) {
 		fd = message_text(p.entry->message);
 		if (fd >= 0)
@@ -287,6 +312,8 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 {
 	if (in->type == MSG_DELIVERED)
 		relay_delivered(arg, in);
+	else if (in->type == MSG_PROBED)
+		probe_ended(c, in);
 	else
 		chan_blame(c, "unexpected message");
 }
@@ -347,7 +374,7 @@ relay_on_close(struct chan *c, void *arg)
 	struct underway *u, gone;
 	unsigned i;
 
-	(void)c;
+	probe_relay_gone(c);
 	if (r->busy > 0)
 		log_warn("a relay ended with %u deliveries underway",
 		    r->busy);

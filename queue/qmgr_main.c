@@ -64,6 +64,7 @@ qmgr_load(void)
 	notice_load();
 	journal_load();
 	origin_load();
+	verify_load();
 }
 
 static void
@@ -92,6 +93,7 @@ qmgr_start(void)
 	writer_init();
 	flow_init();
 	quarantine_init();
+	verify_init();
 	evtimer_assign(&space_timer, loop_base(), qmgr_space, NULL);
 	qmgr_space(-1, 0, NULL);
 }
@@ -182,6 +184,7 @@ qmgr_status(struct buf *b)
 	journal_status(b);
 	filter_status(b);
 	relay_status(b);
+	verify_status(b);
 	(void)buf_printf(b, "delivered %llu\ndeferred_total %llu\n"
 	    "bounced %llu\nremoved %llu\nmessages_in_memory %u\n",
 	    (unsigned long long)qmgr.delivered,

@@ -171,6 +171,11 @@ resolve_target(const struct message *m, struct view sender,
 		    "undeliverable postmaster notification discarded");
 		return;
 	}
+	if (verify_is_sender(r->addr)) {
+		target_settled(ret, RCPT_SENT, "2.0.0",
+		    "mail to the sender of address probes discarded");
+		return;
+	}
 	if (!resolve_route(m, sender, r->addr, transport, nexthop)) {
 		target_settled(ret, RCPT_DEFERRED, "4.3.0",
 		    "address routing failed: table lookup error");
@@ -209,6 +214,58 @@ resolve_target(const struct message *m, struct view sender,
 		target_settled(ret, RCPT_DEFERRED, "4.4.1", reason);
 		free(reason);
 	}
+}
+
+static struct dest *
+probe_said(enum probe_result result, struct view text,
+    enum probe_result *ret_result, struct buf *why)
+{
+	buf_clear(why);
+	(void)buf_putv(why, text);
+	*ret_result = result;
+	return NULL;
+}
+
+/* All probes of a next hop share a destination, whatever the transport's
+ * recipient limit: one for each address would be no limit. */
+struct dest *
+resolve_probe(const struct router *router, struct view addr,
+    enum probe_result *ret_result, struct buf *why)
+{
+	struct buf transport, nexthop;
+	struct dest *d = NULL;
+	struct transport *t;
+	const char *name;
+
+	buf_init(&transport, 256);
+	buf_init(&nexthop, 2048);
+	if (route_find(router, view_of(""), addr, &transport, &nexthop) ==
+	    TABLE_FAILED)
+		(void)probe_said(PROBE_UNKNOWN, view_of("address routing "
+		    "failed: table lookup error"), ret_result, why);
+	else if (strcmp(name = buf_cstr(&transport), "error") == 0)
+		(void)probe_said(PROBE_UNDELIVERABLE, buf_view(&nexthop),
+		    ret_result, why);
+	else if (strcmp(name, "discard") == 0)
+		(void)probe_said(PROBE_DELIVERABLE, view_of(""), ret_result,
+		    why);
+	else if (strcmp(name, "retry") == 0)
+		(void)probe_said(PROBE_UNKNOWN, buf_view(&nexthop),
+		    ret_result, why);
+	else if (resolve_service(name) == NULL)
+		(void)probe_said(PROBE_UNKNOWN, view_of("mail transport "
+		    "unavailable"), ret_result, why);
+	else if (transport_dead(t = dest_find_transport(name)) != NULL)
+		(void)probe_said(PROBE_UNKNOWN, view_of(transport_dead(t)),
+		    ret_result, why);
+	else
+		d = sched_dest(t, buf_cstr(&nexthop), NULL);
+	if (d != NULL && dest_dead_why(d) != NULL)
+		d = probe_said(PROBE_UNKNOWN, view_of(dest_dead_why(d)),
+		    ret_result, why);
+	buf_free(&transport);
+	buf_free(&nexthop);
+	return d;
 }
 
 struct targets {

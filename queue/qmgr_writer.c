@@ -627,6 +627,9 @@ writer_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		if (chan_check(c, in) && !site_wanted(name))
 			chan_blame(c, "bad name of a site");
 		break;
+	case MSG_VERIFY:
+		verify_asked(c, in);
+		break;
 	case MSG_BOUNCED:
 		bounce_done(c, in);
 		break;
@@ -659,6 +662,7 @@ writer_on_close(struct chan *c, void *arg)
 
 	w->closed = true;
 	bounce_gone(c);
+	verify_gone(c);
 	known_each(writer_drop_slot, w);
 	for (p = &writers; *p != w; p = &(*p)->next)
 		;

@@ -42,6 +42,21 @@ policy_tempfail(struct restriction_reader *rd, const char *name,
 }
 
 static bool
+policy_catchall(struct restriction_reader *rd)
+{
+	const char *value = rd->p->cf->address_verify_catchall_action;
+
+	if (strcasecmp(value, "accept") != 0 &&
+	    strcasecmp(value, "tempfail") != 0) {
+		policy_say(rd, "address_verify_catchall_action",
+		    "need accept or tempfail", value);
+		return false;
+	}
+	rd->p->verify_catchall_put_off = strcasecmp(value, "tempfail") == 0;
+	return true;
+}
+
+static bool
 policy_maps(struct restriction_reader *rd)
 {
 	const struct conf *cf = rd->p->cf;
@@ -190,6 +205,13 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	    ok;
 	ok = policy_tempfail(&rd, "unknown_address_tempfail_action",
 	    cf->unknown_address_tempfail_action, &p->address_put_off) && ok;
+	ok = policy_tempfail(&rd, "unverified_recipient_tempfail_action",
+	    cf->unverified_recipient_tempfail_action,
+	    &p->verify_rcpt_put_off) && ok;
+	ok = policy_tempfail(&rd, "unverified_sender_tempfail_action",
+	    cf->unverified_sender_tempfail_action,
+	    &p->verify_sender_put_off) && ok;
+	ok = policy_catchall(&rd) && ok;
 	ok = policy_lists(&rd) && ok;
 	ok = policy_check_tables(&rd) && ok;
 	ok = policy_check_rejects(&rd) && ok;

@@ -95,7 +95,9 @@ struct policy {
 	struct table_list reject_filters, reject_footers;
 	bool delay, unlisted_rcpt, unlisted_sender, need_class;
 	/* unknown_*_tempfail_action: defer now, or if permitted */
-	bool helo_put_off, address_put_off;
+	bool helo_put_off, address_put_off, verify_rcpt_put_off,
+	    verify_sender_put_off;
+	bool verify_catchall_put_off;	/* its yes is as no answer */
 	/* "error:TEXT" in local_transport: nobody is listed; else NULL. */
 	char *local_error;
 };

@@ -40,11 +40,6 @@ static const struct {
 	{ "check_relay_domains", "was removed; use reject_unauth_destination" },
 	{ "permit_naked_ip_address", "was removed; use permit_mynetworks" },
 	{ "reject_maps_rbl", "was removed; use reject_rbl_client" },
-	{ "reject_unverified_recipient",
-	    "needs address verification, which does not exist here; use "
-	    "relay_recipient_maps" },
-	{ "reject_unverified_sender",
-	    "needs address verification, which does not exist here" },
 	{ "check_sasl_access", "needs SASL, which does not exist here" },
 	{ "check_ccert_access", "needs TLS, which does not exist here" },
 };

@@ -18,6 +18,12 @@ struct router;
 struct router *router_open(const struct conf *cf, const struct netaddr *own,
     size_t n_own, table_report *report, void *arg);
 void router_free(struct router **r);
+/*
+ * The configuration as it is for probes of addresses, with address_verify_X in
+ * the place of X (relay_transport, transport_maps, ...).  False: there is no
+ * difference.  *ret shares the texts of cf and is not freed.
+ */
+bool router_conf_probes(const struct conf *cf, struct conf *ret);
 
 /*
  * The transport and next hop of a recipient; sender is that of the message,
