@@ -414,6 +414,8 @@ void site_done(struct chan *c, struct chan_in *in);
 /* qmgr_verify.c, qmgr_probe.c: see queue/qmgr_probe.h */
 void verify_load(void);
 void verify_init(void);
+/* Store what is not stored yet. */
+void verify_retire(void);
 /* MSG_VERIFY of a smtpd, and its end. */
 void verify_asked(struct chan *c, struct chan_in *in);
 void verify_gone(const struct chan *c);

@@ -24,7 +24,8 @@ struct domain {
 };
 
 /* Used latest first. */
-static TAILQ_HEAD(domain_list, domain) domains = TAILQ_HEAD_INITIALIZER(domains);
+static TAILQ_HEAD(domain_list, domain) domains =
+    TAILQ_HEAD_INITIALIZER(domains);
 static unsigned n_domains;
 
 static struct domain *

@@ -170,6 +170,7 @@ static void
 qmgr_retire(void)
 {
 	qmgr.stopping = true;
+	verify_retire();
 	if (!qmgr.handed_over)
 		handover_stop();
 	qmgr_check_end();

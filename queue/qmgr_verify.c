@@ -7,7 +7,7 @@
 #include "lib/log.h"
 #include "lib/own_addr.h"
 #include "queue/qmgr_probe.h"
-#include "queue/verify_cache.h"
+#include "queue/verify_store.h"
 #include "rules/facts.h"
 #include "rules/verify_sender.h"
 
@@ -33,6 +33,7 @@ struct verify {
 
 static struct {
 	struct verify_cache *cache;
+	struct verify_store *store;	/* NULL: none */
 	struct verify *slot[SLOTS];
 	unsigned n_askers;
 	struct event timer;
@@ -102,8 +103,10 @@ verify_remember(struct view addr, enum probe_result result, struct view text)
 		f.text = text;
 	if (result == PROBE_DELIVERABLE ||
 	    (result == PROBE_UNDELIVERABLE &&
-	    qmgr.cf->address_verify_negative_cache))
+	    qmgr.cf->address_verify_negative_cache)) {
 		verify_cache_put(verify.cache, addr, &f);
+		verify_store_put(verify.store, addr, &f);
+	}
 }
 
 static void
@@ -259,6 +262,19 @@ verify_router(void)
 	return r;
 }
 
+static void
+verify_dropped(struct view addr, void *arg)
+{
+	(void)arg;
+	verify_store_put(verify.store, addr, NULL);
+}
+
+static void
+verify_read(struct view addr, const struct verify_fact *f)
+{
+	verify_cache_put(verify.cache, addr, f);
+}
+
 void
 verify_load(void)
 {
@@ -275,7 +291,14 @@ verify_load(void)
 	};
 
 	verify.cache = verify_cache_new(CACHE_BYTES, &times);
+	verify.store = verify_store_open(cf->address_verify_map, verify_read);
 	probe_init(verify_router());
+}
+
+void
+verify_retire(void)
+{
+	verify_store_flush(verify.store);
 }
 
 static void
@@ -292,6 +315,8 @@ verify_sweep(evutil_socket_t fd, short what, void *arg)
 void
 verify_init(void)
 {
+	verify_cache_on_drop(verify.cache, verify_dropped, NULL);
+	verify_cache_sweep(verify.cache, clock_wall().us / 1000000);
 	evtimer_assign(&verify.timer, loop_base(), verify_sweep, NULL);
 	/* 0: never. */
 	if (qmgr.cf->address_verify_cache_cleanup_interval > 0)
@@ -316,5 +341,8 @@ verify_status(struct buf *b)
 	    (unsigned long long)verify.told[PROBE_DELIVERABLE],
 	    (unsigned long long)verify.told[PROBE_UNDELIVERABLE],
 	    (unsigned long long)verify.told[PROBE_UNKNOWN]);
+	(void)buf_printf(b, "verify_map %s lost=%llu\n",
+	    verify.store != NULL ? "in use" : "none",
+	    (unsigned long long)verify_store_lost(verify.store));
 	domain_status(b);
 }

@@ -2,8 +2,9 @@
 #include <sys/queue.h>
 #include <xxhash.h>
 
-#include "lib/mem.h"
 #include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/mem.h"
 #include "queue/verify_cache.h"
 
 #define SLOTS	65536u
@@ -73,8 +74,10 @@ static void
 cache_remove(struct verify_cache *c, struct verify_entry **slot)
 {
 	struct verify_entry *e = *slot;
-	int kind = e->deliverable;
+	int kind;
 
+	ensure(e != NULL);
+	kind = e->deliverable;
 	*slot = e->hash_next;
 	TAILQ_REMOVE(&c->lru[kind], e, link);
 	c->count[kind]--;

@@ -1,10 +1,11 @@
 """reject_unverified_recipient and _sender: what the inside server is asked,
 what its answers do, and what is known without asking it again."""
+import os
 import re
 import time
 
 import pytest
-from postern import Client, Sink, mail, wait_for
+from postern import BIN, Client, Sink, mail, run, wait_for
 
 REFUSED = "550 5.1.1 no such user"
 
@@ -439,3 +440,123 @@ def test_explain_asks_nobody(gateway, inside):
     assert "taken as deliverable, not asked" in out
     assert out.splitlines()[-1].startswith("250 ")
     assert not inside.commands
+
+
+# What outlasts the process
+
+def cache_file(gw):
+    return gw.dir + "/gw/data/verify_cache.lmdb"
+
+
+def stored(gw, *locals_):
+    """What postmap reads in the file, when these are in it."""
+    def look():
+        out = run(BIN + "/postmap", "-c", gw.etc, "-s",
+                  "lmdb:" + cache_file(gw)[:-5], check=False).stdout
+        found = dict(line.split(None, 1) for line in out.splitlines()
+                     if "@" in line)
+        return all(f"{x}@example.com" in found for x in locals_) and found
+    return wait_for(f"{locals_} on disk", look)
+
+
+@pytest.mark.parametrize("how", ["restart", "kill", "reload"])
+def test_known_outlasts_the_process(gateway, inside, how):
+    gw = gateway(inside)
+    ask(gw, "good", "bad", "later")
+    found = stored(gw, "good", "bad")
+    assert re.fullmatch(r"0:(\d+):\1:", found["good@example.com"])
+    assert re.fullmatch(r"2:(\d+):\1:host .*no such user.*",
+                        found["bad@example.com"])
+    assert "later@example.com" not in found
+    if how == "restart":
+        gw.stop()
+        inside.commands.clear()
+        gw.start()
+    elif how == "kill":
+        gw.expect_log("killed by signal|queue manager is gone")
+        gw.kill("qmgr")
+        wait_for("another queue manager", lambda: "verify_cached "
+                 "deliverable=1 undeliverable=1" in status(gw), 30)
+        inside.commands.clear()
+    else:
+        inside.commands.clear()
+        gw.command("reload")
+    inside.down()
+    good, bad = ask(gw, "good", "bad")
+    assert good.startswith("250")
+    assert bad.startswith("550") and "no such user" in bad
+    assert not probes(inside, "good", "bad")
+
+
+@pytest.mark.parametrize("damage", ["garbage", "half", "zeros", "pages"])
+def test_damaged_file(gateway, inside, damage):
+    gw = gateway(inside)
+    ask(gw, *[f"good{i}" for i in range(60)])
+    stored(gw, "good59")
+    gw.stop()
+    path = cache_file(gw)
+    size = os.path.getsize(path)
+    with open(path, "r+b") as f:
+        if damage == "garbage":
+            f.write(os.urandom(size))
+        elif damage == "half":
+            f.truncate(2 * 4096 + 1)
+        elif damage == "zeros":
+            f.write(bytes(size))
+        else:
+            f.seek(2 * 4096)
+            f.write(os.urandom(size - 2 * 4096))
+    gw.start()
+    gw.wait_log(r"verify_cache.lmdb is damaged; it is now .*\.damaged")
+    assert os.path.getsize(path + ".damaged")
+    assert ask(gw, "good1", "bad")[0].startswith("250")
+    stored(gw, "good1", "bad")
+    assert "verify_map in use lost=0" in status(gw)
+
+
+def test_file_that_cannot_be_used(gateway, inside):
+    gw = gateway(inside)
+    gw.stop()
+    for name in ("verify_cache.lmdb", "verify_cache.lmdb-lock"):
+        os.unlink(f"{gw.dir}/gw/data/{name}")
+    os.mkdir(cache_file(gw))
+    gw.start()
+    gw.wait_log(r"verify_cache.lmdb cannot be used: .*memory only")
+    assert ask(gw, "good", "bad")[1].startswith("550")
+    assert "verify_map none" in status(gw)
+
+
+def test_directory_of_others(gateway, inside):
+    gw = gateway(inside, address_verify_map="lmdb:/tmp/verify_cache_test")
+    gw.wait_log(r"verify_cache_test.lmdb cannot be used: Operation not "
+                "permitted")
+    assert not os.path.exists("/tmp/verify_cache_test.lmdb")
+    assert ask(gw, "good").startswith("250")
+
+
+def test_file_cut_off_while_in_use(gateway, inside):
+    gw = gateway(inside)
+    ask(gw, *[f"good{i}" for i in range(60)])
+    stored(gw, "good59")
+    os.truncate(cache_file(gw), 4096)
+    assert ask(gw, "bad").startswith("550")
+    gw.wait_log(r"verify_cache.lmdb: .*not stored")
+    assert ask(gw, "good1").startswith("250")
+
+
+def test_memory_only(gateway, inside):
+    gw = gateway(inside, address_verify_map="")
+    ask(gw, "good", "good")
+    assert probes(inside, "good") == 1
+    assert not os.path.exists(cache_file(gw))
+    assert "verify_map none" in status(gw)
+
+
+def test_expired_leaves_the_file(gateway, inside):
+    gw = gateway(inside, address_verify_negative_expire_time="1s",
+                 address_verify_cache_cleanup_interval="1s")
+    ask(gw, "good", "bad")
+    stored(gw, "good")
+    wait_for("bad to expire",
+             lambda: "bad@example.com" not in stored(gw, "good"))
+    assert "deliverable=1 undeliverable=0" in status(gw)
