@@ -188,6 +188,9 @@ verify_ask(struct chan *c, uint32_t tag, uint32_t ms, struct view addr)
 		verify.hits++;
 		verify_answer(c, tag, verify_mark(addr, f.deliverable ?
 		    PROBE_DELIVERABLE : PROBE_UNDELIVERABLE), f.text);
+		/* After a restart that is not known any more. */
+		if (f.deliverable)
+			domain_took(address_domain(addr));
 	}
 	if (age == VERIFY_STALE)
 		verify_begin(addr, NULL, 0, 0);

@@ -246,19 +246,33 @@ store_read(struct view key, struct view value, void *arg)
 	r->each(key, &f);
 }
 
+/* "btree:" and the others are LMDB files here, as tables of these types. */
+static struct view
+store_path(const char *spec)
+{
+	static const char *const types[] = { "lmdb", "hash", "btree", "dbm",
+		"cdb", "sdbm" };
+	struct view v = view_trim(view_of(spec)), type;
+	size_t i;
+
+	if (view_starts_nocase(v, "proxy:"))
+		v = view_from(v, 6);
+	type = view_head(v, view_find(v, ':'));
+	for (i = 0; i < sizeof types / sizeof types[0]; i++)
+		if (type.n < v.n && view_is(type, types[i]))
+			return view_from(v, type.n + 1);
+	return v;
+}
+
 struct verify_store *
 verify_store_open(const char *spec,
     void (*each)(struct view addr, const struct verify_fact *f))
 {
-	struct view v = view_trim(view_of(spec));
+	struct view v = store_path(spec);
 	struct reader r = { each };
 	struct verify_store *s;
 	int rc;
 
-	if (view_starts_nocase(v, "proxy:"))
-		v = view_from(v, 6);
-	if (view_starts_nocase(v, "lmdb:"))
-		v = view_from(v, 5);
 	if (v.n == 0)
 		return NULL;
 	if (v.p[0] != '/') {

@@ -95,9 +95,8 @@ verify_refused(struct eval *e, struct view addr, enum subject s,
 	int64_t code = sender ? cf->unverified_sender_reject_code :
 	    cf->unverified_recipient_reject_code;
 
-	if (reason[0] == '\0')
-		reason = eval_text(e, "undeliverable address: %.250s",
-		    log_safe(text)).p;
+	reason = eval_text(e, "undeliverable address: %.250s",
+	    reason[0] != '\0' ? reason : log_safe(text)).p;
 	return eval_reject(e, (unsigned)code, sender ? "5.1.7" : "5.1.1",
 	    addr, s, reason);
 }

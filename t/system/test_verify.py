@@ -278,7 +278,8 @@ def test_texts_and_codes(gateway, inside):
                  unverified_recipient_defer_code="451",
                  unverified_recipient_tempfail_action="defer")
     assert ask(gw, "bad") == ("551 5.1.1 <bad@example.com>: Recipient "
-                              "address rejected: nobody")
+                              "address rejected: undeliverable address: "
+                              "nobody")
     assert ask(gw, "later").startswith("451 4.1.1 ")
 
 

@@ -9,6 +9,7 @@
  *					TEMP BOGUS; MX records are pref:host
  *	service ENDPOINT ACTION		what a policy service says; none: it
  *					does not answer
+ *	address ADDRESS MARK TEXT	what is known of it: + - ? *
  *	ask NAME=VALUE ...		client name reverse status helo from to
  *					stage login tls rcpts pipelined
  *	= ok | REPLY			the answer
@@ -257,6 +258,15 @@ add_service(struct view args)
 }
 
 static void
+add_address(struct view args)
+{
+	struct known *k = new_fact(FACT_ADDRESS, 0, view_word(&args, " "));
+	struct view records[2] = { view_word(&args, " "), view_trim(args) };
+
+	assert_true(facts_put_answer(&k->answer, FACT_FOUND, records, 2));
+}
+
+static void
 answer_fact(const struct policy_result *r)
 {
 	struct buf late;
@@ -490,6 +500,8 @@ run_line(struct view line)
 			add_dns(rest);
 		} else if (view_is(word, "service")) {
 			add_service(rest);
+		} else if (view_is(word, "address")) {
+			add_address(rest);
 		} else if (view_is(word, "ask")) {
 			ask(rest);
 		} else if (view_is(word, "bad")) {
