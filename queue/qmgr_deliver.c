@@ -6,6 +6,7 @@
 #include "queue/qmgr.h"
 
 #define RELAY_DEPTH	500u	/* deliveries in one relay at once */
+#define RELAY_PROBES	(RELAY_DEPTH / 4)	/* of them, probes at most */
 #define UNSENT_MAX	(8u << 20)	/* bytes it has not read yet */
 
 struct relay {
@@ -65,7 +66,8 @@ relay_take_probe(void)
 {
 	struct relay *r = relay_pick();
 
-	if (r == NULL)
+	/* Probes of dead servers must leave places to mail. */
+	if (r == NULL || r->probes >= RELAY_PROBES)
 		return NULL;
 	r->probes++;
 	return r->chan;

@@ -17,17 +17,19 @@
 #define ASKERS_MAX	20000u	/* in all; their sessions have a limit, too */
 
 struct asker {
-	struct asker *next;
+	TAILQ_ENTRY(asker) link;
 	struct chan *chan;
 	uint32_t tag;
 	struct mono until;
 };
 
+TAILQ_HEAD(asker_list, asker);
+
 /* An address that is being asked for. */
 struct verify {
 	struct probe probe;	/* first */
 	struct verify *hash_next;
-	struct asker *askers;
+	struct asker_list askers;	/* in the order they came */
 	char *addr;
 };
 
@@ -82,13 +84,30 @@ verify_slot(struct view addr)
 }
 
 static void
-asker_drop(struct asker **p)
+asker_drop(struct verify *v, struct asker *a)
 {
-	struct asker *a = *p;
-
-	*p = a->next;
+	TAILQ_REMOVE(&v->askers, a, link);
 	free(a);
 	verify.n_askers--;
+}
+
+static void
+asker_add(struct verify *v, struct chan *c, uint32_t tag, uint32_t ms)
+{
+	struct asker *a, *next;
+
+	/* Those who do not wait any more were the first. */
+	for (a = TAILQ_FIRST(&v->askers); a != NULL &&
+	    a->until.us < loop_now().us; a = next) {
+		next = TAILQ_NEXT(a, link);
+		asker_drop(v, a);
+	}
+	a = mem_alloc(sizeof *a);
+	a->chan = c;
+	a->tag = tag;
+	a->until.us = loop_now().us + (int64_t)ms * 1000;
+	TAILQ_INSERT_TAIL(&v->askers, a, link);
+	verify.n_askers++;
 }
 
 static void
@@ -115,7 +134,7 @@ verify_done(struct probe *p, enum probe_result result, struct view text,
 {
 	struct verify *v = (struct verify *)p, **slot;
 	struct view addr = view_of(v->addr);
-	struct asker *a;
+	struct asker *a, *next;
 
 	verify.told[result]++;
 	/* What our tables say is known at once, and may change. */
@@ -124,10 +143,11 @@ verify_done(struct probe *p, enum probe_result result, struct view text,
 	slot = verify_slot(addr);
 	ensure(*slot == v);
 	*slot = v->hash_next;
-	while ((a = v->askers) != NULL) {
+	for (a = TAILQ_FIRST(&v->askers); a != NULL; a = next) {
+		next = TAILQ_NEXT(a, link);
 		verify_answer(a->chan, a->tag, verify_mark(addr, result),
 		    text);
-		asker_drop(&v->askers);
+		asker_drop(v, a);
 	}
 	if (told && result == PROBE_DELIVERABLE)
 		domain_took(address_domain(addr));
@@ -140,7 +160,6 @@ static void
 verify_begin(struct view addr, struct chan *c, uint32_t tag, uint32_t ms)
 {
 	struct verify **slot = verify_slot(addr), *v = *slot;
-	struct asker *a, **p;
 	bool fresh = v == NULL;
 
 	if (c == NULL && (!fresh || !probe_idle()))
@@ -148,23 +167,12 @@ verify_begin(struct view addr, struct chan *c, uint32_t tag, uint32_t ms)
 	if (fresh) {
 		v = mem_alloc(sizeof *v);
 		v->addr = mem_copy(addr);
+		TAILQ_INIT(&v->askers);
 		v->probe.done = verify_done;
 		*slot = v;
 	}
-	if (c != NULL) {
-		/* Those who do not wait any more were the first. */
-		for (p = &v->askers; *p != NULL;)
-			if ((*p)->until.us < loop_now().us)
-				asker_drop(p);
-			else
-				p = &(*p)->next;
-		a = mem_alloc(sizeof *a);
-		a->chan = c;
-		a->tag = tag;
-		a->until.us = loop_now().us + (int64_t)ms * 1000;
-		*p = a;
-		verify.n_askers++;
-	}
+	if (c != NULL)
+		asker_add(v, c, tag, ms);
 	if (fresh)
 		probe_start(&v->probe, addr);
 }
@@ -229,17 +237,18 @@ verify_asked(struct chan *c, struct chan_in *in)
 void
 verify_gone(const struct chan *c)
 {
-	struct asker **p;
+	struct asker *a, *next;
 	struct verify *v;
 	unsigned i;
 
 	for (i = 0; i < SLOTS; i++)
 		for (v = verify.slot[i]; v != NULL; v = v->hash_next)
-			for (p = &v->askers; *p != NULL;)
-				if ((*p)->chan == c)
-					asker_drop(p);
-				else
-					p = &(*p)->next;
+			for (a = TAILQ_FIRST(&v->askers); a != NULL;
+			    a = next) {
+				next = TAILQ_NEXT(a, link);
+				if (a->chan == c)
+					asker_drop(v, a);
+			}
 }
 
 bool
