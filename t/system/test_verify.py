@@ -2,9 +2,11 @@
 what its answers do, and what is known without asking it again."""
 import os
 import re
+import subprocess
 import time
 
 import pytest
+from conftest import need_root
 from postern import BIN, Client, Sink, mail, run, wait_for
 
 REFUSED = "550 5.1.1 no such user"
@@ -561,3 +563,36 @@ def test_expired_leaves_the_file(gateway, inside):
     wait_for("bad to expire",
              lambda: "bad@example.com" not in stored(gw, "good"))
     assert "deliverable=1 undeliverable=0" in status(gw)
+
+
+@need_root
+def test_full_disk(make, inside):
+    gw = make(inside, main=SETTINGS, start=False)
+    data = gw.dir + "/gw/data"
+    os.makedirs(data, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=755",
+                       "tmpfs", data], check=False).returncode:
+        pytest.skip("no mounts here")
+    try:
+        gw.start()
+        for i in range(10):
+            ask(gw, *[f"good{i}x{k:050}" for k in range(100)])
+            if "not stored" in gw.log():
+                break
+            time.sleep(0.3)
+        gw.wait_log("verify_cache.lmdb: .*not stored")
+        assert ask(gw, "bad").startswith("550")
+        before = probes(inside, "bad")
+        assert ask(gw, "bad").startswith("550")
+        assert probes(inside, "bad") == before
+        # one line, whatever comes
+        ask(gw, *[f"goodz{k}" for k in range(20)])
+        assert gw.log().count("not stored") <= 2
+        # what is there is no damage
+        gw.stop()
+        gw.start()
+        assert ask(gw, "bad").startswith("550")
+        assert "damaged" not in gw.log()
+    finally:
+        gw.stop()
+        subprocess.run(["umount", "-l", data], check=False)
