@@ -7,6 +7,8 @@
 #include "rules/table_remote.h"
 #include "rules/verify_sender.h"
 
+#define TOO_MANY	"too many addresses are being verified"
+
 TAILQ_HEAD(probe_list, probe);
 static struct {
 	const struct router *router;
@@ -62,6 +64,29 @@ probe_finish(struct probe *p, enum probe_result result, struct view text,
 	free(copy);
 }
 
+static void
+probe_unwait(struct probe *p, const char *why)
+{
+	TAILQ_REMOVE(&probes.waiting, p, link);
+	probes.n_waiting--;
+	probe_finish(p, PROBE_UNKNOWN, view_of(why), false);
+}
+
+/* True: one that nobody waits for (of d, if it is not NULL) has given way. */
+static bool
+probe_make_room(const struct dest *d)
+{
+	struct probe *p;
+
+	TAILQ_FOREACH(p, &probes.waiting, link)
+		if ((d == NULL || p->dest == d) &&
+		    (p->wanted == NULL || !p->wanted(p))) {
+			probe_unwait(p, TOO_MANY);
+			return true;
+		}
+	return false;
+}
+
 /* -- where to -------------------------------------------------------------- */
 
 static void probe_route(struct probe *p);
@@ -81,9 +106,8 @@ probe_told(enum table_reply reply, struct view value, void *arg)
 static void
 probe_wait(struct probe *p, struct dest *d)
 {
-	if (dest_probes(d) >= PROBES_DEST_MAX) {
-		probe_finish(p, PROBE_UNKNOWN,
-		    view_of("too many addresses are being verified"), false);
+	if (dest_probes(d) >= PROBES_DEST_MAX && !probe_make_room(d)) {
+		probe_finish(p, PROBE_UNKNOWN, view_of(TOO_MANY), false);
 		return;
 	}
 	p->dest = d;
@@ -130,9 +154,8 @@ probe_start(struct probe *p, struct view addr)
 		probe_finish(p, PROBE_UNKNOWN,
 		    view_of("the queue manager is starting or ending"),
 		    false);
-	else if (probe_total() >= PROBES_MAX)
-		probe_finish(p, PROBE_UNKNOWN,
-		    view_of("too many addresses are being verified"), false);
+	else if (probe_total() >= PROBES_MAX && !probe_make_room(NULL))
+		probe_finish(p, PROBE_UNKNOWN, view_of(TOO_MANY), false);
 	else
 		probe_route(p);
 }
@@ -160,14 +183,6 @@ probe_give(struct probe *p, struct chan *relay)
 	put_view(b, view_of(p->addr));
 	chan_end(relay);
 	buf_free(&sender);
-}
-
-static void
-probe_unwait(struct probe *p, const char *why)
-{
-	TAILQ_REMOVE(&probes.waiting, p, link);
-	probes.n_waiting--;
-	probe_finish(p, PROBE_UNKNOWN, view_of(why), false);
 }
 
 void

@@ -35,6 +35,9 @@ struct probe {
 	char *addr;
 	struct table_known *tables;
 	struct table_question *question;
+	/* Somebody waits for it; NULL: nobody does.  While it waits for its
+	 * turn, a probe that nobody waits for gives way to another one. */
+	bool (*wanted)(const struct probe *p);
 	/* The text is void after it; told: a server said so. */
 	void (*done)(struct probe *p, enum probe_result result,
 	    struct view text, bool told);

@@ -155,6 +155,15 @@ verify_done(struct probe *p, enum probe_result result, struct view text,
 	free(v);
 }
 
+static bool
+verify_wanted(const struct probe *p)
+{
+	const struct verify *v = (const struct verify *)p;
+	const struct asker *a = TAILQ_LAST(&v->askers, asker_list);
+
+	return a != NULL && a->until.us >= loop_now().us;
+}
+
 /* c: who waits; NULL: nobody, it is to be known again. */
 static void
 verify_begin(struct view addr, struct chan *c, uint32_t tag, uint32_t ms)
@@ -169,6 +178,7 @@ verify_begin(struct view addr, struct chan *c, uint32_t tag, uint32_t ms)
 		v->addr = mem_copy(addr);
 		TAILQ_INIT(&v->askers);
 		v->probe.done = verify_done;
+		v->probe.wanted = verify_wanted;
 		*slot = v;
 	}
 	if (c != NULL)

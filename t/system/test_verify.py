@@ -257,6 +257,28 @@ def test_window_bounds_probes(gateway):
     inside.close()
 
 
+def test_who_does_not_wait_gives_way(gateway):
+    go = []
+    inside = Sink(lambda v, a: wait_for("leave", lambda: go, 60) and None
+                  if v == "RCPT" else None)
+    gw = gateway(inside, smtpd_client_connection_count_limit="0",
+                 address_verify_poll_count="1",
+                 address_verify_poll_delay="3s")
+    clients = [gw.client() for _ in range(200)]
+    for i, c in enumerate(clients):
+        c.ehlo()
+        c.cmd("MAIL FROM:<s@client.example>")
+        c.send(b"RCPT TO:<u%d@example.com>\r\n" % i)
+    wait_for("all questions", lambda: "verify_asked 200\n" in status(gw))
+    assert "too many addresses" in ask(gw, "more")
+    assert all("in progress" in c.reply().text for c in clients)
+    for c in clients:
+        c.close()
+    assert "in progress" in ask(gw, "more")
+    go.append(1)
+    inside.close()
+
+
 def test_takes_everything(gateway, make):
     inside = Sink()
     gw = gateway(inside)
