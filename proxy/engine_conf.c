@@ -216,6 +216,15 @@ engine_conf_str(const struct engine_conf *c, const char *name,
 	return value != NULL ? value : fallback;
 }
 
+char *
+engine_conf_copy(const struct engine_conf *c, const char *name,
+    const char *fallback)
+{
+	const char *text = engine_conf_str(c, name, fallback);
+
+	return text != NULL && *text != '\0' ? mem_strdup(text) : NULL;
+}
+
 int64_t
 engine_conf_int(const struct engine_conf *c, const char *name,
     int64_t fallback, int64_t min, int64_t max)

@@ -4,14 +4,6 @@
 #include "lib/mem.h"
 #include "proxy/engine_ldap.h"
 
-static char *
-ldap_copy(const struct engine_conf *c, const char *name, const char *fallback)
-{
-	const char *text = engine_conf_str(c, name, fallback);
-
-	return text != NULL && *text != '\0' ? mem_strdup(text) : NULL;
-}
-
 /* A server: a URL, or a name with or without a port. */
 static void
 ldap_conf_server(struct ldap_conf *conf, const struct engine_conf *c,
@@ -65,11 +57,11 @@ ldap_conf_bind(struct ldap_conf *conf, const struct engine_conf *c)
 	int64_t ssf = engine_conf_int(c, "sasl_minssf", 0, 0, 1024);
 	bool yes;
 
-	conf->dn = ldap_copy(c, "bind_dn", NULL);
-	conf->password = ldap_copy(c, "bind_pw", NULL);
-	conf->sasl_mechs = ldap_copy(c, "sasl_mechs", NULL);
-	conf->sasl_realm = ldap_copy(c, "sasl_realm", NULL);
-	conf->sasl_authz = ldap_copy(c, "sasl_authz_id", NULL);
+	conf->dn = engine_conf_copy(c, "bind_dn", NULL);
+	conf->password = engine_conf_copy(c, "bind_pw", NULL);
+	conf->sasl_mechs = engine_conf_copy(c, "sasl_mechs", NULL);
+	conf->sasl_realm = engine_conf_copy(c, "sasl_realm", NULL);
+	conf->sasl_authz = engine_conf_copy(c, "sasl_authz_id", NULL);
 	conf->sasl_secprops = mem_printf("minssf=%d", (int)ssf);
 	if (view_is_nocase(how, "sasl"))
 		conf->bind = LDAP_BIND_SASL;
@@ -93,11 +85,11 @@ static void
 ldap_conf_tls(struct ldap_tls *tls, const struct engine_conf *c)
 {
 	tls->start = engine_conf_bool(c, "start_tls", false);
-	tls->ca_file = ldap_copy(c, "tls_ca_cert_file", NULL);
-	tls->ca_dir = ldap_copy(c, "tls_ca_cert_dir", NULL);
-	tls->cert = ldap_copy(c, "tls_cert", NULL);
-	tls->key = ldap_copy(c, "tls_key", NULL);
-	tls->ciphers = ldap_copy(c, "tls_cipher_suite", NULL);
+	tls->ca_file = engine_conf_copy(c, "tls_ca_cert_file", NULL);
+	tls->ca_dir = engine_conf_copy(c, "tls_ca_cert_dir", NULL);
+	tls->cert = engine_conf_copy(c, "tls_cert", NULL);
+	tls->key = engine_conf_copy(c, "tls_key", NULL);
+	tls->ciphers = engine_conf_copy(c, "tls_cipher_suite", NULL);
 	tls->verify = engine_conf_bool(c, "tls_require_cert", false);
 	/* Of use to OpenSSL of long ago. */
 	(void)engine_conf_str(c, "tls_random_file", NULL);

@@ -25,15 +25,6 @@ struct mysql_db {
 	bool rows_required;
 };
 
-static char *
-mysql_copy(const struct engine_conf *c, const char *name,
-    const char *fallback)
-{
-	const char *text = engine_conf_str(c, name, fallback);
-
-	return text != NULL && *text != '\0' ? mem_strdup(text) : NULL;
-}
-
 /*
  * How a server checks a password is often a plugin of the library, a shared
  * object, and after the jail none can be loaded.  Those that keep the password
@@ -62,17 +53,17 @@ mysql_open(const struct engine_conf *c, int64_t timeout_ms)
 	struct mysql_own *own = mem_alloc(sizeof(*own));
 
 	(void)mysql_library_init(0, NULL, NULL);
-	own->user = mysql_copy(c, "user", NULL);
-	own->password = mysql_copy(c, "password", NULL);
-	own->dbname = mysql_copy(c, "dbname", NULL);
-	own->charset = mysql_copy(c, "charset", "utf8mb4");
-	own->option_file = mysql_copy(c, "option_file", NULL);
-	own->option_group = mysql_copy(c, "option_group", "client");
-	own->cert = mysql_copy(c, "tls_cert_file", NULL);
-	own->key = mysql_copy(c, "tls_key_file", NULL);
-	own->ca_file = mysql_copy(c, "tls_CAfile", NULL);
-	own->ca_path = mysql_copy(c, "tls_CApath", NULL);
-	own->ciphers = mysql_copy(c, "tls_ciphers", NULL);
+	own->user = engine_conf_copy(c, "user", NULL);
+	own->password = engine_conf_copy(c, "password", NULL);
+	own->dbname = engine_conf_copy(c, "dbname", NULL);
+	own->charset = engine_conf_copy(c, "charset", "utf8mb4");
+	own->option_file = engine_conf_copy(c, "option_file", NULL);
+	own->option_group = engine_conf_copy(c, "option_group", "client");
+	own->cert = engine_conf_copy(c, "tls_cert_file", NULL);
+	own->key = engine_conf_copy(c, "tls_key_file", NULL);
+	own->ca_file = engine_conf_copy(c, "tls_CAfile", NULL);
+	own->ca_path = engine_conf_copy(c, "tls_CApath", NULL);
+	own->ciphers = engine_conf_copy(c, "tls_ciphers", NULL);
 	own->verify = engine_conf_bool(c, "tls_verify_cert", false);
 	own->rows_required = engine_conf_bool(c, "require_result_set", true);
 	own->timeout = (unsigned)((timeout_ms + 999) / 1000);

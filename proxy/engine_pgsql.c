@@ -21,24 +21,15 @@ struct pgsql_db {
 	int64_t timeout_ms;
 };
 
-static char *
-pgsql_copy(const struct engine_conf *c, const char *name,
-    const char *fallback)
-{
-	const char *text = engine_conf_str(c, name, fallback);
-
-	return text != NULL && *text != '\0' ? mem_strdup(text) : NULL;
-}
-
 static void *
 pgsql_open(const struct engine_conf *c, int64_t timeout_ms)
 {
 	struct pgsql *own = mem_alloc(sizeof(*own));
 
-	own->user = pgsql_copy(c, "user", NULL);
-	own->password = pgsql_copy(c, "password", NULL);
-	own->dbname = pgsql_copy(c, "dbname", NULL);
-	own->encoding = pgsql_copy(c, "encoding", "UTF8");
+	own->user = engine_conf_copy(c, "user", NULL);
+	own->password = engine_conf_copy(c, "password", NULL);
+	own->dbname = engine_conf_copy(c, "dbname", NULL);
+	own->encoding = engine_conf_copy(c, "encoding", "UTF8");
 	own->timeout_ms = timeout_ms;
 	return own;
 }

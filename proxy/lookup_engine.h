@@ -68,6 +68,9 @@ extern const struct lookup_engine engine;
  */
 const char *engine_conf_str(const struct engine_conf *c, const char *name,
     const char *fallback);
+/* A copy of it, the caller's; NULL if it is empty or not there. */
+char *engine_conf_copy(const struct engine_conf *c, const char *name,
+    const char *fallback);
 int64_t engine_conf_int(const struct engine_conf *c, const char *name,
     int64_t fallback, int64_t min, int64_t max);
 bool engine_conf_bool(const struct engine_conf *c, const char *name,

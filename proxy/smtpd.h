@@ -5,6 +5,7 @@
 #ifndef PROXY_SMTPD_H
 #define PROXY_SMTPD_H
 
+#include "lib/chan.h"
 #include "lib/conf.h"
 #include "proxy/smtpd_session.h"
 
@@ -81,10 +82,10 @@ void names_find(struct session *s);
 bool facts_ask(struct session *s, const struct fact_name *name,
     struct view request, int64_t request_ms);
 
-/* The same for another role: a number for s's question, which goes to asked;
- * and who waits for the answer of that number. */
+/* A number for s's question, which goes to asked; and m, the answer of that
+ * number (u32 tag, view answer), for whoever still waits for it. */
 uint32_t session_ask(struct session *s, const void *asked);
-struct session *session_asking(const void *asked, uint32_t tag);
+void session_told(const void *asked, struct chan *c, struct chan_in *m);
 
 /* -- mail to the postmaster (smtpd_notice.c) -------- */
 

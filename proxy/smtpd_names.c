@@ -116,20 +116,6 @@ names_on_name(struct names_link *l, struct chan_in *m)
 }
 
 static void
-names_on_fact(struct names_link *l, struct chan_in *m)
-{
-	uint32_t tag = cursor_u32(&m->body);
-	struct view answer = cursor_view(&m->body);
-	struct session *s;
-
-	if (!chan_check(l->c, m))
-		return;
-	s = session_asking(l, tag);
-	if (s != NULL)
-		session_fact(s, answer);
-}
-
-static void
 names_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct names_link *l = arg;
@@ -138,7 +124,7 @@ names_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	if (l->asked > 0)
 		l->asked--;
 	if (m->type == MSG_FACT_IS)
-		names_on_fact(l, m);
+		session_told(l, l->c, m);
 	else
 		names_on_name(l, m);
 	if (l->asked == 0 && l->generation < names.generation)
@@ -212,12 +198,18 @@ session_ask(struct session *s, const void *asked)
 	return s->tag;
 }
 
-struct session *
-session_asking(const void *asked, uint32_t tag)
+void
+session_told(const void *asked, struct chan *c, struct chan_in *m)
 {
-	struct session *s = names_session(tag, WAIT_FACT);
+	uint32_t tag = cursor_u32(&m->body);
+	struct view answer = cursor_view(&m->body);
+	struct session *s;
 
-	return s != NULL && s->asked == asked ? s : NULL;
+	if (!chan_check(c, m))
+		return;
+	s = names_session(tag, WAIT_FACT);
+	if (s != NULL && s->asked == asked)
+		session_fact(s, answer);
 }
 
 static void

@@ -404,20 +404,6 @@ queue_verify(struct session *s, struct view addr, int64_t ms)
 }
 
 static void
-queue_on_verified(struct queue_link *l, struct chan_in *m)
-{
-	uint32_t tag = cursor_u32(&m->body);
-	struct view answer = cursor_view(&m->body);
-	struct session *s;
-
-	if (!chan_check(l->c, m))
-		return;
-	s = session_asking(l, tag);
-	if (s != NULL)
-		session_fact(s, answer);
-}
-
-static void
 queue_wake(struct queue_link *l)
 {
 	while (l == queue.now && l->n_stock > 0 && queue.n_waiting > 0)
@@ -497,7 +483,7 @@ queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		return;
 	}
 	if (m->type == MSG_VERIFY_IS) {
-		queue_on_verified(l, m);
+		session_told(l, l->c, m);
 		return;
 	}
 	id.n = cursor_u64(&m->body);
