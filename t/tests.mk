@@ -97,13 +97,14 @@ tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
 	$(ENGINE_QUERY)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
+# `make check-long REST=1`: only what `make check` leaves out.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")
 check:
 	@t/deps check
 	@MAKEFLAGS= python3 t/check $(ONE_BUILD)
 check-long:
 	@t/deps check-long
-	@MAKEFLAGS= python3 t/check --long $(ONE_BUILD)
+	@MAKEFLAGS= python3 t/check --long $(if $(REST),--rest) $(ONE_BUILD)
 lint:
 	@python3 t/lint
 

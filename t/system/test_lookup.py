@@ -365,7 +365,7 @@ def test_retire():
         assert lookup.route("example.org")[0] == FOUND
         lookup.smtpd.close()
         lookup.relay.close()
-        assert lookup.process.wait(5) == 0
+        assert lookup.process.wait(20) == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root")

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from postern import SLOW, free_port
+from postern import SLOW, free_port, wait_for
 from role_driver import (Role, edits, envelope, memfd, u8, u16, u32, u64,
                          view)
 
@@ -698,11 +698,9 @@ def test_unused_connection_is_closed_in_time():
             Relay(smtp_connection_cache_time_limit="300ms",
                   smtp_quit_timeout="300ms") as relay:
         relay.send(server.hop)
-        assert relay.status()["idle"] == "1"
-        time.sleep(0.5)
+        wait_for("QUIT", lambda: server.conns[0].got[-1] == "QUIT")
         assert relay.status()["idle"] == "0"
-        assert server.conns[0].got[-1] == "QUIT"
-        assert relay.status()["sessions"] == "0"
+        wait_for("its end", lambda: relay.status()["sessions"] == "0")
     # a server that does not answer QUIT is not waited for
     with Server(script(QUIT=lambda c, line: c.rest()[:0] or None)) as server, \
             Relay(smtp_connection_cache_time_limit="100ms",
@@ -822,7 +820,7 @@ def test_qmgr_gone():
         return "250 2.0.0 taken"
     with Server(script(RCPT=wait)) as server, Relay() as relay:
         relay.deliver(server.hop)
-        assert waiting.wait(5)
+        assert waiting.wait(5 * SLOW)
         relay.qmgr.close()
         time.sleep(0.2)
         assert relay.status()["deliveries"] == "0"
@@ -831,25 +829,28 @@ def test_qmgr_gone():
     waiting.clear()
     with Server(script(DOT=wait)) as server, Relay() as relay:
         relay.deliver(server.hop)
-        assert waiting.wait(5)
+        assert waiting.wait(5 * SLOW)
         relay.qmgr.close()
         relay.wait_log("status=sent (250 2.0.0 taken)")
 
 
 def test_retire():
-    started = threading.Event()
+    started = threading.Semaphore(0)
+    slow = []
 
     def dot(c, line):
-        started.set()
-        time.sleep(0.5)
+        started.release()
+        if slow:
+            time.sleep(0.5)
         return "250 2.0.0 Ok"
     with Server(script(DOT=dot)) as server, \
             Relay(smtp_connection_cache_time_limit="10s") as relay:
         relay.send(server.hop)
+        assert started.acquire(timeout=5 * SLOW)
+        slow.append(True)
         relay.deliver(server.hop)
         relay.deliver(server.hop)
-        started.clear()
-        assert started.wait(5)
+        assert started.acquire(timeout=5 * SLOW)
         relay.control.send("RETIRE")
         # what runs, and what was on its way, is finished
         assert relay.result().status == SENT
@@ -857,8 +858,9 @@ def test_retire():
         assert relay.send(server.hop).status == SENT
         assert relay.process.poll() is None
         relay.qmgr.close()
-        assert relay.process.wait(5) == 0
-        assert all(c.got[-1] == "QUIT" for c in server.conns)
+        assert relay.process.wait(5 * SLOW) == 0
+        wait_for("QUIT on all", lambda: all(
+            c.got[-1:] == ["QUIT"] for c in server.conns))
 
 
 def test_bad_message_from_qmgr():
