@@ -136,5 +136,5 @@ $(SENDMAIL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/sendmail
 clean:
 	rm -rf build
 
-.PHONY: all clean check check-long demo install tidy fuzz cover lint
+.PHONY: all clean check check-long demo install tidy fuzz fuzz-build cover lint
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -125,9 +125,11 @@ FUZZ = $(patsubst t/fuzz/fuzz_%.c,%,$(FUZZ_SRC))
 FUZZ_TIME = 60
 FUZZ_MAKE = $(MAKE) CC=clang SAN=1 BUILD=build/fuzz LIBFUZZER=1 \
 	CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link"
+fuzz-build:
+	@$(FUZZ_MAKE) $(FUZZ:%=build/fuzz/t/fuzz/fuzz_%)
 fuzz:
 	@t/deps check
-	@$(FUZZ_MAKE) $(FUZZ:%=build/fuzz/t/fuzz/fuzz_%)
+	@$(MAKE) --no-print-directory fuzz-build
 	@set -e; for f in $(FUZZ); do \
 		echo "== $$f, $(FUZZ_TIME) s"; \
 		mkdir -p build/fuzz/corpus/$$f build/fuzz/found; \
