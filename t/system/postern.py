@@ -28,17 +28,40 @@ BAD_LOG = re.compile(
     r"|ERROR: \w+Sanitizer|runtime error:|broke the rules")
 
 
+def own_ports(first=10000, last=32000, block=200):
+    """Ports below the range that the kernel picks clients' ports from, each
+    once.  Whoever holds the name of a block has its ports for as long as it
+    lives: files of tests run side by side.  The name is an abstract socket's,
+    so it is known where the ports are, in this network, and ends with us."""
+    blocks = list(range(first, last, block))
+    random.shuffle(blocks)
+    while blocks:
+        start = blocks.pop()
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0postern-test-ports-{start}")
+        except OSError:
+            holder.close()
+            continue
+        PORT_HOLDERS.append(holder)
+        yield from range(start, start + block)
+
+
+PORT_HOLDERS = []
+PORTS = own_ports()
+PORTS_LOCK = threading.Lock()
+
+
 def free_port():
-    """A port below the range the kernel picks clients' ports from."""
-    for _ in range(1000):
-        port = random.randrange(10000, 32000)
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
+    """A port that nothing uses and no other test is given."""
+    with PORTS_LOCK:
+        for port in PORTS:
+            with socket.socket() as s:
+                try:
+                    s.bind(("0.0.0.0", port))
+                    return port
+                except OSError:
+                    pass
     raise RuntimeError("no free port")
 
 
