@@ -221,7 +221,7 @@ class Role:
             p.close()
         self.control.close()
         try:
-            self.process.wait(5 * SLOW)
+            self.process.wait(30 * SLOW)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -67,6 +67,11 @@ class Relay(Role):
             os.close(own)
         return self.number
 
+    def idle(self, count=1):
+        """Wait until the sessions rest, with their transactions ended."""
+        wait_for(f"{count} idle sessions",
+                 lambda: self.status()["idle"] == str(count))
+
     def result(self, seconds=15):
         return Result(self.qmgr.expect("DELIVERED", seconds))
 
@@ -84,12 +89,12 @@ class Server:
     def __init__(self, talk):
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(200)
-        self.port = self.listener.getsockname()[1]
+        self.port = free_port()
+        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.listen(512)
         self.hop = f"[127.0.0.1]:{self.port}"
         self.talk = talk
-        self.connections = 0
+        self.connections = self.ended = 0
         self.conns = []
         self.trouble = []
         self.thread = threading.Thread(target=self.accept, daemon=True)
@@ -116,6 +121,7 @@ class Server:
             self.trouble.append(e)
         finally:
             c.close()
+            self.ended += 1
 
     def __enter__(self):
         return self
@@ -236,13 +242,15 @@ def smtp_sink(tmp_path):
             ["smtp-sink", *options, f"127.0.0.1:{port}", "100"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running.append(p)
-        for _ in range(500):
+
+        def listens():
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
-                break
+                return True
             except ConnectionError:
                 assert p.poll() is None, "smtp-sink did not start"
-                time.sleep(0.01)
+                return False
+        wait_for("smtp-sink", listens)
         return f"[127.0.0.1]:{port}"
     yield start
     for p in running:
@@ -399,8 +407,9 @@ def test_all_recipients_refused(pipelining):
     with Server(script(("PIPELINING",) if pipelining else (),
                        RCPT="550 5.1.1 no")) as server, Relay() as relay:
         assert relay.send(server.hop).status == BOUNCED
-        time.sleep(0.1)
+        relay.idle()
         assert relay.send(server.hop).status == BOUNCED
+        relay.idle()
         # a DATA that was accepted is left without a message
         assert server.connections == 1
         c = server.conns[0]
@@ -495,8 +504,8 @@ def test_text_shorter_than_told():
         os.close(fd)
         assert (r.status, r.dsn) == (DEFERRED, "4.3.0")
         assert "local data error" in r.reason
-        time.sleep(0.05)
         # no dot: the server must not take half a message for a whole one
+        wait_for("the session's end", lambda: server.ended == 1)
         assert server.conns[0].texts == []
         assert b"\r\n.\r\n" not in server.conns[0].buf
 
@@ -537,39 +546,37 @@ def test_silent_server():
     def mail(c, line):
         c.rest()
 
-    with Relay(smtp_helo_timeout="300ms", smtp_mail_timeout="200ms",
-               smtp_rcpt_timeout="200ms", smtp_data_init_timeout="200ms",
-               smtp_data_done_timeout="200ms") as relay:
-        for talk, doing, trouble in (
-                (lambda c: c.rest(), "receiving the initial server greeting",
-                 CONNECT),
-                (greet, "performing the EHLO handshake", CONNECT),
-                (script(MAIL=mail), "sending MAIL FROM", LOST),
-                (script(RCPT=mail), "sending RCPT TO", LOST),
-                (script(DATA=mail), "sending DATA command", LOST),
-                (script(DOT=mail), "sending end of data -- message may be "
-                 "sent more than once", LOST)):
-            with Server(talk) as server:
-                r = relay.send(server.hop)
-                assert r.reason == "conversation with 127.0.0.1[127.0.0.1] " \
-                    f"timed out while {doing}"
-                assert (r.status, r.dsn) == (DEFERRED, "4.4.2")
-                assert r.trouble == trouble
-                assert r.trouble_text == r.reason
+    # one limit is short: nothing else may be too slow
+    for limit, talk, doing, trouble in (
+            ("helo", lambda c: c.rest(),
+             "receiving the initial server greeting", CONNECT),
+            ("helo", greet, "performing the EHLO handshake", CONNECT),
+            ("mail", script(MAIL=mail), "sending MAIL FROM", LOST),
+            ("rcpt", script(RCPT=mail), "sending RCPT TO", LOST),
+            ("data_init", script(DATA=mail), "sending DATA command", LOST),
+            ("data_done", script(DOT=mail), "sending end of data -- message "
+             "may be sent more than once", LOST)):
+        with Server(talk) as server, Relay(**{
+                f"smtp_{limit}_timeout": "1s" if talk is greet else
+                "200ms"}) as relay:
+            r = relay.send(server.hop)
+            assert r.reason == "conversation with 127.0.0.1[127.0.0.1] " \
+                f"timed out while {doing}"
+            assert (r.status, r.dsn) == (DEFERRED, "4.4.2")
+            assert r.trouble == trouble
+            assert r.trouble_text == r.reason
 
 
 def test_slow_bytes_do_not_extend_a_time_limit():
     def talk(c):
         c.say("220 hello")
         c.line()
-        for byte in "250-x" * 1000:
-            c.s.sendall(byte.encode())
+        while True:
+            c.s.sendall(b"250-x")
             time.sleep(0.02)
-    with Server(talk) as server, Relay(smtp_helo_timeout="500ms") as relay:
-        since = time.monotonic()
+    with Server(talk) as server, Relay(smtp_helo_timeout="1s") as relay:
         r = relay.send(server.hop)
         assert "timed out while performing the EHLO handshake" in r.reason
-        assert time.monotonic() - since < 3 * SLOW
 
 
 def test_replies_byte_by_byte():
@@ -587,12 +594,19 @@ def test_replies_byte_by_byte():
 
 
 def test_server_that_takes_no_text():
+    told = threading.Event()
+
+    def data(c, line):
+        c.say("354 go")
+        told.wait(60 * SLOW)
+
     def talk(c):
         c.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        script(DATA=lambda c, line: (c.say("354 go"), time.sleep(3))[0])(c)
+        script(DATA=data)(c)
     with Server(talk) as server, Relay(smtp_data_xfer_timeout="500ms") as \
             relay:
         r = relay.send(server.hop, text=b"x" * 20000000)
+        told.set()
         assert r.reason.endswith("timed out while sending message body")
 
 
@@ -600,13 +614,25 @@ def test_slow_reader_is_no_failure():
     """The limit is on the lack of progress, not on the whole."""
     def data(c, line):
         c.say("354 go")
-        while not c.buf.endswith(b"\r\n.\r\n"):
-            c.buf += c.s.recv(1 << 19)
-            time.sleep(0.05)
+        # more is to come than all buffers hold
+        end = time.monotonic() + 3
+        last = b""
+        while not last.endswith(b"\r\n.\r\n"):
+            slow = time.monotonic() < end
+            piece = c.s.recv(1 << (16 if slow else 19))
+            if not piece:
+                raise EOFError
+            last = last[-5:] + piece
+            if slow:
+                time.sleep(0.02)
         return "250 2.0.0 at last"
-    with Server(script(DATA=data)) as server, \
-            Relay(smtp_data_xfer_timeout="1s") as relay:
-        r = relay.send(server.hop, text=(b"x" * 70 + b"\r\n") * 250000)
+
+    def talk(c):
+        c.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+        script(DATA=data)(c)
+    with Server(talk) as server, \
+            Relay(smtp_data_xfer_timeout="1500ms") as relay:
+        r = relay.send(server.hop, text=(b"x" * 70 + b"\r\n") * 300000)
         assert (r.status, r.reason) == (SENT, "250 2.0.0 at last")
 
 
@@ -686,7 +712,7 @@ def test_reuse_after_a_failed_transaction():
     with Server(script(DATA=lambda c, line: "451 later" if state["no"] else
                        "354 go on")) as server, Relay() as relay:
         assert relay.send(server.hop).status == DEFERRED
-        time.sleep(0.1)
+        relay.idle()
         state["no"] = False
         assert relay.send(server.hop).status == SENT
         assert server.connections == 1
@@ -706,8 +732,7 @@ def test_unused_connection_is_closed_in_time():
             Relay(smtp_connection_cache_time_limit="100ms",
                   smtp_quit_timeout="200ms") as relay:
         relay.send(server.hop)
-        time.sleep(0.6)
-        assert relay.status()["sessions"] == "0"
+        wait_for("its end", lambda: relay.status()["sessions"] == "0")
 
 
 @pytest.mark.parametrize("conf,connections", [
@@ -719,8 +744,8 @@ def test_reuse_limits(conf, connections):
         for _ in range(4):
             assert relay.send(server.hop).status == SENT
         assert server.connections == connections
-        time.sleep(0.1)
-        assert all("QUIT" in c.got for c in server.conns[:connections - 1])
+        wait_for("QUIT", lambda: all(
+            "QUIT" in c.got for c in server.conns[:connections - 1]))
 
 
 @pytest.mark.parametrize("death", ["fin", "rst", "421", "late 421",
@@ -783,16 +808,12 @@ def test_many_sessions():
     gate = threading.Event()
 
     def data(c, line):
-        gate.wait(20)
+        gate.wait(60 * SLOW)
         return "354 go on"
     with Server(script(DATA=data)) as server, Relay() as relay:
         for i in range(n):
             relay.deliver(server.hop, text=SUBJECT + b"%d\r\n" % i)
-        for _ in range(2000):
-            if server.connections == n:
-                break
-            time.sleep(0.01)
-        assert server.connections == n
+        wait_for("all connections", lambda: server.connections == n, 20)
         gate.set()
         done = {relay.result(30).delivery for _ in range(n)}
         assert done == set(range(1, n + 1))
@@ -812,26 +833,27 @@ def test_many_recipients():
 def test_qmgr_gone():
     """Without a dot nothing was delivered, and nobody would know: stop.  With
     it, the reply still goes to the log."""
-    waiting = threading.Event()
+    for verb in ("RCPT", "DOT"):
+        waiting, go_on = threading.Event(), threading.Event()
 
-    def wait(c, line):
-        waiting.set()
-        time.sleep(0.5)
-        return "250 2.0.0 taken"
-    with Server(script(RCPT=wait)) as server, Relay() as relay:
-        relay.deliver(server.hop)
-        assert waiting.wait(5 * SLOW)
-        relay.qmgr.close()
-        time.sleep(0.2)
-        assert relay.status()["deliveries"] == "0"
-        time.sleep(0.5)
-        assert server.conns[0].texts == []
-    waiting.clear()
-    with Server(script(DOT=wait)) as server, Relay() as relay:
-        relay.deliver(server.hop)
-        assert waiting.wait(5 * SLOW)
-        relay.qmgr.close()
-        relay.wait_log("status=sent (250 2.0.0 taken)")
+        def wait(c, line):
+            waiting.set()
+            go_on.wait(60 * SLOW)
+            return "250 2.0.0 taken"
+        with Server(script(**{verb: wait})) as server, Relay() as relay:
+            relay.deliver(server.hop)
+            assert waiting.wait(15 * SLOW)
+            relay.qmgr.close()
+            if verb == "RCPT":
+                wait_for("the delivery's end", lambda:
+                         relay.status()["deliveries"] == "0")
+            else:
+                relay.settle()
+            go_on.set()
+            if verb == "DOT":
+                relay.wait_log("status=sent (250 2.0.0 taken)")
+            wait_for("the session's end", lambda: server.ended == 1)
+            assert len(server.conns[0].texts) == (verb == "DOT")
 
 
 def test_retire():
@@ -846,11 +868,11 @@ def test_retire():
     with Server(script(DOT=dot)) as server, \
             Relay(smtp_connection_cache_time_limit="10s") as relay:
         relay.send(server.hop)
-        assert started.acquire(timeout=5 * SLOW)
+        assert started.acquire(timeout=15 * SLOW)
         slow.append(True)
         relay.deliver(server.hop)
         relay.deliver(server.hop)
-        assert started.acquire(timeout=5 * SLOW)
+        assert started.acquire(timeout=15 * SLOW)
         relay.control.send("RETIRE")
         # what runs, and what was on its way, is finished
         assert relay.result().status == SENT
@@ -858,7 +880,7 @@ def test_retire():
         assert relay.send(server.hop).status == SENT
         assert relay.process.poll() is None
         relay.qmgr.close()
-        assert relay.process.wait(5 * SLOW) == 0
+        assert relay.process.wait(30 * SLOW) == 0
         wait_for("QUIT on all", lambda: all(
             c.got[-1:] == ["QUIT"] for c in server.conns))
 
@@ -950,7 +972,7 @@ def test_next_server_after_a_failure():
         # the second server has the same port on another address
         talk = script(DOT="250 2.0.0 from the second")
         second = Server.__new__(Server)
-        second.__dict__.update(talk=talk, connections=0, conns=[],
+        second.__dict__.update(talk=talk, connections=0, ended=0, conns=[],
                                trouble=[], port=first.port)
         second.listener = socket.socket()
         second.listener.bind(("127.0.0.2", first.port))
