@@ -121,7 +121,7 @@ def judge(gw, sink, load, kills, taken, killed):
     # What qmgr knows as delivered it never sends again.
     log = gw.log()
     for s in twice:
-        last = max(t for t, name in taken if name == s)
+        last = max((t for t, name in taken if name == s), default=0)
         assert any(since <= last and until >= load.unsure[s]
                    for since, until in killed), \
             f"{s} came twice without a reason"
