@@ -69,6 +69,8 @@ def test_goes_out_and_comes_back(made):
         ["again@example.com", "user@example.com"])
     # the action of a rule names another one
     other.wait_subject("other")
+    # it has a message when it has given it back
+    outside.wait(1)
     assert [m.field("Subject") for m in outside.messages] == ["plain"]
     assert not inside.find("other") and not inside.find("forged")
 
@@ -77,6 +79,8 @@ def test_local_submission_goes_through_it(made):
     gw, inside, outside, _ = made
     sendmail(gw, "user@example.com", text=letter("local"))
     assert b"X-Scanned: yes" in inside.wait_subject("local").text
+    outside.wait(1)
+    wait_for("an empty queue", lambda: not gw.queued())
     assert len(outside.messages) == 1
 
 
