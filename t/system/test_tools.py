@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from postern import Sink, mail, wait_for
+from postern import SLOW, Sink, mail, wait_for
 from conftest import need_root
 
 NOBODY = ("setpriv", "--reuid", "nobody", "--regid", "nogroup",
@@ -67,7 +67,7 @@ class Slow:
 
     def on(self, verb, argument):
         if verb == "DOT":
-            self.go.wait(30)
+            self.go.wait(60 * SLOW)
             return self.reply
         return None
 
@@ -153,7 +153,7 @@ def test_pending_bounce_is_shown(make):
         if verb == "RCPT" and arg.startswith("bad"):
             return "550 5.1.1 no such user"
         if verb == "DOT":
-            go.wait(30)
+            go.wait(60 * SLOW)
         return None
     sink = Sink(on)
     gw = make(sink, main={"relay_destination_recipient_limit": "1"})
@@ -298,8 +298,8 @@ def test_etrn(make, sink):
         [459] + [250] * 20)
     sink.wait(1)
     gw.wait_log("site Example.COM: 1 deferred messages")
+    wait_for("one left", lambda: len(listing(gw)) == 1)
     assert [m.field("Subject") for m in sink.messages] == ["one"]
-    assert len(listing(gw)) == 1
 
 
 # Hold, release, delete, requeue, expire
@@ -413,7 +413,6 @@ def test_during_a_delivery(make, op, reply):
     qid = send(gw, "under way")
     wait_for("a delivery", lambda: slow.sink.sessions)
     wait_for("a listing", lambda: listing(gw).get(qid))
-    time.sleep(0.2)
     p = tool(gw, "postsuper", op, qid)
     assert "is being delivered" in p.stderr
     assert qid in listing(gw), "gone before its attempt ended"
@@ -508,6 +507,7 @@ def test_offline_knows_the_journal(make, op):
             pass
     wait_for("all to end", lambda: not gw.left())
     slow.go.set()
+    wait_for("the sessions' end", lambda: not slow.sink.open)
     p = tool(gw, "postsuper", op, "ALL")
     assert qid in p.stderr and "1 message" in p.stderr
     before = len(slow.sink.messages)
@@ -848,7 +848,7 @@ def test_throughput_while_the_queue_is_shown(gw, sink):
         stop.set()
         for t in lookers:
             t.join()
-    assert len(listing(gw)) == 20
+    wait_for("the twenty on hold", lambda: len(listing(gw)) == 20)
 
 
 def test_message_of_the_old_queue_manager(make):
