@@ -10,6 +10,7 @@ from dsn_report import Report, reports
 from postern import (DOMAIN, HOSTNAME, SLOW, Client, Closed, Sink, mail,
                      wait_for)
 from test_message import Inside
+from test_tools import listing
 
 ANN = "ann@client.example"
 NOTIFY = {"plain": None, "never": "NEVER", "success": "SUCCESS",
@@ -545,8 +546,9 @@ def test_success_notice_survives_a_crash(gateway, sink):
     bounce = gw.kill("bounce", signal.SIGSTOP)
     qid = hand_in(gw, {f"second@{DOMAIN}": " NOTIFY=SUCCESS"})
     gw.wait_log(qid + ".*status=sent")
-    sink.wait(1)
-    time.sleep(0.3 * SLOW)
+    # qmgr knows, and waits for the notice
+    wait_for("no open recipient", lambda: [] == listing(
+        gw)[qid]["recipients"])
     gw.kill("qmgr")
     gw.wait_log("qmgr.*killed by signal 9")
     os.kill(bounce, signal.SIGKILL)
@@ -565,17 +567,22 @@ def test_no_notice_is_lost(gateway, sink, role, journal):
     gw = gateway(queue_journal=journal, service_throttle_time="1s", **SOON)
     gw.expect_log("killed by signal|cannot write a notification")
     ids, kills = [], 0
-    for i in range(40):
+
+    def one():
+        i = len(ids)
         try:
             ids.append(hand_in(gw, [f"a{i}@{DOMAIN}", f"b{i}@{DOMAIN}"]))
+            return True
         except (AssertionError, OSError, Closed):
-            time.sleep(0.2)     # no 250: not our promise
-        if i % 5 == 3:
+            return False        # no 250: not our promise
+    for i in range(32):
+        wait_for("a message to be taken", one, 30)
+        if i % 4 == 3:
             # it may be down since the last time
             wait_for(f"a {role} to kill", lambda: gw.kill(role), 30)
             kills += 1
             gw.ready()
-    assert len(ids) > 20 and kills == 8
+    assert len(ids) == 32 and kills == 8
     wait_for("a queue manager", lambda: gw.command(
         "flush", check=False).returncode == 0)
 
