@@ -83,14 +83,20 @@ def test_action(make, sink, action):
 
 def test_others_are_not_held_up(make, sink):
     """One filter of two hangs: only the message it was busy with is late."""
-    gw = make("tempfail", filters=2)
-    run("kill", "-STOP", str(gw.pids("filter")[0]))
+    gw = make("tempfail", filters=2, filter_time_limit="5s")
+    # each gets one; then one of them goes on
+    pids = stop_filters(gw)
     said = {}
 
     def client(n):
         said[n] = send(gw, f"message {n}")
     threads = [threading.Thread(target=client, args=(n,)) for n in range(20)]
-    for t in threads:
+    for t in threads[:2]:
+        t.start()
+    wait_for("both with a filter", lambda: "judging 2" in
+             gw.command("status").stdout)
+    run("kill", "-CONT", str(pids.pop()))
+    for t in threads[2:]:
         t.start()
     for t in threads:
         t.join()
