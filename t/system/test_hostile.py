@@ -10,7 +10,8 @@ from postern import SAN, SLOW, mail, wait_for
 from test_relay import Server, script
 
 MESSAGES = 12
-LIMITS = {"smtp_%s_timeout" % name: "600ms" for name in (
+# Long enough for whoever answers at all.
+LIMITS = {"smtp_%s_timeout" % name: "1500ms" for name in (
     "connect", "helo", "mail", "rcpt", "data_init", "data_xfer", "data_done",
     "rset", "quit")}
 
@@ -46,12 +47,12 @@ def greeting(what):
 
 def by_bytes(c):
     """Right, but a byte at a time."""
+    c.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     send = c.s.sendall
 
     def say(*lines):
         for b in "".join(x + "\r\n" for x in lines).encode():
             send(bytes([b]))
-            time.sleep(0.0002)
     c.say = say
     script(("PIPELINING",))(c)
 
@@ -189,7 +190,7 @@ def behave(gw, sink, hostile, name, talk, wanted):
         # somebody else's mail does not wait
         r = c.message("a@client.example", "user@example.com", mail("other"))
         assert r.code == 250
-    sink.wait_subject("other", 5)
+    sink.wait_subject("other")
     wait_for(f"{name}: {wanted}", lambda: len(
         statuses(gw, ids, wanted)) == MESSAGES, 40)
     # slow start: at most the window of a destination that never succeeds
