@@ -4,7 +4,6 @@ import pwd
 import re
 import signal
 import socket
-import time
 
 import pytest
 from postern import BIN, Client, free_port, mail, run, wait_for
@@ -280,11 +279,9 @@ def test_start_that_fails_says_why(make, sink):
     os.unlink(fake + "/relay")
     os.symlink("/bin/false", fake + "/relay")
     gw.set(daemon_directory=fake)
-    begun = time.monotonic()
     p = gw.command("start", check=False)
     assert p.returncode == 1
     assert re.search(r"relay pid \d+ exit status 1", p.stderr), p.stderr
-    assert time.monotonic() - begun < 20
     assert not gw.processes()
 
 
@@ -324,8 +321,11 @@ def test_log_is_opened_again(make, sink):
     gw = make(sink)
     os.rename(gw.log_path, gw.log_path + ".1")
     gw.command("log")
-    assert send(gw, "logged") == 250
-    gw.wait_log(r"postern/smtpd\[\d+\]: \w+: client=")
+
+    def logged():
+        assert send(gw, "logged") == 250
+        return re.search(r"postern/smtpd\[\d+\]: \w+: client=", gw.log())
+    wait_for("a line in the new file", logged)
     assert os.stat(gw.log_path).st_mode & 0o777 == 0o640
 
 
