@@ -213,7 +213,9 @@ def test_killed_in_the_middle(run):
     big(run, "t", 60000, "new")
     random.seed(1)
     killed = 0
-    for _ in range(12):
+    for i in range(200):
+        if i >= 12 and killed > 2:
+            break
         p = subprocess.Popen([f"{BUILD}/bin/postmap", "t"], cwd=run.dir)
         time.sleep(random.uniform(0.001, 0.15))
         p.send_signal(signal.SIGKILL)
@@ -221,7 +223,7 @@ def test_killed_in_the_middle(run):
         got = run("postmap", "-s", "t").stdout.splitlines()
         assert len(got) == 60000
         assert len({l.split("\t")[1][:3] for l in got}) == 1
-    assert killed > 0
+    assert killed > 2
     left = [n for n in os.listdir(run.dir) if n not in before]
     # a link that had its name for an instant
     assert len(left) <= 1
