@@ -140,6 +140,7 @@ maillog_file =
 
     def __init__(self):
         self.client = None
+        self.uses = 0
         self.dir = tempfile.mkdtemp(prefix="postern-peer-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.port = free_port()
@@ -167,11 +168,26 @@ maillog_file =
                 f.write("\n".join(lines) + "\n")
         main = re.sub(r"\b(texthash|pcre):(\w)", rf"\1:{self.dir}/etc/\2",
                       "\n".join(block.main))
+        # Whoever has read this says so; others serve once and end.
+        self.uses += 1
         with open(self.dir + "/etc/main.cf", "w") as f:
-            f.write(self.base + main + "\n")
+            f.write(self.base + main + "\nsmtpd_banner = $myhostname ESMTP "
+                    f"settings {self.uses}\n")
         # "postfix reload" may wait for a logger that is not there.
         self.signal(signal.SIGHUP)
-        time.sleep(0.2)
+
+    def connect(self):
+        """A session with the settings of now."""
+        def once():
+            try:
+                c = Client(self.port)
+            except (Closed, OSError):
+                return None
+            if c.banner.text.endswith(f" settings {self.uses}"):
+                return c
+            c.close()
+            return None
+        return wait_for("the new settings", once, 30)
 
     def signal(self, sig):
         try:
@@ -186,7 +202,7 @@ maillog_file =
         for _ in range(3):
             try:
                 if not self.client:
-                    self.client = Client(self.port)
+                    self.client = self.connect()
                 return self.try_ask(self.client, ask)
             except (Closed, OSError):
                 self.hang_up()
