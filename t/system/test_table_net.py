@@ -590,8 +590,8 @@ def test_memcache(sink, memcached):
     rcpt(gw, "backup@example.com")
     rcpt(gw, "nobody@example.com", code=550)
     # what the backup knew is in the cache now
-    assert "VALUE rcpt:backup@example.com 0 3" in talk(
-        memcached.port, "get rcpt:backup@example.com")[0]
+    wait_for("it in the cache", lambda: "VALUE rcpt:backup@example.com 0 3"
+             in talk(memcached.port, "get rcpt:backup@example.com")[0])
     memcached.down()
     # the backup has all there is
     rcpt(gw, "backup@example.com")
