@@ -21,6 +21,7 @@ def test_pflogsumm_counts_what_happened(make, sink):
                          mail_with("invoice.pdf.exe")).code == 550
     sink.wait(3)
     gw.wait_log(r"(?s)(removed.*){3}")
+    gw.wait_log(r"(?s)(: reject: .*){2}")
     out = run("pflogsumm", "--syslog_name=postern", gw.log_path).stdout
 
     def total(what):

@@ -162,6 +162,7 @@ def test_null_sender_is_never_answered(make, sink):
     qid = send(gw, "a notification", "gone@example.com", "")
     gw.wait_log(qid + ".*status=bounced")
     gw.wait_log(qid + ": removed")
+    wait_for("an empty spool", lambda: not gw.queued())
     time.sleep(0.5)
     assert not sink.messages and not gw.queued()
 
