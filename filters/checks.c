@@ -477,29 +477,16 @@ checks_condition(struct stage *s, enum mime_condition what,
 {
 	struct checks *c = checks_of(s);
 
-	switch (what) {
-	case MIME_TOO_DEEP:
-		if (!c->internal)
-			refuse_structure(c,
-			    "MIME nesting exceeds safety limit", text);
-		break;
-	case MIME_TOO_MANY_PARTS:
-		if (!c->internal)
-			refuse_structure(c,
-			    "MIME part count exceeds safety limit", text);
-		break;
-	case MIME_HEADER_NOT_ENDED:
-		/* In other blocks an inserted line could break a signature. */
-		if (p->block == MIME_BLOCK_PRIMARY)
-			header_not_ended(c, offset, text);
-		break;
-	case MIME_BOUNDARY_TOO_LONG:
-	case MIME_HEADER_TOO_LONG:
-	case MIME_BOUNDARY_AMBIGUOUS:
-	case MIME_NO_FINAL_BOUNDARY:
-	case MIME_CONDITIONS:
-		break;
-	}
+	/* The others: filters/ambiguity.h. */
+	if (what == MIME_TOO_DEEP && !c->internal)
+		refuse_structure(c, "MIME nesting exceeds safety limit", text);
+	else if (what == MIME_TOO_MANY_PARTS && !c->internal)
+		refuse_structure(c, "MIME part count exceeds safety limit",
+		    text);
+	/* In other blocks an inserted line could break a signature. */
+	else if (what == MIME_HEADER_NOT_ENDED &&
+	    p->block == MIME_BLOCK_PRIMARY)
+		header_not_ended(c, offset, text);
 	stop_if_final(c);
 }
 

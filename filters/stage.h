@@ -11,6 +11,7 @@
 #ifndef FILTERS_STAGE_H
 #define FILTERS_STAGE_H
 
+#include "filters/condition.h"
 #include "filters/field.h"
 #include "lib/view.h"
 
@@ -64,17 +65,6 @@ struct mime_line {
 				 * last boundary */
 	bool first, last;	/* piece of its line */
 	bool between;		/* preamble, epilogue, boundary */
-};
-
-enum mime_condition {
-	MIME_TOO_DEEP = 1,	/* over mime_nesting_limit; not entered */
-	MIME_TOO_MANY_PARTS,
-	MIME_BOUNDARY_TOO_LONG,	/* compared up to the limit */
-	MIME_HEADER_TOO_LONG,	/* seen up to the limit */
-	MIME_HEADER_NOT_ENDED,	/* header block ends with a non-empty line */
-	MIME_BOUNDARY_AMBIGUOUS, /* a line is two boundaries at once */
-	MIME_NO_FINAL_BOUNDARY,
-	MIME_CONDITIONS
 };
 
 struct stage;
