@@ -1,9 +1,11 @@
 #include <stdlib.h>
 
+#include "filters/ambiguity.h"
 #include "filters/checks.h"
 #include "filters/complete.h"
 #include "filters/engine.h"
 #include "filters/findings.h"
+#include "filters/leaf.h"
 #include "filters/mime.h"
 #include "filters/rewriting.h"
 #include "lib/log.h"
@@ -18,6 +20,10 @@ struct engine {
 	struct rewrite *rewrite;
 	struct rewriting rewriting;
 	bool pass_next;
+	struct charsets *charsets;
+	struct leaves *leaves;
+	struct ambiguity ambiguity;
+	bool look_inside;	/* somebody wants to know of leaves */
 };
 
 /* Reports go through here, to know whether there was an error. */
@@ -129,6 +135,21 @@ header_end_action(const struct conf *cf, struct report *r)
 	return HEADER_END_FIX;
 }
 
+static void
+ambiguity_policy(const struct conf *cf, struct ambiguity_policy *ret,
+    struct report *r)
+{
+	const char *parameter;
+	struct view bad;
+	char *word;
+
+	if (ambiguity_parse(cf, ret, &parameter, &bad))
+		return;
+	word = mem_copy(bad);
+	report_parameter(r, parameter, word);
+	free(word);
+}
+
 /* What is said about addresses; NULL after a report. */
 static struct rewrite *
 open_rewrite(const struct conf *cf, struct report *r)
@@ -157,7 +178,9 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 		.stray_is_data = cf->cleanup_replace_stray_cr_lf,
 	};
 	struct engine *e = mem_alloc(sizeof *e);
+	struct ambiguity_policy policy;
 
+	ambiguity_policy(cf, &policy, &r);
 	e->rewrite = open_rewrite(cf, &r);
 	if (!load_rules(cf, &e->rules, &r) || e->rewrite == NULL) {
 		rewrite_free(&e->rewrite);
@@ -169,6 +192,11 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	checks_init(&e->checks, cf, &e->rules, end, e->walk, &e->findings);
 	complete_init(&e->complete, cf, e->walk, &e->findings);
 	rewriting_init(&e->rewriting, cf, e->rewrite, e->walk, &e->findings);
+	e->charsets = charsets_open();
+	e->leaves = leaves_new(e->charsets);
+	ambiguity_init(&e->ambiguity, &policy, e->walk, e->leaves,
+	    &e->findings);
+	e->look_inside = ambiguity_any(&policy);
 	return e;
 }
 
@@ -177,6 +205,8 @@ engine_free(struct engine **e)
 {
 	if (*e == NULL)
 		return;
+	leaves_free(&(*e)->leaves);
+	charsets_free(&(*e)->charsets);
 	checks_free(&(*e)->checks);
 	complete_free(&(*e)->complete);
 	rewriting_free(&(*e)->rewriting);
@@ -232,7 +262,9 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
     struct queue_id id, struct judgement *ret, struct arena *a)
 {
 	struct stage *stages[] = { &e->checks.stage, &e->complete.stage,
-		&e->rewriting.stage };
+		&e->rewriting.stage, leaves_stage(e->leaves) };
+	struct leaf_sink *sinks[] = { &e->ambiguity.sink };
+	size_t n = sizeof stages / sizeof stages[0];
 	struct view envelope;
 
 	findings_begin(&e->findings, text);
@@ -243,7 +275,13 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	checks_begin(&e->checks, env, id);
 	complete_begin(&e->complete, env, id);
 	rewriting_begin(&e->rewriting, env, id);
-	mime_begin(e->walk, stages, sizeof stages / sizeof stages[0]);
+	ambiguity_begin(&e->ambiguity, env, id);
+	leaves_begin(e->leaves, text, sinks, 1);
+	/* The last stage, when it is for nobody, is left out. */
+	if (!e->look_inside || e->findings.passed ||
+	    (env->flags & ENVELOPE_NO_FILTER) != 0)
+		n--;
+	mime_begin(e->walk, stages, n);
 	mime_feed(e->walk, text);
 	mime_end(e->walk);
 	envelope = rewriting_end(&e->rewriting);

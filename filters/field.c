@@ -249,16 +249,14 @@ join(const struct section *sections, struct buf *scratch, field_each *each,
 	each(&r, arg);
 }
 
-void
-field_param(struct view params, const char *name, struct buf *scratch,
-    field_each *each, void *arg)
+bool
+field_params(struct view params, struct buf *scratch,
+    field_param_each *each, void *arg)
 {
-	struct section sections[SECTIONS_MAX] = { { { NULL, 0 }, false } };
 	struct field_value value;
 	struct scan s = { params, false };
-	struct view word, suffix;
-	size_t n;
-	bool encoded;
+	struct view word;
+	size_t n = 0;
 
 	/* Values are never longer than their source, joined ones neither. */
 	buf_clear(scratch);
@@ -276,14 +274,44 @@ field_param(struct view params, const char *name, struct buf *scratch,
 		step(&s);
 		skip_blank(&s);
 		value = take_value(&s, scratch);
-		if (!view_starts_nocase(word, name))
-			continue;
-		suffix = view_from(word, strlen(name));
-		if (suffix.n == 0)
-			each(&value, arg);
-		n = section_number(suffix, &encoded);
-		if (n < SECTIONS_MAX && sections[n].text.p == NULL)
-			sections[n] = (struct section){ value.text, encoded };
+		each(word, &value, arg);
+		n++;
 	}
-	join(sections, scratch, each, arg);
+	return n <= FIELD_PARAMS_MAX;
+}
+
+/* What field_param() collects of one parameter. */
+struct collect {
+	struct section sections[SECTIONS_MAX];
+	const char *name;
+	field_each *each;
+	void *arg;
+};
+
+static void
+collect(struct view word, const struct field_value *v, void *arg)
+{
+	struct collect *c = arg;
+	struct view suffix;
+	size_t n;
+	bool encoded;
+
+	if (!view_starts_nocase(word, c->name))
+		return;
+	suffix = view_from(word, strlen(c->name));
+	if (suffix.n == 0)
+		c->each(v, c->arg);
+	n = section_number(suffix, &encoded);
+	if (n < SECTIONS_MAX && c->sections[n].text.p == NULL)
+		c->sections[n] = (struct section){ v->text, encoded };
+}
+
+void
+field_param(struct view params, const char *name, struct buf *scratch,
+    field_each *each, void *arg)
+{
+	struct collect c = { .name = name, .each = each, .arg = arg };
+
+	(void)field_params(params, scratch, collect, &c);
+	join(c.sections, scratch, each, arg);
 }

@@ -50,4 +50,15 @@ typedef void field_each(const struct field_value *v, void *arg);
 void field_param(struct view params, const char *name, struct buf *scratch,
     field_each *each, void *arg);
 
+/*
+ * All parameters in their order, each word as it is written ("name*0*").
+ * scratch as above; values stay good until it is used again.  Returns false
+ * when there are more than FIELD_PARAMS_MAX of them, which no program writes.
+ */
+#define FIELD_PARAMS_MAX	100u
+typedef void field_param_each(struct view word, const struct field_value *v,
+    void *arg);
+bool field_params(struct view params, struct buf *scratch,
+    field_param_each *each, void *arg);
+
 #endif

@@ -1,0 +1,168 @@
+#include "filters/ambiguity.h"
+#include "lib/log.h"
+
+#define LOGGED_MAX	100u
+#define LOG_WHAT	60u
+
+static const char *const actions[] = {
+	[AMBIGUITY_IGNORE] = "ignore", [AMBIGUITY_WARN] = "warn",
+	[AMBIGUITY_HOLD] = "hold", [AMBIGUITY_REJECT] = "reject",
+};
+
+static bool
+find_action(struct view word, enum ambiguity_action *ret)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof actions / sizeof actions[0]; i++)
+		if (view_is_nocase(word, actions[i])) {
+			*ret = (enum ambiguity_action)i;
+			return true;
+		}
+	return false;
+}
+
+bool
+ambiguity_parse(const struct conf *cf, struct ambiguity_policy *ret,
+    const char **ret_parameter, struct view *ret_bad)
+{
+	struct view rest = view_of(cf->mime_ambiguity_checks), name, word;
+	enum ambiguity_action all;
+	enum mime_condition c;
+
+	*ret = (struct ambiguity_policy){ .action[0] = AMBIGUITY_IGNORE };
+	*ret_parameter = "mime_ambiguity";
+	*ret_bad = view_trim(view_of(cf->mime_ambiguity));
+	if (!find_action(*ret_bad, &all))
+		return false;
+	for (c = 1; c < MIME_CONDITIONS; c++)
+		if (condition_class(c) == CONDITION_DECEIT)
+			ret->action[c] = all;
+	*ret_parameter = "mime_ambiguity_checks";
+	while ((name = view_word(&rest, ", \t\r\n{}")).n > 0) {
+		*ret_bad = name;
+		c = condition_find(name);
+		if (c == MIME_CONDITION_NONE)
+			return false;
+		word = view_word(&rest, ", \t\r\n{}");
+		if (word.n > 0)
+			*ret_bad = word;
+		if (!find_action(word, &ret->action[c]))
+			return false;
+	}
+	return true;
+}
+
+bool
+ambiguity_any(const struct ambiguity_policy *p)
+{
+	enum mime_condition c;
+
+	for (c = 1; c < MIME_CONDITIONS; c++)
+		if (p->action[c] != AMBIGUITY_IGNORE)
+			return true;
+	return false;
+}
+
+static void
+log_condition(struct ambiguity *a, const char *action,
+    enum mime_condition c, struct view what)
+{
+	const struct envelope *e = a->envelope;
+	struct buf b;
+
+	if (a->logged++ >= LOGGED_MAX)
+		return;
+	buf_init(&b, 4096);
+	(void)buf_printf(&b, "%s: %s: mime %s", a->id, action,
+	    condition_name(c));
+	(void)buf_printf(&b, " \"%s\"", log_safe(view_head(what, LOG_WHAT)));
+	(void)buf_printf(&b, " from %s", log_safe(e->client_name));
+	(void)buf_printf(&b, "[%s];", log_safe(e->client_addr));
+	(void)buf_printf(&b, " from=<%s>", log_safe(e->sender));
+	(void)buf_printf(&b, " to=<%s>",
+	    e->nrcpts == 0 ? "" : log_safe(e->rcpts[e->nrcpts - 1].addr));
+	(void)buf_printf(&b, " proto=%s", log_safe(e->proto));
+	(void)buf_printf(&b, " helo=<%s>: %s", log_safe(e->helo),
+	    condition_text(c));
+	log_info("%s", buf_cstr(&b));
+	buf_free(&b);
+}
+
+/* What the sender and the list of held mail are told. */
+static void
+decide(struct ambiguity *a, enum action action, enum mime_condition c)
+{
+	struct verdict v = { .action = action, .where = view_of("main.cf") };
+	struct buf b;
+
+	buf_init(&b, 512);
+	(void)buf_printf(&b, "message structure is ambiguous (%s): %s",
+	    condition_name(c), condition_text(c));
+	v.text = buf_view(&b);
+	if (action == ACTION_REJECT) {
+		v.code = 550;
+		v.status = view_of("5.6.0");
+	}
+	findings_decide(a->findings, &v);
+	buf_free(&b);
+}
+
+static void
+on_condition(struct leaf_sink *s, enum mime_condition c,
+    const struct mime_part *p, uint64_t offset, struct view what)
+{
+	struct ambiguity *a = (struct ambiguity *)(void *)s;
+
+	(void)p;
+	(void)offset;
+	if (findings_final(a->findings) || a->findings->passed)
+		return;
+	switch (a->policy.action[c]) {
+	case AMBIGUITY_IGNORE:
+		break;
+	case AMBIGUITY_WARN:
+		log_condition(a, "warning", c, what);
+		break;
+	case AMBIGUITY_HOLD:
+		if (a->findings->verdict.action != ACTION_HOLD)
+			log_condition(a, "hold", c, what);
+		decide(a, ACTION_HOLD, c);
+		break;
+	case AMBIGUITY_REJECT:
+		log_condition(a, "reject", c, what);
+		decide(a, ACTION_REJECT, c);
+		mime_stop(a->walk);
+		leaves_stop(a->leaves);
+		break;
+	}
+}
+
+static bool
+on_begin(struct leaf_sink *s, const struct leaf *l)
+{
+	(void)s;
+	(void)l;
+	return false;
+}
+
+static const struct leaf_ops ambiguity_ops = {
+	.name = "ambiguity", .begin = on_begin, .condition = on_condition,
+};
+
+void
+ambiguity_init(struct ambiguity *a, const struct ambiguity_policy *p,
+    struct mime *walk, struct leaves *leaves, struct findings *findings)
+{
+	*a = (struct ambiguity){ .sink.ops = &ambiguity_ops, .policy = *p,
+		.walk = walk, .leaves = leaves, .findings = findings };
+}
+
+void
+ambiguity_begin(struct ambiguity *a, const struct envelope *e,
+    struct queue_id id)
+{
+	a->envelope = e;
+	(void)queue_id_text(id, a->id);
+	a->logged = 0;
+}

@@ -1,0 +1,48 @@
+/*
+ * Files in the text of a body: uuencode (also "begin-base64") and yEnc.  The
+ * decoder takes decoded text however it is cut, and tells of each file:
+ * begin, bytes, end.  One file is open at a time; a new begin line ends it.
+ *
+ * uuencode: any octal mode; a line without its trailing spaces, one that is
+ * longer than it says, empty ones and missing ends are read as they are by
+ * programs that show attachments, and noted.
+ */
+#ifndef FILTERS_INBODY_H
+#define FILTERS_INBODY_H
+
+#include "filters/base64.h"
+#include "filters/condition.h"
+#include "lib/view.h"
+
+#define INBODY_LINE_MAX	2048u	/* of a line that may begin or hold one */
+
+enum inbody_kind { INBODY_NONE = 0, INBODY_UUENCODE, INBODY_BASE64,
+	INBODY_YENC };
+
+struct inbody_ops {
+	void (*begin)(void *arg, enum inbody_kind kind, struct view name);
+	void (*bytes)(void *arg, struct view bytes);
+	void (*end)(void *arg, struct condition_set conditions);
+};
+
+struct inbody {
+	const struct inbody_ops *ops;
+	void *arg;
+	enum inbody_kind kind;
+	bool file;		/* yEnc: =ypart or data was seen */
+	struct base64 base64;
+	struct condition_set conditions;
+	uint64_t size, said;	/* yEnc: bytes so far, of =ybegin */
+	uint32_t crc;
+	bool escaped;		/* yEnc: behind an "=" */
+	bool rest;		/* the line is over the maximum: its rest */
+	char line[INBODY_LINE_MAX];
+	size_t n;
+};
+
+void inbody_init(struct inbody *b, const struct inbody_ops *ops, void *arg);
+void inbody_begin(struct inbody *b);
+void inbody_feed(struct inbody *b, struct view text);
+void inbody_end(struct inbody *b);
+
+#endif

@@ -1,0 +1,695 @@
+#include <stdlib.h>
+
+#include "filters/base64.h"
+#include "filters/entity.h"
+#include "filters/inbody.h"
+#include "filters/leaf.h"
+#include "filters/qp.h"
+#include "filters/tnef.h"
+#include "lib/header.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+
+#define CHUNK		(32u << 10)	/* decoded bytes told at once */
+#define LINE_MAX_MAIL	998u		/* RFC 5322 section 2.1.1 */
+/* Further readings may decode this many times the message, and 1 MB. */
+#define AGAIN_MAX	4u
+
+struct leaves {
+	struct stage stage;	/* first */
+	const struct charsets *charsets;
+	struct leaf_sink *sinks[LEAF_SINKS_MAX];
+	size_t n_sinks;
+	struct view text;
+	bool stopped;
+
+	struct entity entity;	/* the header block, then the leaf */
+	/* A part with two natures, read as a leaf once it is over. */
+	struct entity saved;
+	bool is_saved;
+	uint32_t saved_depth;
+	uint64_t saved_header, saved_body;
+	uint32_t last_block;	/* index of the newest part */
+	uint32_t signed_depth;	/* depth + 1 of the signed part; 0: none */
+	uint64_t seen;		/* end of the newest line */
+	uint64_t again;		/* bytes decoded again */
+	uint64_t line_n;	/* bytes of the line so far */
+	struct condition_set told;	/* of the part, to the sinks */
+
+	struct leaf open[LEAF_SLOTS];
+	struct part_names names[LEAF_SLOTS];	/* not of slot 0 */
+	size_t n_open;
+	uint32_t index;
+	struct base64 base64;
+	struct qp qp;
+	struct inbody inbody;
+	bool look_inside;	/* for files in the body */
+	struct tnef *tnef;
+	bool in_tnef;
+	char begin[4];		/* first decoded bytes */
+	bool held_end;		/* a CRLF not yet told: it could belong to a
+				 * boundary */
+	char *out;
+	size_t out_n;
+};
+
+static struct leaves *
+leaves_of(struct stage *s)
+{
+	return (struct leaves *)(void *)s;
+}
+
+/* -- events ---------------------------------------------------------------- */
+
+static void
+tell(struct leaves *l, enum mime_condition c, const struct mime_part *p,
+    uint64_t offset, struct view what)
+{
+	size_t i;
+
+	if (condition_has(l->told, c))
+		return;
+	condition_add(&l->told, c);
+	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+		if (l->sinks[i]->ops->condition != NULL)
+			l->sinks[i]->ops->condition(l->sinks[i], c, p, offset,
+			    what);
+}
+
+static void
+tell_set(struct leaves *l, struct condition_set set,
+    const struct mime_part *p, uint64_t offset, struct view what)
+{
+	enum mime_condition c;
+
+	for (c = 1; set.bits >> c != 0 && c < MIME_CONDITIONS; c++)
+		if (condition_has(set, c))
+			tell(l, c, p, offset, what);
+}
+
+/* What to show of a leaf: its last name is the most decoded one. */
+static struct view
+show(const struct leaf *f)
+{
+	return f->names != NULL && f->names->n > 0 ?
+	    f->names->list[f->names->n - 1].text : view_make("", 0);
+}
+
+/* NULL when too many are open; what it holds is then part of the outer. */
+static struct leaf *
+begin_leaf(struct leaves *l, const struct leaf *with)
+{
+	struct leaf *f;
+	size_t i, slot = l->n_open;
+
+	if (slot == LEAF_SLOTS)
+		return NULL;
+	f = &l->open[slot];
+	*f = *with;
+	f->slot = (uint32_t)slot;
+	f->index = l->index++;
+	l->n_open++;
+	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+		l->sinks[i]->wants[slot] = l->sinks[i]->ops->begin == NULL ||
+		    l->sinks[i]->ops->begin(l->sinks[i], f);
+	return f;
+}
+
+static void
+leaf_bytes(struct leaves *l, size_t slot, struct view v)
+{
+	struct leaf *f = &l->open[slot];
+	size_t i;
+
+	f->size += v.n;
+	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+		if (l->sinks[i]->wants[slot] &&
+		    l->sinks[i]->ops->bytes != NULL)
+			l->sinks[i]->ops->bytes(l->sinks[i], f, v);
+}
+
+static void
+end_leaf(struct leaves *l)
+{
+	struct leaf *f = &l->open[l->n_open - 1];
+	size_t i;
+
+	f->end_offset = l->seen;
+	tell_set(l, f->conditions, f->part, f->body_offset, show(f));
+	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+		if (l->sinks[i]->ops->end != NULL)
+			l->sinks[i]->ops->end(l->sinks[i], f);
+	l->n_open--;
+}
+
+/* -- inside a leaf --------------------------------------------------------- */
+
+/* A leaf found in the body of slot 0. */
+static struct leaf *
+begin_inner(struct leaves *l, enum leaf_origin origin)
+{
+	struct leaf f = l->open[0];
+
+	f.origin = origin;
+	f.size = 0;
+	f.conditions = (struct condition_set){ 0 };
+	f.type = view_of("application");
+	f.subtype = view_of("octet-stream");
+	f.charset = view_make("", 0);
+	f.disposition = DISPOSITION_ATTACHMENT;
+	f.encoding = ENCODING_BINARY;
+	if (l->n_open < LEAF_SLOTS) {
+		names_clear(&l->names[l->n_open]);
+		f.names = &l->names[l->n_open];
+	}
+	return begin_leaf(l, &f);
+}
+
+static void
+inbody_file(void *arg, enum inbody_kind kind, struct view name)
+{
+	struct leaves *l = arg;
+	struct part_names *n = &l->names[l->n_open];
+	uint32_t source = kind == INBODY_YENC ? NAME_OF_YENC :
+	    NAME_OF_UUENCODE;
+	struct leaf f = l->open[0];
+
+	ensure(l->n_open == 1);
+	names_clear(n);
+	names_add(n, name, "utf-8", source);
+	buf_clear(&n->scratch);
+	if (charsets_words(l->charsets, name, &n->scratch))
+		names_add(n, buf_view(&n->scratch), "utf-8",
+		    source | NAME_RFC2047);
+	f.origin = kind == INBODY_YENC ? LEAF_YENC : LEAF_UUENCODE;
+	f.size = 0;
+	f.conditions = (struct condition_set){ 0 };
+	f.type = view_of("application");
+	f.subtype = view_of("octet-stream");
+	f.charset = view_make("", 0);
+	f.disposition = DISPOSITION_ATTACHMENT;
+	f.names = n;
+	(void)begin_leaf(l, &f);
+}
+
+static void
+inbody_bytes(void *arg, struct view v)
+{
+	struct leaves *l = arg;
+
+	leaf_bytes(l, l->n_open - 1, v);
+}
+
+static void
+inbody_file_end(void *arg, struct condition_set conditions)
+{
+	struct leaves *l = arg;
+
+	l->open[l->n_open - 1].conditions.bits |= conditions.bits;
+	end_leaf(l);
+}
+
+static const struct inbody_ops inbody_ops = { inbody_file, inbody_bytes,
+	inbody_file_end };
+
+static void
+tnef_attachment(void *arg)
+{
+	struct leaves *l = arg;
+
+	(void)begin_inner(l, LEAF_TNEF);
+}
+
+static void
+tnef_name(void *arg, struct view name, const char *charset)
+{
+	struct leaves *l = arg;
+
+	if (l->n_open > 1)
+		names_add(&l->names[l->n_open - 1], name, charset,
+		    NAME_OF_TNEF);
+}
+
+static void
+tnef_bytes(void *arg, struct view v)
+{
+	struct leaves *l = arg;
+
+	if (l->n_open > 1)
+		leaf_bytes(l, l->n_open - 1, v);
+}
+
+static void
+tnef_attachment_end(void *arg)
+{
+	struct leaves *l = arg;
+	const struct part_names *n;
+
+	if (l->n_open < 2)
+		return;
+	n = &l->names[l->n_open - 1];
+	if (n->control)
+		condition_add(&l->open[l->n_open - 1].conditions,
+		    MIME_NAME_CONTROL);
+	if (n->bidi)
+		condition_add(&l->open[l->n_open - 1].conditions,
+		    MIME_NAME_BIDI);
+	end_leaf(l);
+}
+
+static const struct tnef_ops tnef_ops = { tnef_attachment, tnef_name,
+	tnef_bytes, tnef_attachment_end };
+
+/* Decoded bytes of the part. */
+static void
+flush(struct leaves *l)
+{
+	struct view v = view_make(l->out, l->out_n);
+	struct leaf *f = &l->open[0];
+	size_t i;
+
+	if (v.n == 0)
+		return;
+	l->out_n = 0;
+	for (i = 0; i < v.n && f->size + i < sizeof l->begin; i++)
+		l->begin[f->size + i] = v.p[i];
+	if (f->size < 4 && f->size + v.n >= 4 &&
+	    memcmp(l->begin, TNEF_SIGNATURE, 4) == 0) {
+		l->in_tnef = true;
+		tnef_begin(l->tnef);
+		tnef_feed(l->tnef, view_make(l->begin, (size_t)f->size));
+		condition_add(&f->conditions, MIME_TNEF);
+	}
+	leaf_bytes(l, 0, v);
+	if (l->in_tnef)
+		tnef_feed(l->tnef, v);
+	else if (l->look_inside && !l->stopped)
+		inbody_feed(&l->inbody, v);
+}
+
+static char *
+room(struct leaves *l, size_t n)
+{
+	if (l->out_n + n > CHUNK)
+		flush(l);
+	ensure(l->out_n + n <= CHUNK);
+	return l->out + l->out_n;
+}
+
+/* Is a byte in it that the encoding does not allow? */
+static void
+check_bytes(struct leaves *l, struct view v)
+{
+	struct leaf *f = &l->open[0];
+	unsigned char all = 0;
+	size_t i;
+
+	if (f->encoding == ENCODING_BINARY)
+		return;
+	for (i = 0; i < v.n; i++)
+		all |= (unsigned char)v.p[i];
+	if (all > 127 && f->encoding != ENCODING_8BIT &&
+	    f->encoding != ENCODING_UNKNOWN)
+		condition_add(&f->conditions, MIME_BODY_8BIT);
+	if (!condition_has(f->conditions, MIME_BODY_NUL) && v.n > 0 &&
+	    memchr(v.p, '\0', v.n) != NULL)
+		condition_add(&f->conditions, MIME_BODY_NUL);
+}
+
+static void
+body_plain(struct leaves *l, struct view v, bool last)
+{
+	char *to = room(l, 2);
+
+	if (l->held_end) {
+		to[0] = '\r';
+		to[1] = '\n';
+		l->out_n += 2;
+	}
+	while (v.n > 0) {
+		struct view head = view_head(v, CHUNK / 2);
+
+		to = room(l, head.n);
+		memcpy(to, head.p, head.n);
+		l->out_n += head.n;
+		v = view_from(v, head.n);
+	}
+	l->held_end = last;
+}
+
+static void
+body_line(struct leaves *l, struct view v, bool last)
+{
+	struct leaf *f = &l->open[0];
+	struct view head;
+	char *to;
+
+	if (f->encoding != ENCODING_BASE64 &&
+	    f->encoding != ENCODING_BASE64_STRICT &&
+	    f->encoding != ENCODING_BASE64_LOOSE)
+		check_bytes(l, v);
+	if (f->encoding < ENCODING_BASE64 || f->encoding > ENCODING_QP) {
+		body_plain(l, v, last);
+		return;
+	}
+	do {
+		head = view_head(v, CHUNK / 2);
+		v = view_from(v, head.n);
+		if (f->encoding == ENCODING_QP) {
+			to = room(l, QP_ROOM(head.n));
+			l->out_n += qp_decode(&l->qp, head, last && v.n == 0,
+			    to);
+		} else {
+			to = room(l, BASE64_ROOM(head.n));
+			l->out_n += base64_decode(&l->base64, head, to);
+		}
+	} while (v.n > 0);
+}
+
+/* -- the body of a part ---------------------------------------------------- */
+
+static enum base64_padding
+padding(enum leaf_encoding e)
+{
+	return e == ENCODING_BASE64_STRICT ? BASE64_STOPS :
+	    e == ENCODING_BASE64_LOOSE ? BASE64_IS_GARBAGE : BASE64_GOES_ON;
+}
+
+static void
+begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
+    uint32_t reading, uint64_t header, uint64_t body)
+{
+	struct leaf f = { .reading = reading, .origin = LEAF_PART, .part = p,
+		.type = view_make(e->type, e->type_n),
+		.subtype = view_make(e->subtype, e->subtype_n),
+		.charset = view_make(e->charset, e->charset_n),
+		.encoding = e->encodings[reading],
+		.disposition = e->disposition,
+		.in_signed = l->signed_depth > 0, .names = &e->names,
+		.header_offset = header, .body_offset = body,
+		.conditions = e->conditions };
+
+	ensure(l->n_open == 0);
+	base64_begin(&l->base64, padding(f.encoding));
+	qp_begin(&l->qp);
+	inbody_begin(&l->inbody);
+	l->in_tnef = l->held_end = false;
+	l->out_n = 0;
+	l->look_inside = view_is_nocase(f.type, "text") ||
+	    f.encoding == ENCODING_UUENCODE ||
+	    f.encoding == ENCODING_UNKNOWN ||
+	    view_is_nocase(f.subtype, "octet-stream");
+	(void)begin_leaf(l, &f);
+}
+
+static void
+end_body(struct leaves *l)
+{
+	struct leaf *f = &l->open[0];
+	struct condition_set found = { 0 };
+	char *to;
+
+	if (f->encoding >= ENCODING_BASE64 &&
+	    f->encoding <= ENCODING_BASE64_LOOSE) {
+		to = room(l, BASE64_ROOM(0));
+		l->out_n += base64_end(&l->base64, to);
+		found = l->base64.conditions;
+	} else if (f->encoding == ENCODING_QP) {
+		qp_end(&l->qp);
+		found = l->qp.conditions;
+	}
+	flush(l);
+	if (l->in_tnef) {
+		if (!tnef_end(l->tnef))
+			condition_add(&f->conditions, MIME_TNEF_BAD);
+	} else if (l->look_inside)
+		inbody_end(&l->inbody);
+	f->conditions.bits |= found.bits;
+	ensure(l->n_open == 1);
+	end_leaf(l);
+}
+
+/* Decode a body once more, in another way. */
+static void
+replay(struct leaves *l, struct entity *e, const struct mime_part *p,
+    uint32_t reading, uint64_t header, uint64_t body)
+{
+	struct view v;
+	size_t n;
+
+	if (body > l->seen)
+		return;
+	if (l->again + (l->seen - body) > AGAIN_MAX * l->text.n + (1u << 20)) {
+		tell(l, MIME_READINGS, p, body, view_make("", 0));
+		return;
+	}
+	l->again += l->seen - body;
+	v = view_head(view_from(l->text, (size_t)body),
+	    (size_t)(l->seen - body));
+	begin_body(l, e, p, reading, header, body);
+	while (v.n > 0 && !l->stopped) {
+		n = view_find(v, '\n');
+		body_line(l, view_head(v, n > 0 && n < v.n &&
+		    v.p[n - 1] == '\r' ? n - 1 : n), n < v.n);
+		v = view_from(v, n + 1);
+	}
+	end_body(l);
+}
+
+static void
+replay_all(struct leaves *l, struct entity *e, const struct mime_part *p,
+    uint32_t from, uint64_t header, uint64_t body)
+{
+	uint32_t i;
+
+	for (i = from; i < e->n_encodings && !l->stopped; i++)
+		replay(l, e, p, i, header, body);
+}
+
+/* -- the stage ------------------------------------------------------------- */
+
+static void
+on_part_begin(struct stage *s, const struct mime_part *p)
+{
+	struct leaves *l = leaves_of(s);
+
+	l->last_block = p->index;
+	l->told = (struct condition_set){ 0 };
+	l->line_n = 0;
+	l->seen = p->offset;
+	entity_begin(&l->entity);
+}
+
+static void
+on_header(struct stage *s, const struct mime_header *h)
+{
+	struct leaves *l = leaves_of(s);
+
+	entity_field(&l->entity, h, l->text);
+	l->seen = h->offset + h->size;
+}
+
+/* The bytes of the line end at offset, if there is one. */
+static uint64_t
+line_end(struct view text, uint64_t offset)
+{
+	struct view v = view_from(text, (size_t)offset);
+
+	if (v.n > 1 && v.p[0] == '\r' && v.p[1] == '\n')
+		return 2;
+	return v.n > 0 && v.p[0] == '\n' ? 1 : 0;
+}
+
+static void
+on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
+{
+	struct leaves *l = leaves_of(s);
+	uint64_t body = offset + line_end(l->text, offset);
+	struct entity swap;
+	bool encoded = false;
+	size_t i;
+
+	entity_end(&l->entity, p->block == MIME_BLOCK_PRIMARY);
+	tell_set(l, l->entity.conditions, p, p->offset,
+	    l->entity.names.n > 0 ? l->entity.names.list[0].text :
+	    view_make("", 0));
+	l->seen = body;
+	if (l->entity.is_signed && l->signed_depth == 0)
+		l->signed_depth = p->depth + 1;
+	if (l->stopped)
+		return;
+	if (!entity_composite(&l->entity)) {
+		begin_body(l, &l->entity, p, 0, p->offset, body);
+		return;
+	}
+	for (i = 0; i < l->entity.n_encodings; i++)
+		encoded = encoded || l->entity.encodings[i] >= ENCODING_BASE64;
+	if (!encoded && !l->entity.leaf)
+		return;
+	if (l->is_saved) {
+		tell(l, MIME_READINGS, p, p->offset, view_make("", 0));
+		return;
+	}
+	swap = l->saved;
+	l->saved = l->entity;
+	l->entity = swap;
+	l->is_saved = true;
+	l->saved_depth = p->depth;
+	l->saved_header = p->offset;
+	l->saved_body = body;
+}
+
+/* Text outside the parts that a receiver could take for one. */
+static void
+between(struct leaves *l, const struct mime_line *m)
+{
+	struct view name, rest;
+
+	if (!m->first || m->text.n < 8 || (m->text.p[0] | 0x20) != 'c' ||
+	    !view_starts_nocase(m->text, "content-") ||
+	    !header_split(m->text, &name, &rest) ||
+	    !field_is_mime(field_find(name)))
+		return;
+	tell(l, m->part->index == l->last_block ? MIME_PREAMBLE_PART :
+	    MIME_EPILOGUE_PART, m->part, m->offset, m->text);
+}
+
+static void
+on_line(struct stage *s, const struct mime_line *m)
+{
+	struct leaves *l = leaves_of(s);
+
+	l->line_n = (m->first ? 0 : l->line_n) + m->text.n;
+	if (l->line_n > LINE_MAX_MAIL)
+		tell(l, MIME_LINE_TOO_LONG, m->part, m->offset,
+		    view_head(m->text, 60));
+	if (m->between)
+		between(l, m);
+	else if (l->n_open > 0 && l->open[0].part == m->part)
+		body_line(l, m->text, m->last);
+	if (!m->between || !m->first || m->text.n < 2 ||
+	    m->text.p[0] != '-')
+		l->seen = m->offset + m->size;
+}
+
+static void
+on_part_end(struct stage *s, const struct mime_part *p)
+{
+	struct leaves *l = leaves_of(s);
+	uint64_t header, body;
+
+	if (l->n_open > 0 && l->open[0].part == p) {
+		header = l->open[0].header_offset;
+		body = l->open[0].body_offset;
+		end_body(l);
+		if (condition_has(l->base64.conditions, MIME_BASE64_PADDING) &&
+		    l->entity.encodings[0] == ENCODING_BASE64) {
+			entity_reading(&l->entity, ENCODING_BASE64_STRICT);
+			entity_reading(&l->entity, ENCODING_BASE64_LOOSE);
+		}
+		replay_all(l, &l->entity, p, 1, header, body);
+	}
+	if (l->is_saved && l->saved_depth == p->depth) {
+		l->is_saved = false;
+		replay_all(l, &l->saved, p, 0, l->saved_header,
+		    l->saved_body);
+	}
+	if (l->signed_depth == p->depth + 1)
+		l->signed_depth = 0;
+}
+
+static void
+on_stray(struct stage *s, uint64_t offset)
+{
+	struct leaves *l = leaves_of(s);
+
+	if (l->n_open > 0)
+		condition_add(&l->open[0].conditions, MIME_BODY_STRAY);
+	else if (offset >= l->seen)
+		condition_add(&l->entity.conditions, MIME_HEADER_STRAY);
+}
+
+static void
+on_condition(struct stage *s, enum mime_condition c,
+    const struct mime_part *p, uint64_t offset, struct view text)
+{
+	struct leaves *l = leaves_of(s);
+
+	if (l->n_open > 0)
+		condition_add(&l->open[0].conditions, c);
+	tell(l, c, p, offset, text);
+}
+
+static const struct stage_ops leaves_ops = {
+	.name = "leaves",
+	.part_begin = on_part_begin,
+	.header = on_header,
+	.headers_end = on_headers_end,
+	.line = on_line,
+	.part_end = on_part_end,
+	.stray = on_stray,
+	.condition = on_condition,
+};
+
+struct leaves *
+leaves_new(const struct charsets *cs)
+{
+	struct leaves *l = mem_alloc(sizeof *l);
+	size_t i;
+
+	l->stage.ops = &leaves_ops;
+	l->charsets = cs;
+	entity_init(&l->entity, cs);
+	entity_init(&l->saved, cs);
+	for (i = 0; i < LEAF_SLOTS; i++)
+		names_init(&l->names[i], cs);
+	inbody_init(&l->inbody, &inbody_ops, l);
+	l->tnef = tnef_new(&tnef_ops, l);
+	l->out = mem_alloc(CHUNK);
+	return l;
+}
+
+void
+leaves_free(struct leaves **l)
+{
+	size_t i;
+
+	if (*l == NULL)
+		return;
+	entity_free(&(*l)->entity);
+	entity_free(&(*l)->saved);
+	for (i = 0; i < LEAF_SLOTS; i++)
+		names_free(&(*l)->names[i]);
+	tnef_free(&(*l)->tnef);
+	free((*l)->out);
+	free(*l);
+	*l = NULL;
+}
+
+struct stage *
+leaves_stage(struct leaves *l)
+{
+	return &l->stage;
+}
+
+void
+leaves_begin(struct leaves *l, struct view text,
+    struct leaf_sink *const *sinks, size_t n)
+{
+	ensure(n <= LEAF_SINKS_MAX);
+	if (n > 0)
+		memcpy(l->sinks, sinks, n * sizeof *sinks);
+	l->n_sinks = n;
+	l->text = text;
+	l->stopped = l->is_saved = false;
+	l->n_open = 0;
+	l->index = 0;
+	l->signed_depth = 0;
+	l->seen = l->again = 0;
+}
+
+void
+leaves_stop(struct leaves *l)
+{
+	l->stopped = true;
+}
