@@ -141,6 +141,30 @@ boundaries_find(const struct boundaries *b, struct view line,
 	return inner_close ? BOUNDARY_CLOSE : BOUNDARY_OPEN;
 }
 
+bool
+boundaries_whole(const struct boundaries *b, struct view line, size_t which)
+{
+	bool close;
+
+	line = view_from(line, 2);
+	while (line.n > 0 && view_space(line.p[line.n - 1]))
+		line.n--;
+	return compare(b, &b->list[which], line, &close) == MATCH_EXACT;
+}
+
+bool
+boundaries_outer(const struct boundaries *b, struct view text, size_t level)
+{
+	size_t i;
+
+	for (i = 0; i < b->n && b->list[i].level < level; i++)
+		if (text.n > 0 && !b->list[i].closed &&
+		    view_eq(buf_part(&b->text, b->list[i].at, b->list[i].n),
+		    text))
+			return true;
+	return false;
+}
+
 void
 boundaries_close(struct boundaries *b, size_t which)
 {

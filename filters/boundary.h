@@ -40,6 +40,12 @@ enum boundary_added boundaries_add(struct boundaries *b,
  */
 enum boundary_line boundaries_find(const struct boundaries *b,
     struct view line, size_t *ret_which, bool *ret_ambiguous);
+/* Is the line the boundary and nothing more? */
+bool boundaries_whole(const struct boundaries *b, struct view line,
+    size_t which);
+/* Is there one of these bytes in a part around this level? */
+bool boundaries_outer(const struct boundaries *b, struct view text,
+    size_t level);
 /* Its final boundary was seen; it begins a part nevertheless. */
 void boundaries_close(struct boundaries *b, size_t which);
 void boundaries_open(struct boundaries *b, size_t which);

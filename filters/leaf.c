@@ -317,7 +317,7 @@ check_bytes(struct leaves *l, struct view v)
 }
 
 static void
-body_plain(struct leaves *l, struct view v, bool last)
+put_held_end(struct leaves *l)
 {
 	char *to = room(l, 2);
 
@@ -326,6 +326,15 @@ body_plain(struct leaves *l, struct view v, bool last)
 		to[1] = '\n';
 		l->out_n += 2;
 	}
+	l->held_end = false;
+}
+
+static void
+body_plain(struct leaves *l, struct view v, bool last)
+{
+	char *to;
+
+	put_held_end(l);
 	while (v.n > 0) {
 		struct view head = view_head(v, CHUNK / 2);
 
@@ -352,6 +361,8 @@ body_line(struct leaves *l, struct view v, bool last)
 		body_plain(l, v, last);
 		return;
 	}
+	if (f->encoding == ENCODING_QP)
+		put_held_end(l);
 	do {
 		head = view_head(v, CHUNK / 2);
 		v = view_from(v, head.n);
@@ -364,6 +375,10 @@ body_line(struct leaves *l, struct view v, bool last)
 			l->out_n += base64_decode(&l->base64, head, to);
 		}
 	} while (v.n > 0);
+	if (f->encoding == ENCODING_QP && last && !l->qp.soft) {
+		l->out_n -= 2;
+		l->held_end = true;
+	}
 }
 
 /* -- the body of a part ---------------------------------------------------- */
@@ -473,6 +488,9 @@ on_part_begin(struct stage *s, const struct mime_part *p)
 {
 	struct leaves *l = leaves_of(s);
 
+	/* A part of a digest, of no type, was a message after all. */
+	if (l->n_open > 0)
+		end_body(l);
 	l->last_block = p->index;
 	l->told = (struct condition_set){ 0 };
 	l->line_n = 0;
@@ -567,9 +585,7 @@ on_line(struct stage *s, const struct mime_line *m)
 		between(l, m);
 	else if (l->n_open > 0 && l->open[0].part == m->part)
 		body_line(l, m->text, m->last);
-	if (!m->between || !m->first || m->text.n < 2 ||
-	    m->text.p[0] != '-')
-		l->seen = m->offset + m->size;
+	l->seen = m->offset + m->size;
 }
 
 static void

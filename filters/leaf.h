@@ -9,6 +9,9 @@
  * A part that receivers decode in different ways is told again in each of
  * these ways, after its first reading has ended (leaf->reading).
  *
+ * Lines of decoded text end with CRLF, the last one without it: in a multipart
+ * it belongs to the boundary.
+ *
  * Views are good until the hook returns, struct leaf until its end().
  */
 #ifndef FILTERS_LEAF_H

@@ -317,6 +317,9 @@ declare_boundary(const struct field_value *v, void *arg)
 	struct declared *d = arg;
 	struct mime *m = d->m;
 
+	if (boundaries_outer(&m->boundaries, v->text, m->n_levels - 1))
+		tell_condition(m, MIME_BOUNDARY_REUSED, m->head.offset,
+		    v->text);
 	switch (boundaries_add(&m->boundaries, v, m->n_levels - 1,
 	    (m->type & TYPE_DIGEST) != 0)) {
 	case BOUNDARY_ADDED:
@@ -422,8 +425,26 @@ find_boundary(struct mime *m, const struct piece *p, size_t *ret_which)
 
 	if (ambiguous)
 		tell_condition(m, MIME_BOUNDARY_AMBIGUOUS, p->offset, p->text);
+	if (b != BOUNDARY_NONE && !boundaries_whole(&m->boundaries, p->text,
+	    *ret_which))
+		tell_condition(m, MIME_BOUNDARY_PREFIX, p->offset, p->text);
+	if (b == BOUNDARY_OPEN && m->boundaries.list[*ret_which].closed)
+		tell_condition(m, MIME_BOUNDARY_REOPENED, p->offset, p->text);
 	return b == BOUNDARY_OPEN ? LINE_OPEN :
 	    b == BOUNDARY_CLOSE ? LINE_CLOSE : LINE_OTHER;
+}
+
+/* Not a field, but with "Content-" near its begin and a colon. */
+static bool
+looks_like_field(struct view v)
+{
+	size_t i;
+
+	for (i = 0; i < 8 && i + 8 < v.n; i++)
+		if ((v.p[i] | 0x20) == 'c' &&
+		    view_starts_nocase(view_from(v, i), "content-"))
+			return view_find(v, ':') < v.n;
+	return false;
 }
 
 static enum line_kind
@@ -511,6 +532,8 @@ take_piece(struct mime *m, struct piece *p)
 		    p->last ? p->size - p->raw.n : 0);
 		return;
 	}
+	if (headers && kind == LINE_OTHER && looks_like_field(p->text))
+		tell_condition(m, MIME_FIELD_BROKEN, p->offset, p->text);
 	if (headers && kind != LINE_REST &&
 	    (kind != LINE_OTHER || to != m->state))
 		end_headers(m, kind, p->offset, p->text);
