@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -472,6 +473,29 @@ ordinary_mail(void **state)
 	}
 }
 
+/* conditions(5) lists each of them. */
+static void
+manual_page(void **state)
+{
+	static char page[65536];
+	FILE *f = fopen("man/conditions.5", "r");
+	enum mime_condition c;
+	char line[100];
+
+	(void)state;
+	assert_non_null(f);
+	assert_true(fread(page, 1, sizeof page - 1, f) > 0);
+	(void)fclose(f);
+	for (c = 1; c < MIME_CONDITIONS; c++) {
+		(void)snprintf(line, sizeof line, ".It Ic %s\n",
+		    condition_name(c));
+		if (strstr(page, line) == NULL)
+			fail_msg("%s", line);
+		assert_int_equal(condition_find(view_of(condition_name(c))),
+		    c);
+	}
+}
+
 int
 main(void)
 {
@@ -485,6 +509,7 @@ main(void)
 		cmocka_unit_test(tnef_leaves),
 		cmocka_unit_test(each_condition),
 		cmocka_unit_test(ordinary_mail),
+		cmocka_unit_test(manual_page),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

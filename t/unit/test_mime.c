@@ -102,14 +102,9 @@ static void
 on_condition(struct stage *s, enum mime_condition c,
     const struct mime_part *p, uint64_t offset, struct view text)
 {
-	static const char *const names[MIME_CONDITIONS] = { "",
-	    "too-deep", "too-many-parts", "boundary-too-long",
-	    "header-too-long", "header-not-ended", "ambiguous",
-	    "no-final-boundary" };
-
 	(void)p;
-	buf_printf(&recorder(s)->out, "! %s at=%u [%s]\n", names[c],
-	    (unsigned)offset, visible(view_head(text, 20)));
+	buf_printf(&recorder(s)->out, "! %s at=%u [%s]\n",
+	    condition_name(c), (unsigned)offset, visible(view_head(text, 20)));
 }
 
 static void
@@ -456,7 +451,8 @@ ambiguous_boundary(void **state)
 	    "-1 93+5/0 [--a]\n"
 	    "begin 2 part depth=2 at=98\n"
 	    "headers 2 end at=98\n"
-	    "! ambiguous at=100 [--a--b]\n"
+	    "! boundary-ambiguous at=100 [--a--b]\n"
+	    "! boundary-prefix at=100 [--a--b]\n"
 	    "end 2\n"
 	    "-1 100+8/0 [--a--b]\n"
 	    "begin 3 part depth=2 at=108\n"
@@ -547,6 +543,7 @@ long_lines(void **state)
 	    "headers 0 end at=39\n"
 	    "-0 41+16/0 cut [1234567890123456]\n"
 	    "-0 57+5/16 more [--b]\n"
+	    "! boundary-prefix at=62 [--b 456789012345]\n"
 	    "-0 62+16/0 cut [--b 456789012345]\n"
 	    "begin 1 part depth=1 at=78\n"
 	    "-1 78+6/0 more [A: b]\n"
