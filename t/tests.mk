@@ -84,6 +84,14 @@ $(POLICYBENCH): $(call OBJ,t/tools/policybench.c) $(RULES_A) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(RULES_A) $(LIB_A) \
 		$(RULES_LIBS) $(LIBS)
 
+# The leaves of a message, for comparison
+LEAFCAT = $(BUILD)/t/tools/leafcat
+$(LEAFCAT): $(call OBJ,t/tools/leafcat.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
+		$(RULES_LIBS) $(LIBS)
+
 # Preloaded into a role, it makes system calls fail
 FAULTS = $(BUILD)/t/fault/fault.so
 $(FAULTS): t/fault/fault.c
@@ -94,7 +102,7 @@ $(FAULTS): t/fault/fault.c
 units: $(UNITS)
 fuzzers: $(FUZZERS)
 tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
-	$(ENGINE_QUERY)
+	$(ENGINE_QUERY) $(LEAFCAT)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 # `make check-long REST=1`: only what `make check` leaves out.
