@@ -15,15 +15,15 @@ struct word {
  * do that show it.
  */
 static bool
-take_word(struct view v, struct word *ret)
+take_word(struct view v, struct word *ret, bool *no_end)
 {
 	struct view rest;
 	size_t n, i;
 
-	if (v.n < 5 || v.p[0] != '=' || v.p[1] != '?')
+	if (*no_end || v.n < 5 || v.p[0] != '=' || v.p[1] != '?')
 		return false;
 	rest = view_from(v, 2);
-	n = view_find(rest, '?');
+	n = view_find(view_head(rest, 65), '?');
 	if (n == rest.n || n == 0 || n > 64)
 		return false;
 	ret->charset = view_head(rest, n);
@@ -38,7 +38,9 @@ take_word(struct view v, struct word *ret)
 	for (i = 0; i < rest.n; i++)
 		if (rest.p[i] == '?' && i + 1 < rest.n && rest.p[i + 1] == '=')
 			break;
-	if (i == rest.n)
+	/* None of those behind it ends either: do not look again, and again. */
+	*no_end = i == rest.n;
+	if (*no_end)
 		return false;
 	ret->text = view_head(rest, i);
 	ret->size = (size_t)(rest.p - v.p) + i + 2;
@@ -92,7 +94,7 @@ charsets_words(const struct charsets *cs, struct view text, struct buf *out)
 	struct word w;
 	struct buf raw;
 	size_t i = 0, blank;
-	bool any = false;
+	bool any = false, no_end = false;
 
 	buf_init(&raw, WORDS_BYTES_MAX);
 	while (i < text.n) {
@@ -109,7 +111,7 @@ charsets_words(const struct charsets *cs, struct view text, struct buf *out)
 			(void)buf_putc(out, text.p[i++]);
 			continue;
 		}
-		if (take_word(view_from(text, blank), &w)) {
+		if (take_word(view_from(text, blank), &w, &no_end)) {
 			if (raw.n > 0 && !view_eq_nocase(charset, w.charset)) {
 				charsets_utf8(cs, charset, buf_view(&raw),
 				    out);
