@@ -4,66 +4,6 @@
 #define LOGGED_MAX	100u
 #define LOG_WHAT	60u
 
-static const char *const actions[] = {
-	[AMBIGUITY_IGNORE] = "ignore", [AMBIGUITY_WARN] = "warn",
-	[AMBIGUITY_HOLD] = "hold", [AMBIGUITY_REJECT] = "reject",
-};
-
-static bool
-find_action(struct view word, enum ambiguity_action *ret)
-{
-	size_t i;
-
-	for (i = 0; i < sizeof actions / sizeof actions[0]; i++)
-		if (view_is_nocase(word, actions[i])) {
-			*ret = (enum ambiguity_action)i;
-			return true;
-		}
-	return false;
-}
-
-bool
-ambiguity_parse(const struct conf *cf, struct ambiguity_policy *ret,
-    const char **ret_parameter, struct view *ret_bad)
-{
-	struct view rest = view_of(cf->mime_ambiguity_checks), name, word;
-	enum ambiguity_action all;
-	enum mime_condition c;
-
-	*ret = (struct ambiguity_policy){ .action[0] = AMBIGUITY_IGNORE };
-	*ret_parameter = "mime_ambiguity";
-	*ret_bad = view_trim(view_of(cf->mime_ambiguity));
-	if (!find_action(*ret_bad, &all))
-		return false;
-	for (c = 1; c < MIME_CONDITIONS; c++)
-		if (condition_class(c) == CONDITION_DECEIT)
-			ret->action[c] = all;
-	*ret_parameter = "mime_ambiguity_checks";
-	while ((name = view_word(&rest, ", \t\r\n{}")).n > 0) {
-		*ret_bad = name;
-		c = condition_find(name);
-		if (c == MIME_CONDITION_NONE)
-			return false;
-		word = view_word(&rest, ", \t\r\n{}");
-		if (word.n > 0)
-			*ret_bad = word;
-		if (!find_action(word, &ret->action[c]))
-			return false;
-	}
-	return true;
-}
-
-bool
-ambiguity_any(const struct ambiguity_policy *p)
-{
-	enum mime_condition c;
-
-	for (c = 1; c < MIME_CONDITIONS; c++)
-		if (p->action[c] != AMBIGUITY_IGNORE)
-			return true;
-	return false;
-}
-
 static void
 log_condition(struct ambiguity *a, const char *action,
     enum mime_condition c, struct view what)
@@ -119,17 +59,17 @@ on_condition(struct leaf_sink *s, enum mime_condition c,
 	if (findings_final(a->findings) || a->findings->passed)
 		return;
 	switch (a->policy.action[c]) {
-	case AMBIGUITY_IGNORE:
+	case CONDITION_IGNORE:
 		break;
-	case AMBIGUITY_WARN:
+	case CONDITION_WARN:
 		log_condition(a, "warning", c, what);
 		break;
-	case AMBIGUITY_HOLD:
+	case CONDITION_HOLD:
 		if (a->findings->verdict.action != ACTION_HOLD)
 			log_condition(a, "hold", c, what);
 		decide(a, ACTION_HOLD, c);
 		break;
-	case AMBIGUITY_REJECT:
+	case CONDITION_REJECT:
 		log_condition(a, "reject", c, what);
 		decide(a, ACTION_REJECT, c);
 		mime_stop(a->walk);
@@ -151,7 +91,7 @@ static const struct leaf_ops ambiguity_ops = {
 };
 
 void
-ambiguity_init(struct ambiguity *a, const struct ambiguity_policy *p,
+ambiguity_init(struct ambiguity *a, const struct condition_policy *p,
     struct mime *walk, struct leaves *leaves, struct findings *findings)
 {
 	*a = (struct ambiguity){ .sink.ops = &ambiguity_ops, .policy = *p,

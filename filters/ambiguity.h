@@ -1,10 +1,7 @@
 /*
- * What is done about conditions (filters/condition.def): mime_ambiguity for
- * those that make receivers disagree, and mime_ambiguity_checks, a list of
- * "name action" pairs, for any.  Actions: reject, hold, warn, ignore.
- *
- * A sink of the leaf stage.  Each condition that counts is logged once per
- * part, in the form of a rule's action.
+ * Does what rules/condition_policy.h says about conditions.  A sink of the
+ * leaf stage.  Each condition that counts is logged once per part, in the
+ * form of a rule's action.
  */
 #ifndef FILTERS_AMBIGUITY_H
 #define FILTERS_AMBIGUITY_H
@@ -12,23 +9,12 @@
 #include "filters/findings.h"
 #include "filters/leaf.h"
 #include "filters/mime.h"
-#include "lib/conf.h"
 #include "lib/envelope.h"
-
-enum ambiguity_action { AMBIGUITY_IGNORE = 0, AMBIGUITY_WARN,
-	AMBIGUITY_HOLD, AMBIGUITY_REJECT };
-
-struct ambiguity_policy { enum ambiguity_action action[MIME_CONDITIONS]; };
-
-/* *ret_bad: the word that is wrong.  Returns false after a mistake. */
-bool ambiguity_parse(const struct conf *cf, struct ambiguity_policy *ret,
-    const char **ret_parameter, struct view *ret_bad);
-/* Is anything to be done at all? */
-bool ambiguity_any(const struct ambiguity_policy *p);
+#include "rules/condition_policy.h"
 
 struct ambiguity {
 	struct leaf_sink sink;	/* first */
-	struct ambiguity_policy policy;
+	struct condition_policy policy;
 	struct mime *walk;
 	struct leaves *leaves;
 	struct findings *findings;
@@ -37,7 +23,7 @@ struct ambiguity {
 	uint32_t logged;
 };
 
-void ambiguity_init(struct ambiguity *a, const struct ambiguity_policy *p,
+void ambiguity_init(struct ambiguity *a, const struct condition_policy *p,
     struct mime *walk, struct leaves *leaves, struct findings *findings);
 void ambiguity_begin(struct ambiguity *a, const struct envelope *e,
     struct queue_id id);

@@ -6,7 +6,7 @@
 #ifndef FILTERS_BASE64_H
 #define FILTERS_BASE64_H
 
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "lib/view.h"
 
 /* What a "=" means: programs differ. */

@@ -135,21 +135,6 @@ header_end_action(const struct conf *cf, struct report *r)
 	return HEADER_END_FIX;
 }
 
-static void
-ambiguity_policy(const struct conf *cf, struct ambiguity_policy *ret,
-    struct report *r)
-{
-	const char *parameter;
-	struct view bad;
-	char *word;
-
-	if (ambiguity_parse(cf, ret, &parameter, &bad))
-		return;
-	word = mem_copy(bad);
-	report_parameter(r, parameter, word);
-	free(word);
-}
-
 /* What is said about addresses; NULL after a report. */
 static struct rewrite *
 open_rewrite(const struct conf *cf, struct report *r)
@@ -178,9 +163,10 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 		.stray_is_data = cf->cleanup_replace_stray_cr_lf,
 	};
 	struct engine *e = mem_alloc(sizeof *e);
-	struct ambiguity_policy policy;
+	struct condition_policy policy = { .action[0] = CONDITION_IGNORE };
 
-	ambiguity_policy(cf, &policy, &r);
+	if (!condition_policy_get(cf, &policy, report_one, &r))
+		r.failed = true;
 	e->rewrite = open_rewrite(cf, &r);
 	if (!load_rules(cf, &e->rules, &r) || e->rewrite == NULL) {
 		rewrite_free(&e->rewrite);
@@ -196,7 +182,7 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	e->leaves = leaves_new(e->charsets);
 	ambiguity_init(&e->ambiguity, &policy, e->walk, e->leaves,
 	    &e->findings);
-	e->look_inside = ambiguity_any(&policy);
+	e->look_inside = condition_policy_set(&policy).bits != 0;
 	return e;
 }
 

@@ -11,7 +11,7 @@
 #define FILTERS_INBODY_H
 
 #include "filters/base64.h"
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "lib/view.h"
 
 #define INBODY_LINE_MAX	2048u	/* of a line that may begin or hold one */

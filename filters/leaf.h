@@ -17,7 +17,7 @@
 #ifndef FILTERS_LEAF_H
 #define FILTERS_LEAF_H
 
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "filters/part_name.h"
 #include "filters/stage.h"
 

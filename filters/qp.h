@@ -6,7 +6,7 @@
 #ifndef FILTERS_QP_H
 #define FILTERS_QP_H
 
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "lib/view.h"
 
 struct qp {

@@ -11,7 +11,7 @@
 #ifndef FILTERS_STAGE_H
 #define FILTERS_STAGE_H
 
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "filters/field.h"
 #include "lib/view.h"
 

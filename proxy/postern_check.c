@@ -6,6 +6,7 @@
 #include "lib/table_program.h"
 #include "proxy/postern.h"
 #include "rules/addr_list.h"
+#include "rules/condition_policy.h"
 #include "rules/local_clients.h"
 #include "rules/override.h"
 #include "rules/policy.h"
@@ -67,7 +68,8 @@ check_filter(const struct conf *cf, const char *config_dir,
 	const char *const maps[] = { cf->header_checks,
 		cf->mime_header_checks, cf->nested_header_checks,
 		cf->body_checks };
-	bool ok = true;
+	struct condition_policy policy;
+	bool ok = condition_policy_get(cf, &policy, r->fn, r->arg);
 	size_t i, k;
 
 	for (i = 0; i < sizeof maps / sizeof maps[0]; i++) {

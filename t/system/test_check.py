@@ -14,7 +14,9 @@ TABLES = [name for kind, name in PARAMS if kind == "STR" and (
               name) or name in (
         "mynetworks", "mydestination", "relay_domains",
         "virtual_alias_domains", "virtual_mailbox_domains",
-        "local_header_rewrite_clients"))]
+        "local_header_rewrite_clients"))
+    # a list of conditions
+    and name != "mime_ambiguity_checks"]
 NUMBERS = [name for kind, name in PARAMS if kind in ("INT", "BOOL", "TIME")]
 
 
@@ -100,6 +102,11 @@ ERRORS = {
     "no-argument": ("smtpd_sender_restrictions = check_sender_access\n",
                     "nothing follows"),
     "class-name": ("canonical_classes = envelope_sendr\n", "unknown class"),
+    "ambiguity": ("mime_ambiguity = perhaps\n", "bad value"),
+    "condition": ("mime_ambiguity_checks = tenf reject\n",
+                  'unknown condition "tenf"'),
+    "no-action": ("mime_ambiguity_checks = tnef, yenc warn\n",
+                  'unknown action "yenc"'),
     "service": ("smtpd_client_restrictions = check_policy_service x\n", "x"),
 }
 
@@ -113,7 +120,8 @@ def test_error(gateway, name):
 
 
 @pytest.mark.parametrize("name", ["unknown", "everybody", "every-domain",
-                                  "class-name", "no-argument"])
+                                  "class-name", "no-argument",
+                                  "condition"])
 def test_place_of_a_parameter(gateway, name):
     _, said = check(gateway, ERRORS[name][0])
     assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \

@@ -2,15 +2,15 @@
  * Conditions: what is wrong or ambiguous in a message, by name.  The walk
  * tells them as events, decoders as a set with the end of each leaf.
  */
-#ifndef FILTERS_CONDITION_H
-#define FILTERS_CONDITION_H
+#ifndef RULES_CONDITION_H
+#define RULES_CONDITION_H
 
 #include "lib/view.h"
 
 enum mime_condition {
 	MIME_CONDITION_NONE = 0,
 #define CONDITION(symbol, name, class, text)	symbol,
-#include "filters/condition.def"
+#include "rules/condition.def"
 #undef CONDITION
 	MIME_CONDITIONS
 };

@@ -1,4 +1,4 @@
-#include "filters/condition.h"
+#include "rules/condition.h"
 #include "lib/log.h"
 
 static const struct {
@@ -7,7 +7,7 @@ static const struct {
 } conditions[MIME_CONDITIONS] = {
 #define CONDITION(symbol, name_, class_, text_)				\
 	[symbol] = { name_, text_, CONDITION_##class_ },
-#include "filters/condition.def"
+#include "rules/condition.def"
 #undef CONDITION
 };
 
