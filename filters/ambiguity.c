@@ -34,15 +34,17 @@ static void
 decide(struct ambiguity *a, enum action action, enum mime_condition c)
 {
 	struct verdict v = { .action = action, .where = view_of("main.cf") };
+	bool deceit = condition_class(c) == CONDITION_DECEIT;
 	struct buf b;
 
 	buf_init(&b, 512);
-	(void)buf_printf(&b, "message structure is ambiguous (%s): %s",
+	(void)buf_printf(&b, "message %s (%s): %s",
+	    deceit ? "structure is ambiguous" : "content is not accepted",
 	    condition_name(c), condition_text(c));
 	v.text = buf_view(&b);
 	if (action == ACTION_REJECT) {
 		v.code = 550;
-		v.status = view_of("5.6.0");
+		v.status = view_of(deceit ? "5.6.0" : "5.6.1");
 	}
 	findings_decide(a->findings, &v);
 	buf_free(&b);

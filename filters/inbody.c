@@ -1,6 +1,8 @@
 #include "filters/inbody.h"
 
 #define NAME_MAX_BYTES	1024u
+#define LOOK_LINES	3u	/* that tell uuencode from prose */
+#define LIKELY		20u
 
 void
 inbody_init(struct inbody *b, const struct inbody_ops *ops, void *arg)
@@ -23,9 +25,11 @@ begin_file(struct inbody *b, enum inbody_kind kind, struct view name)
 	b->conditions = (struct condition_set){ 0 };
 	b->size = b->said = 0;
 	b->crc = 0xffffffffu;
-	b->escaped = b->file = false;
-	condition_add(&b->conditions, kind == INBODY_YENC ? MIME_YENC :
-	    MIME_UUENCODE);
+	b->escaped = false;
+	b->lines = b->likely = 0;
+	if (kind != INBODY_UUENCODE)
+		condition_add(&b->conditions, kind == INBODY_YENC ?
+		    MIME_YENC : MIME_UUENCODE);
 	base64_begin(&b->base64, BASE64_GOES_ON);
 	b->ops->begin(b->arg, kind, view_head(view_trim(name),
 	    NAME_MAX_BYTES));
@@ -137,6 +141,31 @@ value(struct view line, size_t i)
 	return i < line.n ? (unsigned)(line.p[i] - ' ') & 63 : 0;
 }
 
+/*
+ * Is it no sentence?  The first character says how many there are.  Those
+ * of a uuencoder are no small letters, though decoders take these, too: then
+ * two lines have to fit.  Blanks at the end may have been lost.
+ */
+static bool
+is_uuencoded(struct inbody *b, struct view line)
+{
+	size_t n = value(line, 0), need = (n + 2) / 3 * 4, have = line.n - 1;
+	bool small = false;
+	size_t i;
+
+	for (i = 0; i < line.n; i++) {
+		if (line.p[i] < ' ' || line.p[i] > '~')
+			return false;
+		small = small || line.p[i] > '`';
+	}
+	if (n == 0 || have > need + 2)
+		return false;
+	if (!small)
+		return 2 * have >= need;
+	b->likely += n >= LIKELY && have >= need;
+	return b->likely > 1;
+}
+
 static void
 uu_line(struct inbody *b, struct view line)
 {
@@ -149,6 +178,8 @@ uu_line(struct inbody *b, struct view line)
 	}
 	if (line.n == 0)
 		return;
+	if (b->lines++ < LOOK_LINES && is_uuencoded(b, line))
+		condition_add(&b->conditions, MIME_UUENCODE);
 	n = value(line, 0);
 	for (i = 0; i < line.n; i++)
 		if (line.p[i] < ' ' || line.p[i] > '`') {

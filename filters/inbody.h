@@ -5,7 +5,9 @@
  *
  * uuencode: any octal mode; a line without its trailing spaces, one that is
  * longer than it says, empty ones and missing ends are read as they are by
- * programs that show attachments, and noted.
+ * programs that show attachments, and noted.  A sentence may begin with "begin
+ * 2000 with", which is a file for some: MIME_UUENCODE is noted only if one of
+ * the first lines behind it looks like uuencode.
  */
 #ifndef FILTERS_INBODY_H
 #define FILTERS_INBODY_H
@@ -29,7 +31,7 @@ struct inbody {
 	const struct inbody_ops *ops;
 	void *arg;
 	enum inbody_kind kind;
-	bool file;		/* yEnc: =ypart or data was seen */
+	unsigned lines, likely;	/* uuencode: so far; those that fit */
 	struct base64 base64;
 	struct condition_set conditions;
 	uint64_t size, said;	/* yEnc: bytes so far, of =ybegin */

@@ -16,7 +16,8 @@ enum mime_condition {
 };
 _Static_assert(MIME_CONDITIONS <= 64, "a set is one word");
 
-enum condition_class { CONDITION_LIMIT = 1, CONDITION_DECEIT, CONDITION_ODD };
+enum condition_class { CONDITION_LIMIT = 1, CONDITION_DECEIT, CONDITION_ODD,
+	CONDITION_HIDDEN };
 
 /* A set of conditions. */
 struct condition_set { uint64_t bits; };

@@ -1,12 +1,16 @@
-"""What `postern init` writes lets ordinary mail through, and unchanged.
+"""What `postern init` writes lets ordinary mail through, and unchanged; files
+that go around MIME are refused.
 
 The messages are t/mail/*.eml, with line ends of Unix: what mail programs,
 servers and scripts send, correct or careless.
 """
+import base64
 import glob
 import os
+import re
 
-from postern import TOP
+import pytest
+from postern import TOP, mail
 
 MAIL = sorted(glob.glob(f"{TOP}/t/mail/*.eml"))
 
@@ -36,3 +40,31 @@ def test_ordinary_mail(gw, sink):
     assert not sent
     odd = [line for line in gw.log().splitlines() if ": mime " in line]
     assert not odd, "\n".join(odd)
+
+
+def winmail():
+    with open(f"{TOP}/t/fuzz/corpus/tnef/outlook", "rb") as f:
+        return base64.encodebytes(f.read()).replace(b"\n", b"\r\n")
+
+
+HIDDEN = {
+    "tnef": ("application/ms-tnef; name=winmail.dat", "base64", winmail()),
+    "uuencode": ("text/plain", "7bit",
+                 b"begin 644 a.txt\r\n#0V%T\r\n`\r\nend\r\n"),
+    "yenc": ("text/plain", "8bit", b"=ybegin line=128 size=3 name=a.txt\r\n"
+             b"\x6d\x8b\x9e\r\n=yend size=3\r\n"),
+}
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_around_mime(gw, what):
+    kind, encoding, body = HIDDEN[what]
+    with gw.client() as c:
+        c.ehlo()
+        r = c.message("a@client.example", "user@example.com", mail(
+            "a file", body, MIME_Version="1.0", Content_Type=kind,
+            Content_Transfer_Encoding=encoding))
+    assert r.code == 550
+    assert re.match(rf"550 5\.6\.1 message content is not accepted "
+                    rf"\({what}\): ", r.text), r
+    gw.wait_log(rf": reject: mime {what} ")

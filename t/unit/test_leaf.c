@@ -232,6 +232,52 @@ files_in_bodies(void **state)
 	assert_true(condition_has(t.r.all, MIME_YENC));
 }
 
+/* What follows "begin 644 x" tells uuencode from prose. */
+static void
+uuencode_or_prose(void **state)
+{
+	static const char *const files[] = {
+		"#0V%T\r\n`\r\nend\r\n",
+		"\r\n#0V%T\r\n",
+		"M2&5L;&\\L('=O<FQD(2!4:&ES(&ES(&$@;&]N9V5R(&QI;F4@;V8@=&5X=\"X*\r\n",
+		/* blanks lost at the end of the line */
+		"M35J0  ,    $    __\\  +@         0\r\n",
+		/* with small letters, as only decoders know them */
+		"Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n"
+		"Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n",
+	};
+	static const char *const prose[] = {
+		"the big clean-up, as we said.\r\na cat\r\nend\r\n",
+		"", "end\r\n", "\r\n\r\n`\r\nend\r\n", "HELLO WORLD\r\n",
+		"gr\xc3\xbc\xc3\x9f" "e\r\n",
+	};
+	struct buf b;
+	size_t i;
+
+	(void)state;
+	buf_init(&b, 4096);
+	for (i = 0; i < sizeof files / sizeof files[0]; i++) {
+		buf_clear(&b);
+		buf_printf(&b, "\r\nbegin 644 x\r\n%s", files[i]);
+		walk_cut(buf_view(&b), 1u << 20);
+		if (!condition_has(t.r.all, MIME_UUENCODE))
+			fail_msg("not found: %s", files[i]);
+	}
+	for (i = 0; i < sizeof prose / sizeof prose[0]; i++) {
+		buf_clear(&b);
+		buf_printf(&b, "\r\nbegin 2000 with %s", prose[i]);
+		walk_cut(buf_view(&b), 1u << 20);
+		if (condition_has(t.r.all, MIME_UUENCODE))
+			fail_msg("found: %s", prose[i]);
+		buf_clear(&b);
+		buf_printf(&b, "\r\nbegin 644 x\r\n%s", prose[i]);
+		walk_cut(buf_view(&b), 1u << 20);
+		if (condition_has(t.r.all, MIME_UUENCODE))
+			fail_msg("found: %s", prose[i]);
+	}
+	buf_free(&b);
+}
+
 static void
 every_name(void **state)
 {
@@ -505,6 +551,7 @@ main(void)
 		cmocka_unit_test(qp_leaves),
 		cmocka_unit_test(all_readings),
 		cmocka_unit_test(files_in_bodies),
+		cmocka_unit_test(uuencode_or_prose),
 		cmocka_unit_test(every_name),
 		cmocka_unit_test(tnef_leaves),
 		cmocka_unit_test(each_condition),
