@@ -1,11 +1,6 @@
 #include <stdlib.h>
 
-#include "filters/base64.h"
-#include "filters/entity.h"
-#include "filters/inbody.h"
-#include "filters/leaf.h"
-#include "filters/qp.h"
-#include "filters/tnef.h"
+#include "filters/leaf_priv.h"
 #include "lib/header.h"
 #include "lib/log.h"
 #include "lib/mem.h"
@@ -15,250 +10,11 @@
 /* Further readings may decode this many times the message, and 1 MB. */
 #define AGAIN_MAX	4u
 
-struct leaves {
-	struct stage stage;	/* first */
-	const struct charsets *charsets;
-	struct leaf_sink *sinks[LEAF_SINKS_MAX];
-	size_t n_sinks;
-	struct view text;
-	bool stopped;
-
-	struct entity entity;	/* the header block, then the leaf */
-	/* A part with two natures, read as a leaf once it is over. */
-	struct entity saved;
-	bool is_saved;
-	uint32_t saved_depth;
-	uint64_t saved_header, saved_body;
-	uint32_t last_block;	/* index of the newest part */
-	uint32_t signed_depth;	/* depth + 1 of the signed part; 0: none */
-	uint64_t seen;		/* end of the newest line */
-	uint64_t again;		/* bytes decoded again */
-	uint64_t line_n;	/* bytes of the line so far */
-	struct condition_set told;	/* of the part, to the sinks */
-
-	struct leaf open[LEAF_SLOTS];
-	struct part_names names[LEAF_SLOTS];	/* not of slot 0 */
-	size_t n_open;
-	uint32_t index;
-	struct base64 base64;
-	struct qp qp;
-	struct inbody inbody;
-	bool look_inside;	/* for files in the body */
-	struct tnef *tnef;
-	bool in_tnef;
-	char begin[4];		/* first decoded bytes */
-	bool held_end;		/* a CRLF not yet told: it could belong to a
-				 * boundary */
-	char *out;
-	size_t out_n;
-};
-
 static struct leaves *
 leaves_of(struct stage *s)
 {
 	return (struct leaves *)(void *)s;
 }
-
-/* -- events ---------------------------------------------------------------- */
-
-static void
-tell(struct leaves *l, enum mime_condition c, const struct mime_part *p,
-    uint64_t offset, struct view what)
-{
-	size_t i;
-
-	if (condition_has(l->told, c))
-		return;
-	condition_add(&l->told, c);
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
-		if (l->sinks[i]->ops->condition != NULL)
-			l->sinks[i]->ops->condition(l->sinks[i], c, p, offset,
-			    what);
-}
-
-static void
-tell_set(struct leaves *l, struct condition_set set,
-    const struct mime_part *p, uint64_t offset, struct view what)
-{
-	enum mime_condition c;
-
-	for (c = 1; set.bits >> c != 0 && c < MIME_CONDITIONS; c++)
-		if (condition_has(set, c))
-			tell(l, c, p, offset, what);
-}
-
-/* What to show of a leaf: its last name is the most decoded one. */
-static struct view
-show(const struct leaf *f)
-{
-	return f->names != NULL && f->names->n > 0 ?
-	    f->names->list[f->names->n - 1].text : view_make("", 0);
-}
-
-/* NULL when too many are open; what it holds is then part of the outer. */
-static struct leaf *
-begin_leaf(struct leaves *l, const struct leaf *with)
-{
-	struct leaf *f;
-	size_t i, slot = l->n_open;
-
-	if (slot == LEAF_SLOTS)
-		return NULL;
-	f = &l->open[slot];
-	*f = *with;
-	f->slot = (uint32_t)slot;
-	f->index = l->index++;
-	l->n_open++;
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
-		l->sinks[i]->wants[slot] = l->sinks[i]->ops->begin == NULL ||
-		    l->sinks[i]->ops->begin(l->sinks[i], f);
-	return f;
-}
-
-static void
-leaf_bytes(struct leaves *l, size_t slot, struct view v)
-{
-	struct leaf *f = &l->open[slot];
-	size_t i;
-
-	f->size += v.n;
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
-		if (l->sinks[i]->wants[slot] &&
-		    l->sinks[i]->ops->bytes != NULL)
-			l->sinks[i]->ops->bytes(l->sinks[i], f, v);
-}
-
-static void
-end_leaf(struct leaves *l)
-{
-	struct leaf *f = &l->open[l->n_open - 1];
-	size_t i;
-
-	f->end_offset = l->seen;
-	tell_set(l, f->conditions, f->part, f->body_offset, show(f));
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
-		if (l->sinks[i]->ops->end != NULL)
-			l->sinks[i]->ops->end(l->sinks[i], f);
-	l->n_open--;
-}
-
-/* -- inside a leaf --------------------------------------------------------- */
-
-/* A leaf found in the body of slot 0. */
-static struct leaf *
-begin_inner(struct leaves *l, enum leaf_origin origin)
-{
-	struct leaf f = l->open[0];
-
-	f.origin = origin;
-	f.size = 0;
-	f.conditions = (struct condition_set){ 0 };
-	f.type = view_of("application");
-	f.subtype = view_of("octet-stream");
-	f.charset = view_make("", 0);
-	f.disposition = DISPOSITION_ATTACHMENT;
-	f.encoding = ENCODING_BINARY;
-	if (l->n_open < LEAF_SLOTS) {
-		names_clear(&l->names[l->n_open]);
-		f.names = &l->names[l->n_open];
-	}
-	return begin_leaf(l, &f);
-}
-
-static void
-inbody_file(void *arg, enum inbody_kind kind, struct view name)
-{
-	struct leaves *l = arg;
-	struct part_names *n = &l->names[l->n_open];
-	uint32_t source = kind == INBODY_YENC ? NAME_OF_YENC :
-	    NAME_OF_UUENCODE;
-	struct leaf f = l->open[0];
-
-	ensure(l->n_open == 1);
-	names_clear(n);
-	names_add(n, name, "utf-8", source);
-	buf_clear(&n->scratch);
-	if (charsets_words(l->charsets, name, &n->scratch))
-		names_add(n, buf_view(&n->scratch), "utf-8",
-		    source | NAME_RFC2047);
-	f.origin = kind == INBODY_YENC ? LEAF_YENC : LEAF_UUENCODE;
-	f.size = 0;
-	f.conditions = (struct condition_set){ 0 };
-	f.type = view_of("application");
-	f.subtype = view_of("octet-stream");
-	f.charset = view_make("", 0);
-	f.disposition = DISPOSITION_ATTACHMENT;
-	f.names = n;
-	(void)begin_leaf(l, &f);
-}
-
-static void
-inbody_bytes(void *arg, struct view v)
-{
-	struct leaves *l = arg;
-
-	leaf_bytes(l, l->n_open - 1, v);
-}
-
-static void
-inbody_file_end(void *arg, struct condition_set conditions)
-{
-	struct leaves *l = arg;
-
-	l->open[l->n_open - 1].conditions.bits |= conditions.bits;
-	end_leaf(l);
-}
-
-static const struct inbody_ops inbody_ops = { inbody_file, inbody_bytes,
-	inbody_file_end };
-
-static void
-tnef_attachment(void *arg)
-{
-	struct leaves *l = arg;
-
-	(void)begin_inner(l, LEAF_TNEF);
-}
-
-static void
-tnef_name(void *arg, struct view name, const char *charset)
-{
-	struct leaves *l = arg;
-
-	if (l->n_open > 1)
-		names_add(&l->names[l->n_open - 1], name, charset,
-		    NAME_OF_TNEF);
-}
-
-static void
-tnef_bytes(void *arg, struct view v)
-{
-	struct leaves *l = arg;
-
-	if (l->n_open > 1)
-		leaf_bytes(l, l->n_open - 1, v);
-}
-
-static void
-tnef_attachment_end(void *arg)
-{
-	struct leaves *l = arg;
-	const struct part_names *n;
-
-	if (l->n_open < 2)
-		return;
-	n = &l->names[l->n_open - 1];
-	if (n->control)
-		condition_add(&l->open[l->n_open - 1].conditions,
-		    MIME_NAME_CONTROL);
-	if (n->bidi)
-		condition_add(&l->open[l->n_open - 1].conditions,
-		    MIME_NAME_BIDI);
-	end_leaf(l);
-}
-
-static const struct tnef_ops tnef_ops = { tnef_attachment, tnef_name,
-	tnef_bytes, tnef_attachment_end };
 
 /* Decoded bytes of the part. */
 static void
@@ -422,7 +178,7 @@ begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
 	    f.encoding == ENCODING_UUENCODE ||
 	    f.encoding == ENCODING_UNKNOWN ||
 	    view_is_nocase(f.subtype, "octet-stream");
-	(void)begin_leaf(l, &f);
+	(void)leaf_begin(l, &f);
 }
 
 static void
@@ -449,7 +205,7 @@ end_body(struct leaves *l)
 		inbody_end(&l->inbody);
 	f->conditions.bits |= found.bits;
 	ensure(l->n_open == 1);
-	end_leaf(l);
+	leaf_end(l);
 }
 
 /* Decode a body once more, in another way. */
@@ -463,7 +219,7 @@ replay(struct leaves *l, struct entity *e, const struct mime_part *p,
 	if (body > l->seen)
 		return;
 	if (l->again + (l->seen - body) > AGAIN_MAX * l->text.n + (1u << 20)) {
-		tell(l, MIME_READINGS, p, body, view_make("", 0));
+		leaf_tell(l, MIME_READINGS, p, body, view_make("", 0));
 		return;
 	}
 	l->again += l->seen - body;
@@ -536,7 +292,7 @@ on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 	size_t i;
 
 	entity_end(&l->entity, p->block == MIME_BLOCK_PRIMARY);
-	tell_set(l, l->entity.conditions, p, p->offset,
+	leaf_tell_set(l, l->entity.conditions, p, p->offset,
 	    l->entity.names.n > 0 ? l->entity.names.list[0].text :
 	    view_make("", 0));
 	l->seen = body;
@@ -553,7 +309,7 @@ on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 	if (!encoded && !l->entity.leaf)
 		return;
 	if (l->is_saved) {
-		tell(l, MIME_READINGS, p, p->offset, view_make("", 0));
+		leaf_tell(l, MIME_READINGS, p, p->offset, view_make("", 0));
 		return;
 	}
 	swap = l->saved;
@@ -576,7 +332,7 @@ between(struct leaves *l, const struct mime_line *m)
 	    !header_split(m->text, &name, &rest) ||
 	    !field_is_mime(field_find(name)))
 		return;
-	tell(l, m->part->index == l->last_block ? MIME_PREAMBLE_PART :
+	leaf_tell(l, m->part->index == l->last_block ? MIME_PREAMBLE_PART :
 	    MIME_EPILOGUE_PART, m->part, m->offset, m->text);
 }
 
@@ -587,7 +343,7 @@ on_line(struct stage *s, const struct mime_line *m)
 
 	l->line_n = (m->first ? 0 : l->line_n) + m->text.n;
 	if (l->line_n > LINE_MAX_MAIL)
-		tell(l, MIME_LINE_TOO_LONG, m->part, m->offset,
+		leaf_tell(l, MIME_LINE_TOO_LONG, m->part, m->offset,
 		    view_head(m->text, 60));
 	if (m->between)
 		between(l, m);
@@ -641,7 +397,7 @@ on_condition(struct stage *s, enum mime_condition c,
 
 	if (l->n_open > 0)
 		condition_add(&l->open[0].conditions, c);
-	tell(l, c, p, offset, text);
+	leaf_tell(l, c, p, offset, text);
 }
 
 static const struct stage_ops leaves_ops = {
@@ -667,8 +423,8 @@ leaves_new(const struct charsets *cs)
 	entity_init(&l->saved, cs);
 	for (i = 0; i < LEAF_SLOTS; i++)
 		names_init(&l->names[i], cs);
-	inbody_init(&l->inbody, &inbody_ops, l);
-	l->tnef = tnef_new(&tnef_ops, l);
+	inbody_init(&l->inbody, &leaf_inbody_ops, l);
+	l->tnef = tnef_new(&leaf_tnef_ops, l);
 	l->out = mem_alloc(CHUNK);
 	return l;
 }
