@@ -97,6 +97,8 @@ ambiguity_init(struct ambiguity *a, const struct condition_policy *p,
     struct mime *walk, struct leaves *leaves, struct findings *findings)
 {
 	*a = (struct ambiguity){ .sink.ops = &ambiguity_ops, .policy = *p,
+		.sink.only_conditions = true,
+		.sink.cares = condition_policy_set(p),
 		.walk = walk, .leaves = leaves, .findings = findings };
 }
 

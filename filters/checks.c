@@ -183,6 +183,13 @@ too_long(struct checks *c, const struct verdict *v)
 	    "Error: content rule failed");
 }
 
+static bool
+is_edit(enum action a)
+{
+	return a == ACTION_PREPEND || a == ACTION_REPLACE ||
+	    a == ACTION_STRIP || a == ACTION_IGNORE;
+}
+
 /* Do what the rule says.  Returns true if the unit is no longer what it
  * was. */
 static bool
@@ -190,6 +197,14 @@ act(struct checks *c, const struct unit *u, const struct verdict *v)
 {
 	struct findings *f = c->findings;
 
+	if (c->inside && is_edit(v->action)) {
+		if (!c->told_inside)
+			log_warn("%s: %s in %s: text inside an encoded part "
+			    "is not changed", c->id, action_name(v->action),
+			    log_safe(v->where));
+		c->told_inside = true;
+		return false;
+	}
 	switch (v->action) {
 	case ACTION_REJECT:
 		log_action(c, "reject", u, v);
@@ -404,7 +419,7 @@ checks_header(struct stage *s, const struct mime_header *h)
 	}
 	if (h->part->block == MIME_BLOCK_PRIMARY)
 		primary_header(c, h);
-	if (!changed)
+	if (!changed && !c->inside)
 		cut_header(c, h);
 	stop_if_final(c);
 }
@@ -447,6 +462,8 @@ checks_stray(struct stage *s, uint64_t offset)
 {
 	struct checks *c = checks_of(s);
 
+	if (c->inside)
+		return;
 	if (!findings_stray(c->findings, offset)) {
 		refuse_structure(c, "too many stray <CR> or <LF>",
 		    view_make("", 0));
@@ -526,7 +543,7 @@ checks_begin(struct checks *c, const struct envelope *e, struct queue_id id)
 	c->envelope = e;
 	(void)queue_id_text(id, c->id);
 	c->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
-	c->message_id_seen = false;
+	c->message_id_seen = c->told_inside = false;
 	c->received = c->delivered = 0;
 	c->logged = 0;
 }

@@ -36,6 +36,10 @@ struct checks {
 	const struct envelope *envelope;
 	char id[QUEUE_ID_TEXT];
 	bool internal;		/* not filtered: rules are not asked */
+	/* Set by the owner: the text is not the message's, but was decoded;
+	 * so it cannot be edited. */
+	bool inside;
+	bool told_inside;	/* that edits are not made there */
 	bool message_id_seen;
 	int64_t received, delivered;	/* headers counted */
 	uint32_t logged;

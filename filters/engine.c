@@ -5,6 +5,7 @@
 #include "filters/complete.h"
 #include "filters/engine.h"
 #include "filters/findings.h"
+#include "filters/inner.h"
 #include "filters/leaf.h"
 #include "filters/mime.h"
 #include "filters/rewriting.h"
@@ -23,7 +24,10 @@ struct engine {
 	struct charsets *charsets;
 	struct leaves *leaves;
 	struct ambiguity ambiguity;
+	struct inner *inner;
+	struct checks inner_checks;
 	bool look_inside;	/* somebody wants to know of leaves */
+	bool open_inner;	/* ... and of messages in them */
 };
 
 /* Reports go through here, to know whether there was an error. */
@@ -120,6 +124,13 @@ load_rules(const struct conf *cf, struct checks_rules *ret, struct report *r)
 	return false;
 }
 
+static bool
+any_rules(const struct checks_rules *r)
+{
+	return r->header.n > 0 || r->mime_header.n > 0 ||
+	    r->nested_header.n > 0 || r->body.n > 0;
+}
+
 static enum header_end_action
 header_end_action(const struct conf *cf, struct report *r)
 {
@@ -182,7 +193,13 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	e->leaves = leaves_new(e->charsets);
 	ambiguity_init(&e->ambiguity, &policy, e->walk, e->leaves,
 	    &e->findings);
-	e->look_inside = condition_policy_set(&policy).bits != 0;
+	checks_init(&e->inner_checks, cf, &e->rules, end, e->walk,
+	    &e->findings);
+	e->inner_checks.inside = true;
+	e->inner = inner_new(&o, e->charsets, e->walk, e->leaves);
+	e->open_inner = any_rules(&e->rules) || condition_policy_acts(&policy);
+	e->look_inside = e->open_inner ||
+	    condition_policy_set(&policy).bits != 0;
 	return e;
 }
 
@@ -191,6 +208,8 @@ engine_free(struct engine **e)
 {
 	if (*e == NULL)
 		return;
+	inner_free(&(*e)->inner);
+	checks_free(&(*e)->inner_checks);
 	leaves_free(&(*e)->leaves);
 	charsets_free(&(*e)->charsets);
 	checks_free(&(*e)->checks);
@@ -249,7 +268,8 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 {
 	struct stage *stages[] = { &e->checks.stage, &e->complete.stage,
 		&e->rewriting.stage, leaves_stage(e->leaves) };
-	struct leaf_sink *sinks[] = { &e->ambiguity.sink };
+	struct leaf_sink *sinks[] = { &e->ambiguity.sink,
+		inner_sink(e->inner) };
 	size_t n = sizeof stages / sizeof stages[0];
 	struct view envelope;
 
@@ -262,7 +282,9 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	complete_begin(&e->complete, env, id);
 	rewriting_begin(&e->rewriting, env, id);
 	ambiguity_begin(&e->ambiguity, env, id);
-	leaves_begin(e->leaves, text, sinks, 1);
+	checks_begin(&e->inner_checks, env, id);
+	inner_begin(e->inner, text.n, &e->inner_checks.stage, sinks, 1);
+	leaves_begin(e->leaves, text, sinks, e->open_inner ? 2 : 1);
 	/* The last stage, when it is for nobody, is left out. */
 	if (!e->look_inside || e->findings.passed ||
 	    (env->flags & ENVELOPE_NO_FILTER) != 0)

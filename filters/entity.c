@@ -269,7 +269,8 @@ check_composite(struct entity *e)
 		condition_add(&e->conditions, MIME_COMPOSITE_LEAF);
 	for (i = 0; i < e->n_encodings; i++)
 		if (e->encodings[i] == ENCODING_BASE64)
-			condition_add(&e->conditions, MIME_COMPOSITE_BASE64);
+			condition_add(&e->conditions, e->multipart ?
+			    MIME_COMPOSITE_BASE64 : MIME_MESSAGE_BASE64);
 		else if (e->encodings[i] > ENCODING_BASE64)
 			condition_add(&e->conditions,
 			    MIME_COMPOSITE_ENCODING);

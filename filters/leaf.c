@@ -39,7 +39,7 @@ flush(struct leaves *l)
 	leaf_bytes(l, 0, v);
 	if (l->in_tnef)
 		tnef_feed(l->tnef, v);
-	else if (l->look_inside && !l->stopped)
+	else if (l->look_inside && !*l->stopped)
 		inbody_feed(&l->inbody, v);
 }
 
@@ -154,15 +154,47 @@ padding(enum leaf_encoding e)
 	    e == ENCODING_BASE64_LOOSE ? BASE64_IS_GARBAGE : BASE64_GOES_ON;
 }
 
+/*
+ * Does anybody want to know more of the body than where it ends?  Some only
+ * care for conditions, and of most bodies not all of them can come.
+ */
+static bool
+decode_for_sinks(const struct leaves *l, enum leaf_encoding e)
+{
+	struct condition_set inside = { 0 }, cares = { 0 };
+	size_t i;
+
+	for (i = 0; i < l->n_sinks; i++) {
+		if (!l->sinks[i]->only_conditions)
+			return true;
+		cares.bits |= l->sinks[i]->cares.bits;
+	}
+	for (i = MIME_BODY_8BIT; i <= MIME_TNEF_BAD; i++)
+		condition_add(&inside, (enum mime_condition)i);
+	if (e >= ENCODING_BASE64 && e <= ENCODING_BASE64_LOOSE)
+		for (i = MIME_BASE64_GARBAGE; i <= MIME_BASE64_END; i++)
+			condition_add(&inside, (enum mime_condition)i);
+	if (e == ENCODING_QP)
+		for (i = MIME_QP_GARBAGE; i <= MIME_QP_END; i++)
+			condition_add(&inside, (enum mime_condition)i);
+	return (cares.bits & inside.bits) != 0;
+}
+
 static void
 begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
     uint32_t reading, uint64_t header, uint64_t body)
 {
+	enum leaf_encoding how = e->encodings[reading];
+	bool encoded = how >= ENCODING_BASE64 && how <= ENCODING_QP;
 	struct leaf f = { .reading = reading, .origin = LEAF_PART, .part = p,
+		.header = view_head(view_from(l->text, (size_t)header),
+		    (size_t)(body - header)),
+		.holds_message = encoded && e->message,
+		.holds_parts = encoded && e->multipart,
 		.type = view_make(e->type, e->type_n),
 		.subtype = view_make(e->subtype, e->subtype_n),
 		.charset = view_make(e->charset, e->charset_n),
-		.encoding = e->encodings[reading],
+		.encoding = how,
 		.disposition = e->disposition,
 		.in_signed = l->signed_depth > 0, .names = &e->names,
 		.header_offset = header, .body_offset = body,
@@ -178,7 +210,10 @@ begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
 	    f.encoding == ENCODING_UUENCODE ||
 	    f.encoding == ENCODING_UNKNOWN ||
 	    view_is_nocase(f.subtype, "octet-stream");
+	l->header = header;
+	l->body = body;
 	(void)leaf_begin(l, &f);
+	l->decode = decode_for_sinks(l, f.encoding);
 }
 
 static void
@@ -226,7 +261,7 @@ replay(struct leaves *l, struct entity *e, const struct mime_part *p,
 	v = view_head(view_from(l->text, (size_t)body),
 	    (size_t)(l->seen - body));
 	begin_body(l, e, p, reading, header, body);
-	while (v.n > 0 && !l->stopped) {
+	while (l->decode && v.n > 0 && !*l->stopped) {
 		n = view_find(v, '\n');
 		body_line(l, view_head(v, n > 0 && n < v.n &&
 		    v.p[n - 1] == '\r' ? n - 1 : n), n < v.n);
@@ -241,7 +276,7 @@ replay_all(struct leaves *l, struct entity *e, const struct mime_part *p,
 {
 	uint32_t i;
 
-	for (i = from; i < e->n_encodings && !l->stopped; i++)
+	for (i = from; i < e->n_encodings && !*l->stopped; i++)
 		replay(l, e, p, i, header, body);
 }
 
@@ -287,6 +322,7 @@ on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 {
 	struct leaves *l = leaves_of(s);
 	uint64_t body = offset + line_end(l->text, offset);
+	struct saved *to;
 	struct entity swap;
 	bool encoded = false;
 	size_t i;
@@ -298,7 +334,7 @@ on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 	l->seen = body;
 	if (l->entity.is_signed && l->signed_depth == 0)
 		l->signed_depth = p->depth + 1;
-	if (l->stopped)
+	if (*l->stopped)
 		return;
 	if (!entity_composite(&l->entity)) {
 		begin_body(l, &l->entity, p, 0, p->offset, body);
@@ -308,17 +344,14 @@ on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 		encoded = encoded || l->entity.encodings[i] >= ENCODING_BASE64;
 	if (!encoded && !l->entity.leaf)
 		return;
-	if (l->is_saved) {
+	if (l->n_saved == SAVED_MAX) {
 		leaf_tell(l, MIME_READINGS, p, p->offset, view_make("", 0));
 		return;
 	}
-	swap = l->saved;
-	l->saved = l->entity;
+	to = &l->saved[l->n_saved++];
+	swap = to->entity;
+	*to = (struct saved){ l->entity, p->depth, p->offset, body };
 	l->entity = swap;
-	l->is_saved = true;
-	l->saved_depth = p->depth;
-	l->saved_header = p->offset;
-	l->saved_body = body;
 }
 
 /* Text outside the parts that a receiver could take for one. */
@@ -347,7 +380,7 @@ on_line(struct stage *s, const struct mime_line *m)
 		    view_head(m->text, 60));
 	if (m->between)
 		between(l, m);
-	else if (l->n_open > 0 && l->open[0].part == m->part)
+	else if (l->n_open > 0 && l->open[0].part == m->part && l->decode)
 		body_line(l, m->text, m->last);
 	l->seen = m->offset + m->size;
 }
@@ -359,8 +392,8 @@ on_part_end(struct stage *s, const struct mime_part *p)
 	uint64_t header, body;
 
 	if (l->n_open > 0 && l->open[0].part == p) {
-		header = l->open[0].header_offset;
-		body = l->open[0].body_offset;
+		header = l->header;
+		body = l->body;
 		end_body(l);
 		if (condition_has(l->base64.conditions, MIME_BASE64_PADDING) &&
 		    l->entity.encodings[0] == ENCODING_BASE64) {
@@ -369,10 +402,10 @@ on_part_end(struct stage *s, const struct mime_part *p)
 		}
 		replay_all(l, &l->entity, p, 1, header, body);
 	}
-	if (l->is_saved && l->saved_depth == p->depth) {
-		l->is_saved = false;
-		replay_all(l, &l->saved, p, 0, l->saved_header,
-		    l->saved_body);
+	if (l->n_saved > 0 && l->saved[l->n_saved - 1].depth == p->depth) {
+		struct saved *v = &l->saved[--l->n_saved];
+
+		replay_all(l, &v->entity, p, 0, v->header, v->body);
 	}
 	if (l->signed_depth == p->depth + 1)
 		l->signed_depth = 0;
@@ -418,9 +451,11 @@ leaves_new(const struct charsets *cs)
 	size_t i;
 
 	l->stage.ops = &leaves_ops;
+	l->stopped = &l->own_stop;
 	l->charsets = cs;
 	entity_init(&l->entity, cs);
-	entity_init(&l->saved, cs);
+	for (i = 0; i < SAVED_MAX; i++)
+		entity_init(&l->saved[i].entity, cs);
 	for (i = 0; i < LEAF_SLOTS; i++)
 		names_init(&l->names[i], cs);
 	inbody_init(&l->inbody, &leaf_inbody_ops, l);
@@ -437,7 +472,8 @@ leaves_free(struct leaves **l)
 	if (*l == NULL)
 		return;
 	entity_free(&(*l)->entity);
-	entity_free(&(*l)->saved);
+	for (i = 0; i < SAVED_MAX; i++)
+		entity_free(&(*l)->saved[i].entity);
 	for (i = 0; i < LEAF_SLOTS; i++)
 		names_free(&(*l)->names[i]);
 	tnef_free(&(*l)->tnef);
@@ -461,7 +497,10 @@ leaves_begin(struct leaves *l, struct view text,
 		memcpy(l->sinks, sinks, n * sizeof *sinks);
 	l->n_sinks = n;
 	l->text = text;
-	l->stopped = l->is_saved = false;
+	if (l->stopped == &l->own_stop)
+		l->own_stop = false;
+	l->n_saved = 0;
+	l->outer = NULL;
 	l->n_open = 0;
 	l->index = 0;
 	l->signed_depth = 0;
@@ -469,7 +508,35 @@ leaves_begin(struct leaves *l, struct view text,
 }
 
 void
+leaves_begin_inside(struct leaves *l, struct view text,
+    struct leaf_sink *const *sinks, size_t n, const struct leaf *outer)
+{
+	leaves_begin(l, text, sinks, n);
+	l->outer = outer;
+	l->index = outer->index + 1;
+}
+
+void
+leaves_join(struct leaves *l, struct leaves *outer)
+{
+	l->stopped = outer->stopped;
+}
+
+struct view
+leaves_raw(const struct leaves *l)
+{
+	return view_head(view_from(l->text, (size_t)l->body),
+	    (size_t)(l->seen - l->body));
+}
+
+void
+leaves_tell(struct leaves *l, enum mime_condition c, const struct leaf *f)
+{
+	leaf_tell(l, c, f->part, f->body_offset, leaf_show(f));
+}
+
+void
 leaves_stop(struct leaves *l)
 {
-	l->stopped = true;
+	*l->stopped = true;
 }

@@ -22,7 +22,7 @@
 #include "filters/stage.h"
 
 #define LEAF_SLOTS	4u	/* open at a time */
-#define LEAF_SINKS_MAX	4u
+#define LEAF_SINKS_MAX	6u
 #define LEAF_READINGS	6u	/* of one part */
 
 enum leaf_origin { LEAF_PART = 1, LEAF_UUENCODE, LEAF_YENC, LEAF_TNEF };
@@ -56,6 +56,16 @@ struct leaf {
 	enum leaf_disposition disposition;
 	bool in_signed;		/* inside multipart/signed, or encrypted */
 	const struct part_names *names;	/* TNEF: complete at the end */
+	/* The part was encoded as a whole: the bytes are a message, or what
+	 * stands between the boundaries of a multipart. */
+	bool holds_message, holds_parts;
+	struct view header;	/* the part's header block, as it is written */
+	/*
+	 * Found in a leaf that was walked as a message of its own
+	 * (filters/inner.h): part and header are of that walk.  The offsets
+	 * never are, but those of the part in the text as received.
+	 */
+	bool inside;
 	/* In the text as received; those of the part. */
 	uint64_t header_offset, body_offset;
 	/* At the end: */
@@ -82,7 +92,12 @@ struct leaf_ops {
 /* The head of each sink's own struct. */
 struct leaf_sink {
 	const struct leaf_ops *ops;
-	bool wants[LEAF_SLOTS];	/* set by the leaf stage */
+	bool wants[LEAF_SLOTS];	/* set by the leaf stage; cleared by the sink
+				 * that has seen enough */
+	/* Wants no bytes of any leaf, only these conditions: what nobody wants
+	 * is not decoded. */
+	bool only_conditions;
+	struct condition_set cares;
 };
 
 struct leaves;
@@ -98,6 +113,16 @@ struct stage *leaves_stage(struct leaves *l);
  */
 void leaves_begin(struct leaves *l, struct view text,
     struct leaf_sink *const *sinks, size_t n);
+/* The same for text found in a leaf. */
+void leaves_begin_inside(struct leaves *l, struct view text,
+    struct leaf_sink *const *sinks, size_t n, const struct leaf *outer);
+/* Stops when outer is stopped, and the reverse. */
+void leaves_join(struct leaves *l, struct leaves *outer);
+/* From a sink's end(): the part's body as it is written. */
+struct view leaves_raw(const struct leaves *l);
+/* From a sink: a condition of a leaf, for all sinks. */
+void leaves_tell(struct leaves *l, enum mime_condition c,
+    const struct leaf *f);
 void leaves_stop(struct leaves *l);
 
 #endif

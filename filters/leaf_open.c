@@ -10,7 +10,9 @@ leaf_tell(struct leaves *l, enum mime_condition c, const struct mime_part *p,
 	if (condition_has(l->told, c))
 		return;
 	condition_add(&l->told, c);
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+	if (l->outer != NULL)
+		offset = l->outer->header_offset;
+	for (i = 0; i < l->n_sinks && !*l->stopped; i++)
 		if (l->sinks[i]->ops->condition != NULL)
 			l->sinks[i]->ops->condition(l->sinks[i], c, p, offset,
 			    what);
@@ -27,9 +29,8 @@ leaf_tell_set(struct leaves *l, struct condition_set set,
 			leaf_tell(l, c, p, offset, what);
 }
 
-/* What to show of a leaf: its last name is the most decoded one. */
-static struct view
-show(const struct leaf *f)
+struct view
+leaf_show(const struct leaf *f)
 {
 	return f->names != NULL && f->names->n > 0 ?
 	    f->names->list[f->names->n - 1].text : view_make("", 0);
@@ -48,8 +49,14 @@ leaf_begin(struct leaves *l, const struct leaf *with)
 	*f = *with;
 	f->slot = (uint32_t)slot;
 	f->index = l->index++;
+	if (l->outer != NULL) {
+		f->inside = true;
+		f->in_signed = f->in_signed || l->outer->in_signed;
+		f->header_offset = l->outer->header_offset;
+		f->body_offset = l->outer->body_offset;
+	}
 	l->n_open++;
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+	for (i = 0; i < l->n_sinks && !*l->stopped; i++)
 		l->sinks[i]->wants[slot] = l->sinks[i]->ops->begin == NULL ||
 		    l->sinks[i]->ops->begin(l->sinks[i], f);
 	return f;
@@ -62,7 +69,7 @@ leaf_bytes(struct leaves *l, size_t slot, struct view v)
 	size_t i;
 
 	f->size += v.n;
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+	for (i = 0; i < l->n_sinks && !*l->stopped; i++)
 		if (l->sinks[i]->wants[slot] &&
 		    l->sinks[i]->ops->bytes != NULL)
 			l->sinks[i]->ops->bytes(l->sinks[i], f, v);
@@ -74,9 +81,9 @@ leaf_end(struct leaves *l)
 	struct leaf *f = &l->open[l->n_open - 1];
 	size_t i;
 
-	f->end_offset = l->seen;
-	leaf_tell_set(l, f->conditions, f->part, f->body_offset, show(f));
-	for (i = 0; i < l->n_sinks && !l->stopped; i++)
+	f->end_offset = l->outer != NULL ? l->outer->end_offset : l->seen;
+	leaf_tell_set(l, f->conditions, f->part, f->body_offset, leaf_show(f));
+	for (i = 0; i < l->n_sinks && !*l->stopped; i++)
 		if (l->sinks[i]->ops->end != NULL)
 			l->sinks[i]->ops->end(l->sinks[i], f);
 	l->n_open--;
@@ -91,6 +98,7 @@ begin_inner(struct leaves *l, enum leaf_origin origin)
 	struct leaf f = l->open[0];
 
 	f.origin = origin;
+	f.holds_message = f.holds_parts = false;
 	f.size = 0;
 	f.conditions = (struct condition_set){ 0 };
 	f.type = view_of("application");
@@ -122,6 +130,7 @@ inbody_file(void *arg, enum inbody_kind kind, struct view name)
 		names_add(n, buf_view(&n->scratch), "utf-8",
 		    source | NAME_RFC2047);
 	f.origin = kind == INBODY_YENC ? LEAF_YENC : LEAF_UUENCODE;
+	f.holds_message = f.holds_parts = false;
 	f.size = 0;
 	f.conditions = (struct condition_set){ 0 };
 	f.type = view_of("application");

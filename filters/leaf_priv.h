@@ -12,20 +12,26 @@
 #include "filters/qp.h"
 #include "filters/tnef.h"
 
+#define SAVED_MAX	4u	/* open at a time */
+
 struct leaves {
 	struct stage stage;	/* first */
 	const struct charsets *charsets;
 	struct leaf_sink *sinks[LEAF_SINKS_MAX];
 	size_t n_sinks;
 	struct view text;
-	bool stopped;
+	bool own_stop, *stopped;	/* may be another stage's */
+	const struct leaf *outer;	/* NULL, or what text was found in */
 
 	struct entity entity;	/* the header block, then the leaf */
-	/* A part with two natures, read as a leaf once it is over. */
-	struct entity saved;
-	bool is_saved;
-	uint32_t saved_depth;
-	uint64_t saved_header, saved_body;
+	/* Parts with two natures, read as leaves once they are over. */
+	struct saved {
+		struct entity entity;
+		uint32_t depth;
+		uint64_t header, body;
+	} saved[SAVED_MAX];
+	size_t n_saved;
+	uint64_t header, body;	/* where the open part's begin */
 	uint32_t last_block;	/* index of the newest part */
 	uint32_t signed_depth;	/* depth + 1 of the signed part; 0: none */
 	uint64_t seen;		/* end of the newest line */
@@ -40,6 +46,7 @@ struct leaves {
 	struct base64 base64;
 	struct qp qp;
 	struct inbody inbody;
+	bool decode;		/* somebody wants to know */
 	bool look_inside;	/* for files in the body */
 	struct tnef *tnef;
 	bool in_tnef;
@@ -55,6 +62,8 @@ void leaf_tell(struct leaves *l, enum mime_condition c,
     const struct mime_part *p, uint64_t offset, struct view what);
 void leaf_tell_set(struct leaves *l, struct condition_set set,
     const struct mime_part *p, uint64_t offset, struct view what);
+/* What to show of a leaf: its last name is the most decoded one. */
+struct view leaf_show(const struct leaf *f);
 /* NULL when too many are open; what it holds is then part of the outer. */
 struct leaf *leaf_begin(struct leaves *l, const struct leaf *with);
 void leaf_bytes(struct leaves *l, size_t slot, struct view v);

@@ -110,7 +110,7 @@ struct mime {
 	struct mime_options options;
 	struct stage *stages[MIME_STAGES_MAX];
 	size_t n_stages;
-	bool stopped;
+	bool own_stop, *stopped;	/* may be another walk's */
 
 	enum mime_state state;
 	uint64_t offset;	/* of what was not yet taken */
@@ -151,6 +151,7 @@ mime_new(const struct mime_options *o)
 
 	ensure(o->line_length_limit > 0 && o->header_size_limit > 0);
 	m->magic = MIME_MAGIC;
+	m->stopped = &m->own_stop;
 	m->options = *o;
 	/* As in Postfix, one more than the limit says. */
 	boundaries_init(&m->boundaries, (size_t)o->nesting_limit + 1,
@@ -183,7 +184,19 @@ mime_free(struct mime **m)
 void
 mime_stop(struct mime *m)
 {
-	m->stopped = true;
+	*m->stopped = true;
+}
+
+bool
+mime_stopped(const struct mime *m)
+{
+	return *m->stopped;
+}
+
+void
+mime_join(struct mime *m, struct mime *outer)
+{
+	m->stopped = outer->stopped;
 }
 
 /* -- events ---------------------------------------------------------------- */
@@ -201,7 +214,7 @@ tell_condition(struct mime *m, enum mime_condition c, uint64_t offset,
 {
 	size_t i;
 
-	for (i = 0; i < m->n_stages && !m->stopped; i++)
+	for (i = 0; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->ops->condition != NULL)
 			m->stages[i]->ops->condition(m->stages[i], c,
 			    part(m), offset, text);
@@ -223,7 +236,7 @@ tell_line(struct mime *m, const struct piece *p, bool between)
 		.size = p->size, .section_offset = p->offset - m->section,
 		.first = p->first, .last = p->last, .between = between,
 	};
-	for (; i < m->n_stages && !m->stopped; i++)
+	for (; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->wants_lines)
 			m->stages[i]->ops->line(m->stages[i], &l);
 }
@@ -233,10 +246,10 @@ tell_strays(struct mime *m, const struct piece *p)
 {
 	size_t i, k;
 
-	for (k = 0; k < p->raw.n && !m->stopped; k++) {
+	for (k = 0; k < p->raw.n && !*m->stopped; k++) {
 		if (p->raw.p[k] != '\r' && p->raw.p[k] != '\n')
 			continue;
-		for (i = 0; i < m->n_stages && !m->stopped; i++)
+		for (i = 0; i < m->n_stages && !*m->stopped; i++)
 			if (m->stages[i]->ops->stray != NULL)
 				m->stages[i]->ops->stray(m->stages[i],
 				    p->offset + k);
@@ -275,7 +288,7 @@ open_part(struct mime *m, enum mime_block block, uint64_t offset, bool digest)
 	m->type_seen = false;
 	m->head.open = false;
 	begin_section(m, offset);
-	for (i = 0; i < m->n_stages && !m->stopped; i++)
+	for (i = 0; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->ops->part_begin != NULL)
 			m->stages[i]->ops->part_begin(m->stages[i], p);
 	if (m->n_parts > m->options.part_limit && !m->told_parts) {
@@ -292,7 +305,7 @@ close_parts(struct mime *m, size_t n)
 	size_t i;
 
 	for (; m->n_levels > n; m->n_levels--) {
-		for (i = 0; i < m->n_stages && !m->stopped; i++)
+		for (i = 0; i < m->n_stages && !*m->stopped; i++)
 			if (m->stages[i]->ops->part_end != NULL)
 				m->stages[i]->ops->part_end(m->stages[i],
 				    part(m));
@@ -388,7 +401,7 @@ end_header(struct mime *m)
 		tell_condition(m, MIME_HEADER_TOO_LONG, h.offset, h.text);
 	if (h.field == FIELD_CONTENT_TYPE && !m->options.one_part)
 		content_type(m, h.value);
-	for (i = 0; i < m->n_stages && !m->stopped; i++)
+	for (i = 0; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->ops->header != NULL)
 			m->stages[i]->ops->header(m->stages[i], &h);
 }
@@ -401,7 +414,7 @@ end_headers(struct mime *m, enum line_kind kind, uint64_t offset,
 
 	if (kind != LINE_EMPTY && kind != LINE_LAST)
 		tell_condition(m, MIME_HEADER_NOT_ENDED, offset, text);
-	for (i = 0; i < m->n_stages && !m->stopped; i++)
+	for (i = 0; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->ops->headers_end != NULL)
 			m->stages[i]->ops->headers_end(m->stages[i], part(m),
 			    offset);
@@ -537,7 +550,7 @@ take_piece(struct mime *m, struct piece *p)
 	if (headers && kind != LINE_REST &&
 	    (kind != LINE_OTHER || to != m->state))
 		end_headers(m, kind, p->offset, p->text);
-	if (m->stopped)
+	if (*m->stopped)
 		return;
 	if (kind == LINE_OPEN || kind == LINE_CLOSE)
 		enter_boundary(m, kind, which, p);
@@ -608,7 +621,7 @@ take_lines(struct mime *m, struct view v, bool final)
 	struct piece p;
 	size_t taken = 0, content, size;
 
-	while (taken < v.n && !m->stopped) {
+	while (taken < v.n && !*m->stopped) {
 		struct view left = view_from(v, taken);
 
 		p = (struct piece){ .offset = m->offset, .last = true,
@@ -639,14 +652,24 @@ take_lines(struct mime *m, struct view v, bool final)
 	return taken;
 }
 
+/* Which header block does a text begin with? */
+static enum mime_state
+block_state(enum mime_block b)
+{
+	return b == MIME_BLOCK_PART ? MIME_PART :
+	    b == MIME_BLOCK_NESTED ? MIME_NESTED : MIME_PRIMARY;
+}
+
 void
-mime_begin(struct mime *m, struct stage *const *stages, size_t n)
+mime_begin_inside(struct mime *m, enum mime_block block,
+    struct stage *const *stages, size_t n)
 {
 	ensure(m->magic == MIME_MAGIC && n <= MIME_STAGES_MAX);
 	if (n > 0)
 		memcpy(m->stages, stages, n * sizeof *stages);
 	m->n_stages = n;
-	m->stopped = false;
+	if (m->stopped == &m->own_stop)
+		m->own_stop = false;
 	m->offset = 0;
 	m->mid_line = false;
 	buf_clear(&m->carry);
@@ -656,8 +679,14 @@ mime_begin(struct mime *m, struct stage *const *stages, size_t n)
 	m->n_nested = m->n_parts = 0;
 	m->told_parts = false;
 	boundaries_clear(&m->boundaries);
-	m->state = MIME_PRIMARY;
-	open_part(m, MIME_BLOCK_PRIMARY, 0, false);
+	m->state = block_state(block);
+	open_part(m, block, 0, false);
+}
+
+void
+mime_begin(struct mime *m, struct stage *const *stages, size_t n)
+{
+	mime_begin_inside(m, MIME_BLOCK_PRIMARY, stages, n);
 }
 
 void
@@ -667,11 +696,11 @@ mime_feed(struct mime *m, struct view bytes)
 	size_t n, room;
 
 	ensure(m->magic == MIME_MAGIC && m->n_levels > 0);
-	while (bytes.n > 0 && !m->stopped) {
+	while (bytes.n > 0 && !*m->stopped) {
 		if (m->carry.n == 0) {
 			n = take_lines(m, bytes, false);
 			bytes = view_from(bytes, n);
-			if (m->stopped)
+			if (*m->stopped)
 				return;
 			ensure(buf_putv(&m->carry, bytes));
 			return;
@@ -695,11 +724,11 @@ mime_end(struct mime *m)
 	size_t i;
 
 	ensure(m->magic == MIME_MAGIC && m->n_levels > 0);
-	if (!m->stopped)
+	if (!*m->stopped)
 		take_lines(m, buf_view(&m->carry), true);
-	if (m->head.open && !m->stopped)
+	if (m->head.open && !*m->stopped)
 		end_header(m);
-	if (in_headers(m) && !m->stopped)
+	if (in_headers(m) && !*m->stopped)
 		end_headers(m, LINE_LAST, m->offset, view_make("", 0));
 	m->state = next[m->state][LINE_LAST];
 	ensure(m->state == MIME_DONE);
@@ -707,7 +736,7 @@ mime_end(struct mime *m)
 		tell_condition(m, MIME_NO_FINAL_BOUNDARY, m->offset,
 		    view_make("", 0));
 	close_parts(m, 0);
-	for (i = 0; i < m->n_stages && !m->stopped; i++)
+	for (i = 0; i < m->n_stages && !*m->stopped; i++)
 		if (m->stages[i]->ops->end != NULL)
 			m->stages[i]->ops->end(m->stages[i]);
 	buf_clear(&m->carry);

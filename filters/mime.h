@@ -34,11 +34,18 @@ void mime_free(struct mime **m);
  * caller's and must outlive mime_end(). */
 #define MIME_STAGES_MAX	8
 void mime_begin(struct mime *m, struct stage *const *stages, size_t n);
+/* The same for what was found inside another text: a part, headers first, or
+ * an attached message. */
+void mime_begin_inside(struct mime *m, enum mime_block block,
+    struct stage *const *stages, size_t n);
 /* The next bytes.  Nothing of them is needed after the call. */
 void mime_feed(struct mime *m, struct view bytes);
 /* The text is complete.  The walk is ready for mime_begin(). */
 void mime_end(struct mime *m);
 /* From a stage: no more events, for any stage. */
 void mime_stop(struct mime *m);
+bool mime_stopped(const struct mime *m);
+/* This walk stops when outer is stopped, and the reverse. */
+void mime_join(struct mime *m, struct mime *outer);
 
 #endif

@@ -78,3 +78,14 @@ condition_policy_set(const struct condition_policy *p)
 			condition_add(&set, c);
 	return set;
 }
+
+bool
+condition_policy_acts(const struct condition_policy *p)
+{
+	enum mime_condition c;
+
+	for (c = 1; c < MIME_CONDITIONS; c++)
+		if (p->action[c] > CONDITION_WARN)
+			return true;
+	return false;
+}

@@ -20,5 +20,7 @@ bool condition_policy_get(const struct conf *cf, struct condition_policy *ret,
     table_report *report, void *arg);
 /* Those about which something is to be done. */
 struct condition_set condition_policy_set(const struct condition_policy *p);
+/* Is mail held or refused? */
+bool condition_policy_acts(const struct condition_policy *p);
 
 #endif

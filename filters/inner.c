@@ -1,0 +1,339 @@
+#include <stdlib.h>
+
+#include "filters/inner.h"
+#include "lib/header.h"
+#include "lib/log.h"
+#include "lib/mem.h"
+
+#define KEEP_MAX	(1u << 20)	/* memory kept between messages */
+
+/* One file that was collected. */
+struct file {
+	size_t at, n;		/* in text */
+	size_t head;		/* bytes in front that are not of the part */
+	enum mime_block block;	/* what it begins with */
+};
+
+/* For all depths. */
+struct share {
+	struct mime_options options;
+	const struct charsets *charsets;
+	struct mime *walk;
+	struct leaves *leaves;
+	struct stage *rules;
+	struct leaf_sink *sinks[LEAF_SINKS_MAX];
+	size_t n_sinks;
+	uint64_t left;		/* bytes that may still be walked */
+};
+
+struct inner {
+	struct leaf_sink sink;	/* first */
+	struct share *share;
+	unsigned depth;		/* 1: of the text as received */
+	struct leaves *from;	/* whose sink this is */
+	/* What it is walked with, made when there is a first file. */
+	struct mime *walk;
+	struct leaves *leaves;
+	struct inner *deeper;
+
+	struct buf text;
+	struct file list[INNER_FILES];
+	size_t n;
+	bool open;		/* the last file is being collected */
+	bool peek;		/* ... if its begin looks like a message */
+	bool full;
+	uint32_t slot;		/* of its leaf */
+};
+
+static struct inner *
+inner_of(struct leaf_sink *s)
+{
+	return (struct inner *)(void *)s;
+}
+
+/* -- what is walked -------------------------------------------------------- */
+
+static bool
+has_extension(const struct leaf *f)
+{
+	static const char *const list[] = { ".eml", ".mht", ".mhtml", ".nws" };
+	struct view v;
+	size_t i, k, n;
+
+	for (i = 0; f->names != NULL && i < f->names->n; i++)
+		for (k = 0; k < sizeof list / sizeof list[0]; k++) {
+			v = f->names->list[i].text;
+			n = strlen(list[k]);
+			if (v.n >= n &&
+			    view_is_nocase(view_from(v, v.n - n), list[k]))
+				return true;
+		}
+	return false;
+}
+
+/* "MIME-Version:" in front: Word opens such a file whatever its name is. */
+static bool
+looks_like_mime(struct view v)
+{
+	while (v.n > 0 && view_space(v.p[0]))
+		v = view_from(v, 1);
+	return view_starts_nocase(v, "mime-version:");
+}
+
+/* The fields that say how the parts are kept apart; not the encoding, which
+ * is gone. */
+static bool
+put_type(struct inner *in, struct view header)
+{
+	bool type = false, ok = true;
+	struct view line, name, rest;
+	size_t n;
+
+	while (header.n > 0) {
+		n = view_find(header, '\n');
+		line = view_head(header, n + 1);
+		header = view_from(header, n + 1);
+		if (line.n > 0 && line.p[0] != ' ' && line.p[0] != '\t')
+			type = header_split(line, &name, &rest) &&
+			    field_find(name) == FIELD_CONTENT_TYPE;
+		if (type)
+			ok = ok && buf_putv(&in->text, line);
+	}
+	return ok && buf_puts(&in->text, "\r\n");
+}
+
+static bool
+inner_on_begin(struct leaf_sink *s, const struct leaf *f)
+{
+	struct inner *in = inner_of(s);
+	bool named = f->holds_message || has_extension(f);
+	struct file *to;
+
+	if (f->slot == 0)
+		in->n = 0;
+	if (in->open || mime_stopped(in->share->walk))
+		return false;
+	if (in->depth > INNER_DEPTH || in->n == INNER_FILES) {
+		if (named || f->holds_parts)
+			leaves_tell(in->from, MIME_NOT_OPENED, f);
+		return false;
+	}
+	if (in->n == 0)
+		buf_clear(&in->text);
+	to = &in->list[in->n++];
+	*to = (struct file){ .at = in->text.n, .block = MIME_BLOCK_NESTED };
+	in->open = true;
+	in->slot = f->slot;
+	in->peek = !named && !f->holds_parts;
+	in->full = false;
+	if (f->holds_parts) {
+		to->block = MIME_BLOCK_PART;
+		in->full = !put_type(in, f->header);
+		to->head = in->text.n - to->at;
+	}
+	return true;
+}
+
+static void
+inner_on_bytes(struct leaf_sink *s, const struct leaf *f, struct view v)
+{
+	struct inner *in = inner_of(s);
+
+	if (!in->open || f->slot != in->slot)
+		return;
+	/* The first bytes come as a chunk, unless there are no more. */
+	if (in->peek && f->size == v.n && !looks_like_mime(v)) {
+		in->open = s->wants[f->slot] = false;
+		in->n--;
+		return;
+	}
+	if (!in->full && !buf_putv(&in->text, v))
+		in->full = true;
+}
+
+/* -- the walk -------------------------------------------------------------- */
+
+static struct inner *
+inner_make(struct share *share, struct leaves *from, unsigned depth);
+
+static void
+make_walk(struct inner *in)
+{
+	struct share *s = in->share;
+
+	if (in->walk != NULL)
+		return;
+	in->walk = mime_new(&s->options);
+	mime_join(in->walk, s->walk);
+	in->leaves = leaves_new(s->charsets);
+	leaves_join(in->leaves, s->leaves);
+	in->deeper = inner_make(s, in->leaves, in->depth + 1);
+}
+
+/*
+ * Quoted-printable leaves most text as it is, and careless programs say so of
+ * messages that have been walked already as they stand.  Is there a line that
+ * counts for the structure, and the raw text has not?
+ */
+static bool
+shows_more(struct view decoded, struct view raw)
+{
+	struct view a, b;
+	size_t n;
+
+	while (decoded.n > 0) {
+		n = view_find(decoded, '\n');
+		a = view_trim(view_head(decoded, n));
+		decoded = view_from(decoded, n + 1);
+		if (!view_starts_nocase(a, "--") &&
+		    !view_starts_nocase(a, "content-"))
+			continue;
+		for (;;) {
+			if (raw.n == 0)
+				return true;
+			n = view_find(raw, '\n');
+			b = view_trim(view_head(raw, n));
+			raw = view_from(raw, n + 1);
+			if (view_eq(a, b))
+				break;
+		}
+	}
+	return false;
+}
+
+static void
+walk_file(struct inner *in, const struct file *file, const struct leaf *f)
+{
+	struct share *s = in->share;
+	struct view text = buf_part(&in->text, file->at, file->n);
+	struct stage *stages[2];
+	struct leaf_sink *sinks[LEAF_SINKS_MAX];
+	size_t n = 0, i;
+
+	if (text.n > s->left) {
+		leaves_tell(in->from, MIME_NOT_OPENED, f);
+		return;
+	}
+	s->left -= text.n;
+	make_walk(in);
+	for (i = 0; i < s->n_sinks; i++)
+		sinks[i] = s->sinks[i];
+	sinks[i++] = &in->deeper->sink;
+	leaves_begin_inside(in->leaves, text, sinks, i, f);
+	if (s->rules != NULL)
+		stages[n++] = s->rules;
+	stages[n++] = leaves_stage(in->leaves);
+	mime_begin_inside(in->walk, file->block, stages, n);
+	mime_feed(in->walk, text);
+	mime_end(in->walk);
+	if (mime_stopped(s->walk))
+		leaves_stop(s->leaves);
+}
+
+/*
+ * When the part's own leaf is over, so that all slots are free: what was in
+ * there is walked.
+ */
+static void
+inner_on_end(struct leaf_sink *s, const struct leaf *f)
+{
+	struct inner *in = inner_of(s);
+	struct file *file;
+	size_t i;
+
+	if (in->open && f->slot == in->slot) {
+		file = &in->list[in->n - 1];
+		file->n = in->text.n - file->at;
+		in->open = false;
+		if (in->full)
+			leaves_tell(in->from, MIME_NOT_OPENED, f);
+		if (in->peek && f->size == 0)
+			in->n--;
+		else if (f->slot == 0 && f->encoding == ENCODING_QP &&
+		    (f->holds_message || f->holds_parts) &&
+		    !shows_more(buf_part(&in->text, file->at + file->head,
+		    file->n - file->head), leaves_raw(in->from)))
+			in->n--;
+	}
+	if (f->slot > 0)
+		return;
+	for (i = 0; i < in->n && !mime_stopped(in->share->walk); i++)
+		walk_file(in, &in->list[i], f);
+	in->n = 0;
+	if (in->text.cap > KEEP_MAX)
+		buf_free(&in->text);
+}
+
+static const struct leaf_ops inner_ops = { .name = "inner",
+	.begin = inner_on_begin, .bytes = inner_on_bytes,
+	.end = inner_on_end };
+
+/* -- making ---------------------------------------------------------------- */
+
+static struct inner *
+inner_make(struct share *share, struct leaves *from, unsigned depth)
+{
+	struct inner *in = mem_alloc(sizeof *in);
+
+	in->sink.ops = &inner_ops;
+	in->share = share;
+	in->from = from;
+	in->depth = depth;
+	buf_init(&in->text, INNER_BYTES_MAX);
+	return in;
+}
+
+struct inner *
+inner_new(const struct mime_options *o, const struct charsets *cs,
+    struct mime *walk, struct leaves *leaves)
+{
+	struct share *s = mem_alloc(sizeof *s);
+
+	s->options = *o;
+	s->charsets = cs;
+	s->walk = walk;
+	s->leaves = leaves;
+	return inner_make(s, leaves, 1);
+}
+
+void
+inner_free(struct inner **in)
+{
+	struct inner *i = *in, *deeper;
+
+	if (i == NULL)
+		return;
+	free(i->share);
+	for (; i != NULL; i = deeper) {
+		deeper = i->deeper;
+		leaves_free(&i->leaves);
+		mime_free(&i->walk);
+		buf_free(&i->text);
+		free(i);
+	}
+	*in = NULL;
+}
+
+struct leaf_sink *
+inner_sink(struct inner *in)
+{
+	return &in->sink;
+}
+
+void
+inner_begin(struct inner *in, uint64_t size, struct stage *rules,
+    struct leaf_sink *const *sinks, size_t n)
+{
+	struct share *s = in->share;
+
+	ensure(n < LEAF_SINKS_MAX);
+	s->rules = rules;
+	s->n_sinks = n;
+	if (n > 0)
+		memcpy(s->sinks, sinks, n * sizeof *sinks);
+	s->left = size * INNER_TIMES + (1u << 20);
+	for (; in != NULL; in = in->deeper) {
+		in->n = 0;
+		in->open = false;
+	}
+}
