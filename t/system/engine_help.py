@@ -1,13 +1,13 @@
 """Tables behind a server, asked without a gateway, and private servers of
 their kinds: each in a directory of its own, on a socket there and a port of
 the loopback."""
+import glob
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 from postern import BUILD, SLOW, free_port, wait_for
 
@@ -155,7 +155,14 @@ class Daemon:
 
     def pause(self):
         self.proc.send_signal(signal.SIGSTOP)
-        time.sleep(0.1)
+        wait_for("its threads to stand still", self.still)
+
+    def still(self):
+        for path in glob.glob(f"/proc/{self.proc.pid}/task/*/stat"):
+            with open(path) as f:
+                if f.read().rpartition(")")[2].split()[0] != "T":
+                    return False
+        return True
 
     def go_on(self):
         self.proc.send_signal(signal.SIGCONT)

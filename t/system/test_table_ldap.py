@@ -413,7 +413,7 @@ def test_mistakes(db, settings, word):
 
 
 def test_stopped_hung_restarted(db):
-    with Query("ldap", db.table(timeout="1s")) as q:
+    with Query("ldap", db.table(timeout="3s")) as q:
         assert q.ask("alice@example.com") == "found alice@example.com"
         db.pause()
         try:

@@ -236,7 +236,7 @@ def test_option_file(db, tmp_path):
 
 
 def test_stopped_hung_restarted(db):
-    with Query("mysql", db.table(timeout="1s")) as q:
+    with Query("mysql", db.table(timeout="3s")) as q:
         assert q.ask("info@example.com") == "found alice@example.com"
         db.pause()
         try:

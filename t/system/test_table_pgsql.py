@@ -227,7 +227,7 @@ def test_mistakes(db, settings, word):
 
 
 def test_stopped_hung_restarted(db):
-    with Query("pgsql", db.table(timeout="1s")) as q:
+    with Query("pgsql", db.table(timeout="3s")) as q:
         assert q.ask("info@example.com") == "found alice@example.com"
         db.pause()
         try:
