@@ -65,7 +65,7 @@ def free_port():
     raise RuntimeError("no free port")
 
 
-def wait_for(what, condition, seconds=15):
+def wait_for(what, condition, seconds=30):
     """Returns the first true value of condition()."""
     end = time.monotonic() + seconds * SLOW
     while True:
@@ -364,7 +364,7 @@ class Sink:
             else:
                 say(verb, text, "250 2.0.0 Ok")
 
-    def wait(self, count, seconds=15):
+    def wait(self, count, seconds=30):
         wait_for(f"{count} messages in the sink (it has "
                  f"{len(self.messages)})",
                  lambda: len(self.messages) >= count, seconds)
@@ -374,7 +374,7 @@ class Sink:
         return [m for m in list(self.messages)
                 if m.field("Subject") == subject]
 
-    def wait_subject(self, subject, seconds=15):
+    def wait_subject(self, subject, seconds=30):
         return wait_for(f"a message with subject {subject}",
                         lambda: self.find(subject), seconds)[0]
 
@@ -568,7 +568,7 @@ class Instance:
         except FileNotFoundError:
             return ""
 
-    def wait_log(self, pattern, seconds=15, since=0):
+    def wait_log(self, pattern, seconds=30, since=0):
         """The match of pattern in a line of the log."""
         rx = re.compile(pattern, re.M)
         try:

@@ -93,7 +93,7 @@ class Channel:
         if sent < len(data):
             self.sock.sendall(data[sent:])
 
-    def receive(self, seconds=15):
+    def receive(self, seconds=30):
         """(name, Fields); None when the other side closed."""
         end = time.monotonic() + seconds * SLOW
         while True:
@@ -114,7 +114,7 @@ class Channel:
                 return None
             self.data += piece
 
-    def expect(self, name, seconds=15):
+    def expect(self, name, seconds=30):
         m = self.receive(seconds)
         assert m is not None, f"closed, {name} was expected"
         assert m[0] == name, f"{m[0]} instead of {name}"
@@ -210,7 +210,7 @@ class Role:
         with open(self.log_path, errors="replace") as f:
             return f.read()
 
-    def wait_log(self, text, seconds=10):
+    def wait_log(self, text, seconds=30):
         end = time.monotonic() + seconds * SLOW
         while text not in self.log():
             assert time.monotonic() < end, f"not in log: {text}\n{self.log()}"

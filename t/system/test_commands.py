@@ -42,7 +42,7 @@ def test_init_defaults(make):
 
 def test_start_returns_when_the_port_answers(make, sink):
     gw = make(sink)
-    with gw.client(timeout=2) as c:
+    with gw.client() as c:
         assert c.banner.code == 220
     p = gw.command("start", check=False)
     assert p.returncode != 0 and re.search(

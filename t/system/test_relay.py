@@ -72,7 +72,7 @@ class Relay(Role):
         wait_for(f"{count} idle sessions",
                  lambda: self.status()["idle"] == str(count))
 
-    def result(self, seconds=15):
+    def result(self, seconds=30):
         return Result(self.qmgr.expect("DELIVERED", seconds))
 
     def send(self, hop, **kw):
