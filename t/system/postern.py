@@ -494,7 +494,7 @@ class Instance:
 
     def processes(self):
         """{pid: role} of the master and everything below it."""
-        master, children = None, {}
+        masters, children, since = {}, {}, {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
                 with open(f"/proc/{pid}/stat") as f:
@@ -504,31 +504,36 @@ class Instance:
             except OSError:
                 continue
             name = stat[stat.index("(") + 1:stat.rindex(")")]
-            state, parent = stat[stat.rindex(")") + 2:].split()[:2]
+            fields = stat[stat.rindex(")") + 2:].split()
+            state, parent = fields[:2]
             if state == "Z":
                 continue
+            since[int(pid)] = fields[19]
             if name == "master" and self.etc in words:
-                master = int(pid)
+                masters[int(pid)] = int(parent)
             children.setdefault(int(parent), []).append((int(pid), name))
-        if master is None:
-            return {}
-        found, todo = {master: "master"}, [master]
+        # a child of it looks the same until it is a role
+        todo = [p for p, parent in masters.items() if parent not in masters]
+        found = dict.fromkeys(todo, "master")
         while todo:
             for pid, name in children.get(todo.pop(), []):
                 found[pid] = name
                 todo.append(pid)
-        self.seen.update(found)
+        self.seen.update((pid, since[pid]) for pid in found)
         return found
 
     def left(self):
         """What still runs of all processes seen so far."""
         self.processes()
         out = []
-        for pid in self.seen:
+        for pid, since in self.seen:
             try:
-                if os.readlink(f"/proc/{pid}/exe").startswith(
-                        self.build):
-                    out.append(pid)
+                with open(f"/proc/{pid}/stat") as f:
+                    # numbers are given again
+                    if f.read().rpartition(")")[2].split()[19] == since and \
+                            os.readlink(f"/proc/{pid}/exe").startswith(
+                                self.build):
+                        out.append(pid)
             except OSError:
                 pass
         return out
@@ -585,15 +590,21 @@ class Instance:
     def queued(self, *queues):
         """Files of messages in these stages of the spool; without stages,
         all of them and what lives in the journal."""
-        found = []
-        for q in queues or ("incoming", "active", "deferred", "hold"):
-            for top, _, names in os.walk(os.path.join(self.spool, q)):
-                found += [os.path.join(top, n) for n in names]
-        if not queues and self.running:
+        def walk(queues):
+            return [os.path.join(top, n) for q in queues
+                    for top, _, names in os.walk(os.path.join(self.spool, q))
+                    for n in names]
+        if queues:
+            return walk(queues)
+        everywhere = ("incoming", "active", "deferred", "hold")
+        found = walk(everywhere)
+        if self.running:
             status = self.command("status", check=False).stdout
             for n in re.findall(r"journal_messages (\d+)", status):
                 found += ["a message in the journal"] * int(n)
-        return found
+        # one that moved from where it was not looked for yet to where it
+        # was not looked for any more
+        return found or walk(reversed(everywhere))
 
     def bad_log_lines(self):
         return [l for l in self.log().splitlines() if BAD_LOG.search(l)
