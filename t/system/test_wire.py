@@ -123,6 +123,9 @@ def server():
 @pytest.mark.parametrize("talk", CONVERSATIONS, ids=lambda c: c.name)
 def test_conversation(server, talk):
     gw, sink = server.get(talk.settings)
+    if talk.received is not None:
+        # what the one before has sent is not of this one
+        wait_for("an empty queue", lambda: not gw.queued())
     before = len(sink.messages)
     with Client(gw.port, source=talk.source, timeout=20,
                 greet=False) as client:
