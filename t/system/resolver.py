@@ -129,6 +129,7 @@ remote-control:
   do-ip6: no
   do-daemonize: no
   do-not-query-localhost: no
+  outgoing-port-avoid: 10000-31999
   module-config: "validator iterator"
   trust-anchor-file: "{self.anchors}"
 """ + "".join(f"  local-zone: {z}. nodefault\n" for z in zones) + """
