@@ -96,10 +96,17 @@ def fill(gw, leave):
 
 
 def send(gw, name, body):
+    """250, or the code of whatever was refused."""
     with gw.client() as c:
         c.ehlo()
-        return c.message("a@client.example", "user@example.com",
-                         mail(name, body)).code
+        for command, code in (("MAIL FROM:<a@client.example>", 250),
+                              ("RCPT TO:<user@example.com>", 250),
+                              ("DATA", 354)):
+            r = c.cmd(command)
+            if r.code != code:
+                return r.code
+        c.send(mail(name, body) + b".\r\n")
+        return c.reply().code
 
 
 @need_root
