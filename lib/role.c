@@ -35,6 +35,7 @@ static struct {
 	struct chan *control;
 	enum role_phase phase;
 	uint32_t generation, index, service;
+	char *service_name;
 	bool jailed;
 	int log_facility;
 } role = { .phase = PHASE_STARTING };
@@ -61,6 +62,12 @@ uint32_t
 role_service(void)
 {
 	return role.service;
+}
+
+const char *
+role_service_name(void)
+{
+	return role.service_name != NULL ? role.service_name : "";
 }
 
 uint32_t
@@ -205,7 +212,7 @@ role_init(struct chan_in *m)
 	user = cursor_view(c);
 	root = cursor_view(c);
 	(void)cursor_view(c);	/* config directory: stands in the snapshot */
-	(void)cursor_view(c);	/* service name */
+	role.service_name = mem_copy(cursor_view(c));
 	name = mem_copy(cursor_view(c));
 	sink = cursor_u8(c);
 	log_verbose(cursor_u8(c));

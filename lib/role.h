@@ -51,6 +51,8 @@ const struct conf *role_conf(void);
 struct chan *role_control(void);
 uint32_t role_index(void);
 uint32_t role_service(void);
+/* As in the first column of master.cf. */
+const char *role_service_name(void);
 uint32_t role_generation(void);
 bool role_jailed(void);
 enum role_phase role_phase(void);

@@ -7,13 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/role.h"
-#include "proxy/gate_count.h"
+#include "proxy/gate_peaks.h"
 #include "rules/addr_list.h"
 
 #define ACCEPTS_PER_TURN	64u
@@ -23,6 +24,7 @@
 
 struct service {
 	uint32_t number;
+	const char *name;	/* of a listener of it; "": none is here */
 	uint32_t generation;	/* the newest of its smtpds */
 	struct service *next;
 };
@@ -56,7 +58,8 @@ static struct {
 	const struct conf *cf;
 	struct addr_list *exceptions;
 	struct gate_count *count;
-	struct event sweep;
+	struct gate_peaks peaks;
+	struct event sweep, report;
 	struct service *services;
 	struct listener *listeners;
 	struct smtpd *smtpds;
@@ -77,6 +80,7 @@ gate_service(uint32_t number)
 			return v;
 	v = mem_alloc(sizeof *v);
 	v->number = number;
+	v->name = "";
 	v->next = gate.services;
 	gate.services = v;
 	return v;
@@ -160,7 +164,8 @@ gate_forget(uint32_t no)
 	struct client *k = &gate.clients[no];
 
 	if (k->counted)
-		gate_count_drop(gate.count, &k->addr);
+		gate_count_drop(gate.count, &(struct gate_client){ k->addr,
+			k->smtpd->service->number });
 	k->smtpd->sessions--;
 	k->smtpd = NULL;
 	k->next_free = gate.free;
@@ -189,10 +194,30 @@ gate_refuse(int fd, const struct netaddr *a, const struct listener *l,
 static bool
 gate_limited(const struct netaddr *a)
 {
-	return (gate.cf->smtpd_client_connection_count_limit > 0 ||
-	    gate.cf->smtpd_client_connection_rate_limit > 0) &&
-	    a->family != 0 && net_list_match(gate.exceptions,
+	return a->family != 0 && net_list_match(gate.exceptions,
 	    view_of("unknown"), a) != TABLE_FOUND;
+}
+
+static void
+gate_see(unsigned kind, uint32_t n, const struct gate_client *k,
+    const struct service *v)
+{
+	unsigned bits;
+	struct netaddr block = gate_count_block(gate.count, &k->addr, &bits);
+
+	gate_peaks_see(&gate.peaks, kind, n, &block, bits, v->name);
+	gate_peaks_see(&gate.peaks, PEAK_CLIENTS,
+	    gate_count_clients(gate.count), NULL, 0, "");
+}
+
+static uint32_t
+gate_count_see(enum client_event event, const struct gate_client *k,
+    const struct service *v)
+{
+	uint32_t n = gate_count_event(gate.count, k, event, loop_now());
+
+	gate_see(event, n, k, v);
+	return n;
 }
 
 /*
@@ -205,23 +230,23 @@ gate_count_client(int fd, const struct netaddr *a, const struct listener *l,
     uint32_t *ret_n)
 {
 	const struct conf *cf = gate.cf;
+	struct gate_client k = { *a, l->service->number };
 	uint64_t most = (uint64_t)cf->smtpd_client_connection_count_limit,
 	    most_rate = (uint64_t)cf->smtpd_client_connection_rate_limit;
-	uint32_t n = gate_count_add(gate.count, a), rate = 0;
+	uint32_t n = gate_count_add(gate.count, &k),
+	    rate = gate_count_see(EVENT_CONNECTION, &k, l->service);
 
-	if (most_rate > 0)
-		rate = gate_count_rate(gate.count, a, loop_now(),
-		    cf->anvil_rate_time_unit);
+	gate_see(PEAK_CONNECTIONS, n, &k, l->service);
 	if (most > 0 && n > most)
 		gate_refuse(fd, a, l, "concurrency", n);
-	else if (rate > most_rate)
+	else if (most_rate > 0 && rate > most_rate)
 		gate_refuse(fd, a, l, "rate", rate);
 	else {
 		*ret_n = n;
 		return true;
 	}
 	if (n > 0)
-		gate_count_drop(gate.count, a);
+		gate_count_drop(gate.count, &k);
 	return false;
 }
 
@@ -305,6 +330,7 @@ gate_end_if_done(void)
 	/* What was accepted must reach its smtpd first. */
 	for (p = gate.smtpds; p != NULL; p = p->next)
 		chan_drain(p->c);
+	gate_peaks_log(&gate.peaks, gate.cf->anvil_rate_time_unit);
 	role_exit();
 }
 
@@ -329,21 +355,55 @@ gate_smtpd_free(struct smtpd *p)
 	gate_listen();
 }
 
+/* smtpd says what its client did, and waits to know how often. */
 static void
-gate_on_msg(struct chan *c, struct chan_in *m, void *arg)
+gate_on_event(struct smtpd *p, struct chan_in *m)
 {
-	struct smtpd *p = arg;
+	uint32_t no = cursor_u32(&m->body);
+	uint8_t event = cursor_u8(&m->body);
+	uint32_t tag = cursor_u32(&m->body), n;
+	struct gate_client k;
+	struct buf *b;
+
+	if (!chan_check(p->c, m))
+		return;
+	if (no >= gate.cap || gate.clients[no].smtpd != p ||
+	    event <= EVENT_CONNECTION || event >= CLIENT_EVENTS) {
+		chan_blame(p->c, "an event of no client");
+		return;
+	}
+	k = (struct gate_client){ gate.clients[no].addr, p->service->number };
+	n = k.addr.family != 0 ? gate_count_see((enum client_event)event, &k,
+	    p->service) : 0;
+	b = chan_begin(p->c, MSG_CLIENT_RATE);
+	(void)put_u32(b, tag);
+	(void)put_u32(b, n);
+	chan_end(p->c);
+}
+
+static void
+gate_on_done(struct smtpd *p, struct chan_in *m)
+{
 	uint32_t no = cursor_u32(&m->body);
 
-	ensure(m->type == MSG_CLIENT_DONE);
-	if (!chan_check(c, m))
+	if (!chan_check(p->c, m))
 		return;
 	if (no >= gate.cap || gate.clients[no].smtpd != p) {
-		chan_blame(c, "a client that it does not have");
+		chan_blame(p->c, "a client that it does not have");
 		return;
 	}
 	gate_forget(no);
 	gate_listen();
+}
+
+static void
+gate_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	(void)c;
+	if (m->type == MSG_CLIENT_EVENT)
+		gate_on_event(arg, m);
+	else
+		gate_on_done(arg, m);
 }
 
 static void
@@ -400,6 +460,8 @@ gate_control(struct chan_in *m)
 	m->fd[0] = -1;
 	l->name = mem_copy(name);
 	l->service = gate_service(service);
+	if (l->service->name[0] == '\0')
+		l->service->name = l->name;
 	/* Accepted connections inherit it: replies are written whole. */
 	(void)setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	evutil_make_socket_nonblocking(l->fd);
@@ -413,12 +475,28 @@ gate_control(struct chan_in *m)
 static void
 gate_on_sweep(evutil_socket_t fd, short what, void *arg)
 {
+	uint64_t missed = gate_count_missed(gate.count);
+
 	(void)fd;
 	(void)what;
 	(void)arg;
-	gate_count_sweep(gate.count, loop_now(),
-	    gate.cf->anvil_rate_time_unit);
+	if (missed > 0)
+		log_warn("more than %u clients at once: %llu times a client "
+		    "was not counted", CLIENTS_MAX,
+		    (unsigned long long)missed);
+	gate_count_sweep(gate.count, loop_now());
 	event_add(&gate.sweep, loop_timeout(gate.cf->anvil_rate_time_unit));
+}
+
+static void
+gate_on_report(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	gate_peaks_log(&gate.peaks, gate.cf->anvil_rate_time_unit);
+	event_add(&gate.report, loop_timeout(
+	    gate.cf->anvil_status_update_time));
 }
 
 static void
@@ -433,12 +511,15 @@ gate_load(void)
 		fatal("the configuration cannot be used");
 	gate.count = gate_count_new(
 	    (unsigned)cf->smtpd_client_ipv4_prefix_length,
-	    (unsigned)cf->smtpd_client_ipv6_prefix_length, CLIENTS_MAX);
+	    (unsigned)cf->smtpd_client_ipv6_prefix_length, CLIENTS_MAX,
+	    cf->anvil_rate_time_unit);
+	/* The time zone's file is out of reach inside the jail. */
+	tzset();
 	event_assign(&gate.back_off, loop_base(), -1, 0, gate_back_on, NULL);
 	event_assign(&gate.sweep, loop_base(), -1, 0, gate_on_sweep, NULL);
-	if (cf->smtpd_client_connection_rate_limit > 0)
-		event_add(&gate.sweep, loop_timeout(
-		    cf->anvil_rate_time_unit));
+	event_add(&gate.sweep, loop_timeout(cf->anvil_rate_time_unit));
+	event_assign(&gate.report, loop_base(), -1, 0, gate_on_report, NULL);
+	event_add(&gate.report, loop_timeout(cf->anvil_status_update_time));
 }
 
 static void
@@ -450,6 +531,7 @@ gate_retire(void)
 		gate.listeners = l->next;
 		event_del(&l->ev);
 		close(l->fd);
+		l->service->name = "";
 		free(l->name);
 		free(l);
 	}

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 #include "lib/log.h"
@@ -8,40 +9,46 @@
 #define PLACES	65536u
 
 struct client {
-	struct netaddr block;
-	uint32_t n;		/* connections now */
-	uint32_t rate;		/* since the beginning of its time unit */
+	struct gate_client is;		/* its block */
+	uint32_t n;			/* connections now */
+	uint32_t did[CLIENT_EVENTS];	/* since the beginning of its unit */
+	bool timed;			/* it has a unit of time */
 	struct mono since;
 	struct client *next;
 };
 
 struct gate_count {
 	unsigned bits4, bits6;
+	int64_t unit_us;
 	uint32_t max, n;
-	uint64_t seed;
+	uint64_t seed, missed;
 	struct client *place[PLACES];
 };
 
 struct gate_count *
-gate_count_new(unsigned ipv4_bits, unsigned ipv6_bits, uint32_t max_clients)
+gate_count_new(unsigned ipv4_bits, unsigned ipv6_bits, uint32_t max_clients,
+    int64_t unit_ms)
 {
 	struct gate_count *g = mem_alloc(sizeof *g);
 
 	g->bits4 = ipv4_bits;
 	g->bits6 = ipv6_bits;
 	g->max = max_clients;
+	g->unit_us = unit_ms * 1000;
 	/* Nobody outside may choose addresses that meet in one place. */
 	if (getrandom(&g->seed, sizeof g->seed, 0) != sizeof g->seed)
 		fatal("getrandom failed");
 	return g;
 }
 
-static struct netaddr
-gate_count_block(const struct gate_count *g, const struct netaddr *a)
+struct netaddr
+gate_count_block(const struct gate_count *g, const struct netaddr *a,
+    unsigned *ret_bits)
 {
 	unsigned bits = a->family == AF_INET ? g->bits4 : g->bits6, i;
 	struct netaddr b = *a;
 
+	*ret_bits = bits;
 	b.port = 0;
 	for (i = 0; i < sizeof b.b; i++) {
 		if (bits >= 8) {
@@ -55,10 +62,10 @@ gate_count_block(const struct gate_count *g, const struct netaddr *a)
 }
 
 static struct client **
-gate_count_find(struct gate_count *g, const struct netaddr *block)
+gate_count_find(struct gate_count *g, const struct gate_client *k)
 {
-	struct view v = netaddr_bytes(block);
-	uint64_t h = g->seed;
+	struct view v = netaddr_bytes(&k->addr);
+	uint64_t h = g->seed ^ k->service;
 	struct client **p;
 	size_t i;
 
@@ -67,21 +74,33 @@ gate_count_find(struct gate_count *g, const struct netaddr *block)
 		h ^= h >> 29;
 	}
 	for (p = &g->place[h % PLACES]; *p != NULL; p = &(*p)->next)
-		if (netaddr_equal(&(*p)->block, block))
+		if ((*p)->is.service == k->service &&
+		    netaddr_equal(&(*p)->is.addr, &k->addr))
 			break;
 	return p;
 }
 
+static struct gate_client
+gate_count_key(const struct gate_count *g, const struct gate_client *k)
+{
+	unsigned bits;
+
+	return (struct gate_client){ gate_count_block(g, &k->addr, &bits),
+		k->service };
+}
+
 /* NULL: the table is full. */
 static struct client *
-gate_count_have(struct gate_count *g, const struct netaddr *a)
+gate_count_have(struct gate_count *g, const struct gate_client *k)
 {
-	struct netaddr block = gate_count_block(g, a);
-	struct client **p = gate_count_find(g, &block);
+	struct gate_client key = gate_count_key(g, k);
+	struct client **p = gate_count_find(g, &key);
 
-	if (*p == NULL && g->n < g->max) {
+	if (*p == NULL && g->n >= g->max) {
+		g->missed++;
+	} else if (*p == NULL) {
 		*p = mem_alloc(sizeof **p);
-		(*p)->block = block;
+		(*p)->is = key;
 		g->n++;
 	}
 	return *p;
@@ -98,40 +117,47 @@ gate_count_forget(struct gate_count *g, struct client **p)
 }
 
 uint32_t
-gate_count_add(struct gate_count *g, const struct netaddr *a)
+gate_count_add(struct gate_count *g, const struct gate_client *k)
 {
-	struct client *c = gate_count_have(g, a);
+	struct client *c = gate_count_have(g, k);
 
 	return c != NULL ? ++c->n : 0;
 }
 
-uint32_t
-gate_count_rate(struct gate_count *g, const struct netaddr *a,
-    struct mono now, int64_t unit_ms)
+static bool
+gate_count_over(const struct gate_count *g, const struct client *c,
+    struct mono now)
 {
-	struct client *c = gate_count_have(g, a);
+	return !c->timed || mono_since(c->since, now) >= g->unit_us;
+}
+
+uint32_t
+gate_count_event(struct gate_count *g, const struct gate_client *k,
+    enum client_event event, struct mono now)
+{
+	struct client *c = gate_count_have(g, k);
 
 	if (c == NULL)
 		return 0;
-	if (c->rate == 0 || mono_since(c->since, now) >= unit_ms * 1000) {
-		c->rate = 0;
+	if (gate_count_over(g, c, now)) {
+		memset(c->did, 0, sizeof c->did);
+		c->timed = true;
 		c->since = now;
 	}
-	if (c->rate < UINT32_MAX)
-		c->rate++;
-	return c->rate;
+	if (c->did[event] < UINT32_MAX)
+		c->did[event]++;
+	return c->did[event];
 }
 
 void
-gate_count_sweep(struct gate_count *g, struct mono now, int64_t unit_ms)
+gate_count_sweep(struct gate_count *g, struct mono now)
 {
 	struct client **p, *c;
 	size_t i;
 
 	for (i = 0; i < PLACES; i++)
 		for (p = &g->place[i]; (c = *p) != NULL; ) {
-			if (c->n == 0 && mono_since(c->since, now) >=
-			    unit_ms * 1000)
+			if (c->n == 0 && gate_count_over(g, c, now))
 				gate_count_forget(g, p);
 			else
 				p = &c->next;
@@ -139,16 +165,16 @@ gate_count_sweep(struct gate_count *g, struct mono now, int64_t unit_ms)
 }
 
 void
-gate_count_drop(struct gate_count *g, const struct netaddr *a)
+gate_count_drop(struct gate_count *g, const struct gate_client *k)
 {
-	struct netaddr block = gate_count_block(g, a);
-	struct client **p = gate_count_find(g, &block), *c = *p;
+	struct gate_client key = gate_count_key(g, k);
+	struct client **p = gate_count_find(g, &key), *c = *p;
 
 	/* NULL: it came while the table was full. */
 	if (c == NULL || c->n == 0 || --c->n > 0)
 		return;
 	/* What it did lately counts until gate_count_sweep(). */
-	if (c->rate == 0)
+	if (!c->timed)
 		gate_count_forget(g, p);
 }
 
@@ -156,6 +182,15 @@ uint32_t
 gate_count_clients(const struct gate_count *g)
 {
 	return g->n;
+}
+
+uint64_t
+gate_count_missed(struct gate_count *g)
+{
+	uint64_t n = g->missed;
+
+	g->missed = 0;
+	return n;
 }
 
 void

@@ -320,7 +320,8 @@ static const struct {
 	{ "smtpd_sender_login_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },
-	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) },
+	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) |
+	    ROLE_BIT(ROLE_SMTPD) },
 	{ "transport_maps", ROLE_BIT(ROLE_QMGR) | ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_mailq_users", ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },

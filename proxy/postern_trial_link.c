@@ -439,10 +439,23 @@ static void
 gate_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct trial *t = arg;
+	struct buf *b;
+	uint32_t tag;
 
-	(void)c;
-	(void)m;		/* CLIENT_DONE */
-	t->over = true;
+	if (m->type == MSG_CLIENT_EVENT) {
+		/* Nothing is counted here. */
+		(void)cursor_u32(&m->body);
+		(void)cursor_u8(&m->body);
+		tag = cursor_u32(&m->body);
+		if (!chan_check(c, m))
+			return;
+		b = chan_begin(c, MSG_CLIENT_RATE);
+		put_u32(b, tag);
+		put_u32(b, 0);
+		chan_end(c);
+		return;
+	}
+	t->over = true;			/* CLIENT_DONE */
 	trial_stop_waiting(t);
 }
 

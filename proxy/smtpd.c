@@ -71,6 +71,33 @@ smtpd_done(struct server *sv, void *arg, uint32_t client)
 }
 
 static void
+smtpd_event(struct server *sv, struct session *s, enum client_event event,
+    uint32_t tag)
+{
+	const struct gate *g = s->gate;
+	struct buf *b = chan_begin(g->c, MSG_CLIENT_EVENT);
+
+	(void)sv;
+	(void)put_u32(b, s->client);
+	(void)put_u8(b, (uint8_t)event);
+	(void)put_u32(b, tag);
+	chan_end(g->c);
+}
+
+static void
+smtpd_rate(struct gate *g, struct chan_in *m)
+{
+	uint32_t tag = cursor_u32(&m->body), n = cursor_u32(&m->body);
+	struct session *s;
+
+	if (!chan_check(g->c, m))
+		return;
+	s = session_asked(tag, WAIT_RATE);
+	if (s != NULL && s->gate == g)
+		session_counted(s, n);
+}
+
+static void
 smtpd_client(struct gate *g, struct chan_in *m)
 {
 	uint32_t client = cursor_u32(&m->body);
@@ -118,21 +145,28 @@ static void
 smtpd_on_gate(struct chan *c, struct chan_in *m, void *arg)
 {
 	(void)c;
-	ensure(m->type == MSG_CLIENT);
-	smtpd_client(arg, m);
+	if (m->type == MSG_CLIENT_RATE)
+		smtpd_rate(arg, m);
+	else
+		smtpd_client(arg, m);
 }
 
 static void
 smtpd_on_gate_close(struct chan *c, void *arg)
 {
 	struct gate *g = arg, **p;
+	struct session *s;
 	uint32_t i;
 
 	(void)c;
-	for (i = 0; i < server.cap; i++)
-		if (server.sessions[i] != NULL &&
-		    server.sessions[i]->gate == g)
-			server.sessions[i]->gate = NULL;
+	for (i = 0; i < server.cap; i++) {
+		s = server.sessions[i];
+		if (s == NULL || s->gate != g)
+			continue;
+		s->gate = NULL;
+		if (s->wait == WAIT_RATE)
+			session_count_lost(s);
+	}
 	for (p = &gates; *p != g; p = &(*p)->next)
 		ensure(*p != NULL);
 	*p = g->next;
@@ -176,6 +210,7 @@ smtpd_load(void)
 	    OWN_ADDR_MAX), log_report, NULL))
 		fatal("the configuration cannot be used");
 	server.on_done = smtpd_done;
+	server.on_event = smtpd_event;
 	log_context(smtpd_describe, NULL);
 	table_client_init(ROLE_SMTPD, cf->lookup_table_time_limit);
 	names_init(&server);

@@ -22,6 +22,7 @@ struct server {
 	struct policy *policy;
 	struct policy_result *result;	/* of the last evaluation */
 	struct addr_list *bare_lf_exclusions;
+	struct addr_list *event_exceptions;	/* from limits of rates */
 	struct addr_list *flush_domains;	/* for ETRN */
 	struct local_clients *local_clients;
 	enum bare_lf bare_lf;
@@ -46,6 +47,10 @@ struct server {
 	uint64_t connections, messages, refused;
 	/* A session is over: tell who gave it. */
 	void (*on_done)(struct server *sv, void *gate, uint32_t client);
+	/* It did something that is counted: session_counted() comes later,
+	 * by tag.  NULL: nobody counts. */
+	void (*on_event)(struct server *sv, struct session *s,
+	    enum client_event event, uint32_t tag);
 };
 
 /* Settings from cf; false after errors were reported. */
@@ -85,6 +90,8 @@ bool facts_ask(struct session *s, const struct fact_name *name,
 /* A number for s's question, which goes to asked; and m, the answer of that
  * number (u32 tag, view answer), for whoever still waits for it. */
 uint32_t session_ask(struct session *s, const void *asked);
+/* Who waits like that for the answer of this tag; NULL: nobody does. */
+struct session *session_asked(uint32_t tag, enum session_wait wait);
 void session_told(const void *asked, struct chan *c, struct chan_in *m);
 
 /* -- mail to the postmaster (smtpd_notice.c) -------- */

@@ -8,10 +8,10 @@ const struct verb_rule verb_rules[VERBS] = {
 		.check = helo_check, .proceed = helo_proceed },
 	[VERB_EHLO] = { .name = "EHLO", .flags = VERB_LAST | VERB_JUNK,
 		.check = ehlo_check, .proceed = ehlo_proceed },
-	[VERB_MAIL] = { .name = "MAIL",
+	[VERB_MAIL] = { .name = "MAIL", .event = EVENT_MESSAGE,
 		.refused_open = "503 5.5.1 Error: nested MAIL command",
 		.check = mail_check, .proceed = mail_proceed },
-	[VERB_RCPT] = { .name = "RCPT",
+	[VERB_RCPT] = { .name = "RCPT", .event = EVENT_RECIPIENT,
 		.refused_idle = "503 5.5.1 Error: need MAIL command",
 		.check = rcpt_check, .proceed = rcpt_proceed },
 	[VERB_DATA] = { .name = "DATA", .flags = VERB_LAST,
@@ -60,7 +60,7 @@ command_foreign(struct view word)
 	return false;
 }
 
-static void
+void
 command_pause(struct session *s)
 {
 	const struct conf *cf = s->server->cf;
@@ -109,6 +109,15 @@ command_ahead(struct session *s, enum verb v, struct view ahead)
 	return true;
 }
 
+void
+command_run(struct session *s, struct view args)
+{
+	const struct verb_rule *rule = &verb_rules[s->verb];
+
+	if (rule->check(s, args))
+		rule->proceed(s, args);
+}
+
 static void
 command_verb(struct session *s, enum verb v, struct view args,
     struct view ahead)
@@ -127,8 +136,9 @@ command_verb(struct session *s, enum verb v, struct view args,
 		    rule->refused_idle;
 		ensure(refusal != NULL);
 		session_refuse(s, "%s", refusal);
-	} else if (rule->check(s, args))
-		rule->proceed(s, args);
+	} else if (rule->event == 0 || session_count(s,
+	    (enum client_event)rule->event, args))
+		command_run(s, args);
 	if ((rule->flags & VERB_JUNK) != 0 &&
 	    s->junk++ > (uint64_t)s->server->cf->smtpd_junk_command_limit)
 		s->errors++;

@@ -237,6 +237,9 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 		session_named(s, NAME_TEMPFAIL, view_of("unknown"),
 		    view_of("unknown"));
 		break;
+	case WAIT_RATE:
+		session_count_lost(s);
+		break;
 	case WAIT_FACT:
 		/* It is late, or it was only a pause. */
 		session_fact(s, view_of(""));

@@ -78,9 +78,8 @@ names_drop(struct names_link *l)
 	free(l);
 }
 
-/* The session that asked with this tag and waits; NULL: it does not. */
-static struct session *
-names_session(uint32_t tag, enum session_wait wait)
+struct session *
+session_asked(uint32_t tag, enum session_wait wait)
 {
 	struct server *sv = names.sv;
 	uint32_t no = tag & ((1u << SESSION_NO_BITS) - 1);
@@ -104,7 +103,7 @@ names_on_name(struct names_link *l, struct chan_in *m)
 		chan_blame(l->c, "bad status of a name");
 		return;
 	}
-	s = names_session(tag, WAIT_NAME);
+	s = session_asked(tag, WAIT_NAME);
 	if (s == NULL)
 		return;
 	if (status != NAME_OK || name.n == 0)
@@ -207,7 +206,7 @@ session_told(const void *asked, struct chan *c, struct chan_in *m)
 
 	if (!chan_check(c, m))
 		return;
-	s = names_session(tag, WAIT_FACT);
+	s = session_asked(tag, WAIT_FACT);
 	if (s != NULL && s->asked == asked)
 		session_fact(s, answer);
 }

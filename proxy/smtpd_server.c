@@ -104,6 +104,10 @@ server_load(struct server *sv, const struct conf *cf,
 	    "smtpd_forbid_bare_newline_exclusions",
 	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
 	    report, arg);
+	sv->event_exceptions = net_list_open(
+	    "smtpd_client_event_limit_exceptions",
+	    cf->smtpd_client_event_limit_exceptions, cf->config_directory,
+	    report, arg);
 	sv->flush_domains = class_list_open(cf, "fast_flush_domains",
 	    cf->fast_flush_domains, report, arg);
 	if (!override_flags(cf, &sv->flags, report, arg) ||
@@ -115,7 +119,7 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->notify = notice_classes(cf->notify_classes);
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
 	return sv->local_clients != NULL && sv->bare_lf_exclusions != NULL &&
-	    sv->flush_domains != NULL &&
+	    sv->event_exceptions != NULL && sv->flush_domains != NULL &&
 	    sv->policy != NULL;
 }
 
@@ -125,6 +129,7 @@ server_free(struct server *sv)
 	char *ehlo;
 
 	addr_list_free(&sv->bare_lf_exclusions);
+	addr_list_free(&sv->event_exceptions);
 	addr_list_free(&sv->flush_domains);
 	local_clients_free(&sv->local_clients);
 	policy_free(&sv->policy);

@@ -154,6 +154,7 @@ session_free(struct session *s)
 	buf_free(&s->out);
 	buf_free(&s->talk);
 	session_policy_free(s);
+	free(s->counting);
 	free(s->name);
 	free(s->reverse);
 	free(s->helo);
@@ -389,6 +390,9 @@ session_resume(struct session *s)
 	case WAIT_FACT:
 		session_policy_resume(s);
 		break;
+	case WAIT_RATE:
+		session_rate_resume(s);
+		break;
 	case WAIT_NONE:
 	case WAIT_NAME:
 	case WAIT_SEAL:
@@ -396,6 +400,9 @@ session_resume(struct session *s)
 	case WAITS:
 		break;
 	}
+	/* An answer that had to be waited for is no quicker way to err. */
+	if (w == WAIT_FACT || w == WAIT_RATE)
+		command_pause(s);
 	session_timer_state(s);
 	session_go(s);
 }

@@ -19,6 +19,7 @@
 #include "lib/clock.h"
 #include "lib/envelope.h"
 #include "lib/netaddr.h"
+#include "proxy/client_event.h"
 #include "proxy/smtpd_text.h"
 #include "rules/local_clients.h"
 #include "rules/policy.h"
@@ -45,6 +46,7 @@ enum verb {
 enum session_wait {
 	WAIT_NONE = 0,
 	WAIT_NAME,		/* lookup: the client's name */
+	WAIT_RATE,		/* gate: how often the client did this */
 	WAIT_FACT,		/* lookup: what the policy needs; or a pause */
 	WAIT_SLOT,		/* qmgr: a queue id and a place for the text */
 	WAIT_SPILL,		/* qmgr: a file for a large text */
@@ -99,6 +101,13 @@ struct transaction {
 	bool spilled, too_big, failed, no_room;
 };
 
+/* What it did since then, when no gate counts it. */
+struct session_rate {
+	bool timed;
+	uint32_t did[CLIENT_EVENTS];
+	struct mono since;
+};
+
 struct session {
 	uint32_t magic;
 	uint32_t no;			/* index in the server's table */
@@ -122,6 +131,8 @@ struct session {
 	struct facts facts;
 	struct policy_carry carry;
 	struct pending *pending;	/* WAIT_FACT: for whom */
+	struct counting *counting;	/* WAIT_RATE: for what */
+	struct session_rate rate;
 	char *name;			/* "name[addr]"; NULL: nameless */
 	uint8_t name_n;			/* bytes of name before '[' */
 	uint16_t helo_n;
@@ -139,6 +150,7 @@ struct session {
 struct verb_rule {
 	const char *name;
 	uint8_t flags;
+	uint8_t event;		/* enum client_event; 0: it is not counted */
 	/* Refusals where the table has no next state: without and within a
 	 * transaction. */
 	const char *refused_idle, *refused_open;
@@ -214,6 +226,10 @@ void session_timer_state(struct session *s);
 /* One command line, or a part of the text, at the start of in.  Returns the
  * bytes used; 0: more is needed. */
 size_t session_command(struct session *s, struct view in);
+/* The verb of s may be carried out: its check() and proceed(). */
+void command_run(struct session *s, struct view args);
+/* The pause that is due after a command of a client with many errors. */
+void command_pause(struct session *s);
 size_t session_text(struct session *s, struct view in);
 void session_text_resume(struct session *s);
 void session_rcpt_resume(struct session *s);
@@ -240,6 +256,17 @@ bool etrn_check(struct session *s, struct view args);
 void etrn_proceed(struct session *s, struct view args);
 bool quit_check(struct session *s, struct view args);
 void quit_proceed(struct session *s, struct view args);
+
+/* -- rates (smtpd_rate.c) -------- */
+
+/* Count what the client did.  False: it was one too many, and answered; or
+ * the session waits for the number, and command_run() comes later. */
+bool session_count(struct session *s, enum client_event event,
+    struct view args);
+/* The number, 0: not counted; or who would have told it is gone. */
+void session_counted(struct session *s, uint32_t n);
+void session_count_lost(struct session *s);
+void session_rate_resume(struct session *s);
 
 /* -- policy (smtpd_policy.c) -------- */
 

@@ -189,6 +189,12 @@ role_service(void)
 	return 0;
 }
 
+const char *
+role_service_name(void)
+{
+	return "";
+}
+
 uint32_t
 role_generation(void)
 {

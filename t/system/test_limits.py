@@ -121,6 +121,62 @@ def warm(gw, sink, c):
     sink.wait_subject("warm")
 
 
+def test_message_and_recipient_rate_limits(make, sink):
+    """All smtpds count together, whatever comes of a message; who is over
+    the limit waits, others do not notice."""
+    gw = make(sink, main={"smtpd_client_message_rate_limit": "4",
+                          "smtpd_client_recipient_rate_limit": "6",
+                          "anvil_rate_time_unit": "1h",
+                          "anvil_status_update_time": "1s",
+                          "role_processes": "3",
+                          "smtpd_client_event_limit_exceptions":
+                          "127.0.0.78"})
+
+    def say(source, *lines):
+        with gw.client(source=source) as c:
+            c.ehlo()
+            return [c.cmd(line) for line in lines][-1].text
+
+    letter = "MAIL FROM:<a@client.example>"
+    for _ in range(4):
+        assert say("127.0.0.77", letter).startswith("250 ")
+    assert say("127.0.0.77", letter) == (
+        "450 4.7.1 Error: too much mail from 127.0.0.77")
+    rcpt = ["RCPT TO:<user@example.com>"]
+    assert say("127.0.0.76", letter, *rcpt * 6).startswith("250 ")
+    assert say("127.0.0.76", letter, *rcpt) == (
+        "450 4.7.1 Error: too many recipients from 127.0.0.76")
+    for _ in range(6):
+        assert say("127.0.0.78", letter, *rcpt * 8).startswith("250 ")
+    gw.wait_log(r"warning: Message delivery request rate limit exceeded: 5 "
+                r"from \S+\[127\.0\.0\.77\] for service \S+")
+    gw.wait_log(r"warning: Recipient address rate limit exceeded: 7 from "
+                r"\S+\[127\.0\.0\.76\] for service ")
+    gw.wait_log(r"/gate\[\d+\]: statistics: max message rate 5/3600s for "
+                r"\(\S+:127\.0\.0\.77\) at \w{3} [ \d]\d [\d:]{8}$")
+    gw.wait_log(r"/gate\[\d+\]: statistics: max recipient rate 7/3600s for "
+                r"\(\S+:127\.0\.0\.76\) at ")
+    gw.wait_log(r"/gate\[\d+\]: statistics: max connection rate \d+/3600s ")
+
+
+def test_rate_limit_outlives_a_reload(make, sink):
+    """A session that is there before a reload counts for itself."""
+    gw = make(sink, main={"smtpd_client_message_rate_limit": "2",
+                          "anvil_rate_time_unit": "1h",
+                          "smtpd_client_event_limit_exceptions": ""})
+    letter = "MAIL FROM:<a@client.example>"
+    with gw.client() as c:
+        c.ehlo()
+        gate = gw.pids("gate")
+        gw.set(smtpd_client_message_rate_limit="3")
+        wait_for("a new gate", lambda: not set(gw.pids("gate")) & set(gate))
+        codes = []
+        for _ in range(4):
+            codes.append(c.cmd(letter).code)
+            c.cmd("RSET")
+        assert codes == [250, 250, 450, 450]
+
+
 def test_endless_command_costs_nothing(gw, sink):
     """50 MB without a line end: bounded memory, and the session survives."""
     with gw.client() as c:

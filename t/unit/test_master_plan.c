@@ -218,7 +218,8 @@ test_files(void **state)
 	check_files("mynetworks = 127.0.0.0/8 [::1]/128 !/etc/bad fe80::/10 "
 	    "cidr:nets\nmydestination =\nrelay_domains = a.example, "
 	    "proxy:texthash:/r\nrelay_recipient_maps = inline:{ a=b }\n"
-	    "smtpd_forbid_bare_newline_exclusions =\n",
+	    "smtpd_forbid_bare_newline_exclusions =\n"
+	    "smtpd_client_event_limit_exceptions =\n",
 	    ROLE_SMTPD, "/r /etc/bad /etc/x/nets /r ");
 	check_files("transport_maps = texthash:t\nrelay_domains = /d\n"
 	    "mydestination = x\n", ROLE_QMGR, "/d /etc/x/t ");
