@@ -120,26 +120,54 @@ check_overrides(const struct conf *cf, const struct reporter *r)
 	return override_filter_check(cf, r->fn, r->arg) && ok;
 }
 
+/* The lists that are smtpd's own. */
+static bool
+check_words(const struct conf *cf, const struct reporter *r)
+{
+	const struct {
+		const char *name, *text;
+		struct addr_list *(*open)(const char *what,
+		    const char *patterns, const char *config_dir,
+		    table_report *report, void *arg);
+	} lists[] = {
+		{ "smtpd_forbid_bare_newline_exclusions",
+		    cf->smtpd_forbid_bare_newline_exclusions, net_list_open },
+		{ "smtpd_client_event_limit_exceptions",
+		    cf->smtpd_client_event_limit_exceptions, net_list_open },
+		{ "smtpd_noop_commands", cf->smtpd_noop_commands,
+		    word_list_open },
+		{ "smtpd_forbidden_commands", cf->smtpd_forbidden_commands,
+		    word_list_open },
+	};
+	struct addr_list *l;
+	bool ok = true;
+	size_t i;
+
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		l = lists[i].open(lists[i].name, lists[i].text,
+		    cf->config_directory, r->fn, r->arg);
+		ok = l != NULL && ok;
+		addr_list_free(&l);
+	}
+	return check_maps(cf->smtpd_command_filter, cf->config_directory,
+	    false, r) && ok;
+}
+
 static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
 {
-	struct addr_list *exclusions = net_list_open(
-	    "smtpd_forbid_bare_newline_exclusions",
-	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
-	    r->fn, r->arg);
 	struct local_clients *clients = local_clients_open(cf, NULL, 0, r->fn,
 	    r->arg);
-	bool opened = exclusions != NULL && clients != NULL, ok;
+	bool opened = clients != NULL, ok;
 	struct policy *p;
 
 	ok = check_maps(cf->relay_recipient_maps, config_dir, false, r);
-	ok = check_overrides(cf, r) && ok;
+	ok = check_overrides(cf, r) && check_words(cf, r) && ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
 	ok = p != NULL && policy_lint(p, r->fn, r->arg) && ok;
 	policy_free(&p);
-	addr_list_free(&exclusions);
 	local_clients_free(&clients);
 	return ok && opened;
 }
@@ -321,7 +349,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			ok = check_router(cf, r) && ok;
 			break;
 		case ROLE_PICKUP:
-			ok = check_overrides(cf, r) && ok;
+			ok = check_overrides(cf, r) && check_words(cf, r) && ok;
 			break;
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;

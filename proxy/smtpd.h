@@ -22,6 +22,8 @@ struct server {
 	struct policy *policy;
 	struct policy_result *result;	/* of the last evaluation */
 	struct addr_list *bare_lf_exclusions;
+	struct addr_list *noop_commands, *forbidden_commands;
+	struct table *command_filter;	/* NULL: none */
 	struct addr_list *event_exceptions;	/* from limits of rates */
 	struct addr_list *flush_domains;	/* for ETRN */
 	struct local_clients *local_clients;

@@ -44,16 +44,12 @@ verb_find(struct view word)
 	return VERB_UNKNOWN;
 }
 
-/* What a web browser says, or a message that came without its envelope. */
+/* A message that came without its envelope: a header name and its colon. */
 static bool
-command_foreign(struct view word)
+command_is_header(struct view word)
 {
 	size_t i;
 
-	if (view_is_nocase(word, "CONNECT") || view_is_nocase(word, "GET") ||
-	    view_is_nocase(word, "POST"))
-		return true;
-	/* A header name and its colon. */
 	for (i = 0; i < word.n && word.p[i] > ' ' && word.p[i] < 0x7f; i++)
 		if (word.p[i] == ':')
 			return i > 0;
@@ -79,7 +75,8 @@ command_unknown(struct session *s, struct view word, struct view line)
 	s->total[VERB_UNKNOWN]++;
 	s->verb = VERB_UNKNOWN;
 	s->where = WHERE_VERB;
-	if (command_foreign(word)) {
+	if (command_is_header(word) || word_list_match(
+	    s->server->forbidden_commands, word) == TABLE_FOUND) {
 		log_warn("non-SMTP command from %s: %.100s", s->name,
 		    log_safe(line));
 		session_reply(s, "221 2.7.0 Error: I can break rules, too. "
@@ -163,6 +160,86 @@ command_malformed(struct session *s, struct view line)
 	return true;
 }
 
+/* smtpd_noop_commands: nothing is looked at but the word. */
+static bool
+command_nothing(struct session *s, struct view word)
+{
+	if (s->server->cf->smtpd_noop_commands[0] == '\0' ||
+	    word_list_match(s->server->noop_commands, word) != TABLE_FOUND)
+		return false;
+	s->where = WHERE_VERB;
+	s->verb = VERB_NOOP;
+	session_reply(s, "250 2.0.0 Ok");
+	if (s->junk++ > (uint64_t)s->server->cf->smtpd_junk_command_limit)
+		s->errors++;
+	return true;
+}
+
+/*
+ * What smtpd_command_filter makes of the line, in a buffer of its own.  False:
+ * no answer, and the session ends, as with Postfix: the line was not to be
+ * taken as it is.
+ */
+static bool
+command_filter(struct session *s, struct view *line, struct buf *out)
+{
+	const struct table *t = s->server->command_filter;
+	unsigned n;
+
+	switch (table_find(t, *line, out, &n)) {
+	case TABLE_NOT_FOUND:
+		return true;
+	case TABLE_FOUND:
+		log_info("%s: replacing command \"%.100s\" with \"%.100s\"",
+		    s->name, log_safe(view_head(*line, 100)),
+		    log_safe(view_head(buf_view(out), 100)));
+		*line = view_trim(buf_view(out));
+		return true;
+	case TABLE_FAILED:
+		break;
+	}
+	log_warn("%s lookup error for \"%.100s\"", table_name(t),
+	    log_safe(view_head(*line, 100)));
+	session_reply(s, "421 4.3.0 %s Server local data error",
+	    s->server->cf->myhostname);
+	s->hangup = true;
+	return false;
+}
+
+/* A whole line, without its end; ahead: what the client sent behind it. */
+static void
+command_line(struct session *s, struct view line, struct view ahead)
+{
+	struct view all = line, word = view_word(&line, " \t");
+	enum verb v;
+
+	if (command_nothing(s, word))
+		return;
+	v = verb_find(word);
+	if (v == VERB_UNKNOWN)
+		command_unknown(s, word, all);
+	else
+		command_verb(s, v, view_trim(line), ahead);
+}
+
+static void
+command_filtered(struct session *s, struct view line, struct view ahead)
+{
+	struct buf out;
+
+	if (command_malformed(s, line))
+		return;
+	if (s->server->command_filter == NULL) {
+		command_line(s, line, ahead);
+		return;
+	}
+	buf_init(&out, (size_t)s->server->cf->line_length_limit);
+	/* What comes out is looked at as if it had been sent. */
+	if (command_filter(s, &line, &out) && !command_malformed(s, line))
+		command_line(s, line, ahead);
+	buf_free(&out);
+}
+
 /* A line that ended in LF alone.  True: it is refused. */
 static bool
 command_bare_lf(struct session *s)
@@ -187,8 +264,7 @@ session_command(struct session *s, struct view in)
 {
 	size_t limit = (size_t)s->server->cf->line_length_limit;
 	size_t lf = view_find(in, '\n'), used = lf + 1;
-	struct view line, word;
-	enum verb v;
+	struct view line;
 
 	if (lf == in.n) {
 		if (!s->skipping && in.n <= limit)
@@ -216,14 +292,8 @@ session_command(struct session *s, struct view in)
 		s->total[VERB_UNKNOWN]++;
 		session_refuse(s, "503 5.7.0 Error: access denied for %s",
 		    s->name);
-	} else if (!command_malformed(s, line)) {
-		word = view_word(&line, " \t");
-		v = verb_find(word);
-		if (v == VERB_UNKNOWN)
-			command_unknown(s, word, view_trim(view_head(in, lf)));
-		else
-			command_verb(s, v, view_trim(line),
-			    view_from(in, used));
+	} else {
+		command_filtered(s, line, view_from(in, used));
 	}
 	command_pause(s);
 	return used;

@@ -160,6 +160,9 @@ mail_proceed(struct session *s, struct view args)
 	s->tx->ret = a.ret;
 	if (policy_has(s->server->policy, STAGE_MAIL))
 		policy_take(s);
+	/* None at hand: the first recipient gets one. */
+	if (!s->server->cf->smtpd_delay_open_until_valid_rcpt)
+		(void)session_slot(s);
 	if (envid.n > 0)
 		s->tx->envid = arena_copy(s->tx->arena, buf_view(&envid));
 	buf_free(&sender);

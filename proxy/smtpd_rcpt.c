@@ -155,9 +155,8 @@ rcpt_add(struct session *s, const struct recipient *rcpt)
 	session_accept(s, VERB_RCPT, "250 2.1.5 Ok");
 }
 
-/* False: no slot is here now. */
-static bool
-rcpt_slot(struct session *s)
+bool
+session_slot(struct session *s)
 {
 	char id[QUEUE_ID_TEXT];
 
@@ -182,7 +181,7 @@ rcpt_proceed(struct session *s, struct view args)
 		rcpt.orcpt = arena_copy(s->tx->arena, buf_view(&a.orcpt));
 	rcpt.notify = a.notify;
 	rcpt_args_free(&a);
-	if (rcpt_slot(s)) {
+	if (session_slot(s)) {
 		rcpt_add(s, &rcpt);
 	} else {
 		s->tx->waiting = rcpt;
@@ -193,7 +192,7 @@ rcpt_proceed(struct session *s, struct view args)
 void
 session_rcpt_resume(struct session *s)
 {
-	if (rcpt_slot(s))
+	if (session_slot(s))
 		rcpt_add(s, &s->tx->waiting);
 	else
 		session_refuse(s, "451 4.3.0 Error: queue file write error");

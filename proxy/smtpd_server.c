@@ -5,6 +5,7 @@
 #include "proxy/smtpd.h"
 #include "rules/class.h"
 #include "rules/override.h"
+#include "rules/table_remote.h"
 
 /* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
 static bool
@@ -85,6 +86,32 @@ server_bare_lf(const char *value)
 	return 0;
 }
 
+/* Tables that commands are looked up in must answer at once. */
+static bool
+server_commands(struct server *sv, table_report *report, void *arg)
+{
+	const struct conf *cf = sv->cf;
+	struct view filter = view_trim(view_of(cf->smtpd_command_filter));
+	size_t before = table_remote_opened();
+
+	sv->noop_commands = word_list_open("smtpd_noop_commands",
+	    cf->smtpd_noop_commands, cf->config_directory, report, arg);
+	sv->forbidden_commands = word_list_open("smtpd_forbidden_commands",
+	    cf->smtpd_forbidden_commands, cf->config_directory, report, arg);
+	if (filter.n > 0)
+		sv->command_filter = table_open(filter, cf->config_directory,
+		    report, arg);
+	if (sv->noop_commands == NULL || sv->forbidden_commands == NULL ||
+	    (filter.n > 0 && sv->command_filter == NULL))
+		return false;
+	if (table_remote_opened() == before)
+		return true;
+	report(true, "smtpd_command_filter, smtpd_noop_commands and "
+	    "smtpd_forbidden_commands cannot have tables behind a connection",
+	    arg);
+	return false;
+}
+
 bool
 server_load(struct server *sv, const struct conf *cf,
     const struct netaddr *own, size_t n_own, table_report *report, void *arg)
@@ -113,6 +140,8 @@ server_load(struct server *sv, const struct conf *cf,
 	if (!override_flags(cf, &sv->flags, report, arg) ||
 	    !override_filter_check(cf, report, arg))
 		return false;
+	if (!server_commands(sv, report, arg))
+		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
@@ -129,6 +158,9 @@ server_free(struct server *sv)
 	char *ehlo;
 
 	addr_list_free(&sv->bare_lf_exclusions);
+	addr_list_free(&sv->noop_commands);
+	addr_list_free(&sv->forbidden_commands);
+	table_free(&sv->command_filter);
 	addr_list_free(&sv->event_exceptions);
 	addr_list_free(&sv->flush_domains);
 	local_clients_free(&sv->local_clients);

@@ -305,6 +305,8 @@ struct transaction *transaction_new(struct session *s);
 void transaction_free(struct transaction **tx);
 /* Room for one more recipient of n bytes? */
 bool transaction_fits(const struct transaction *tx, size_t n);
+/* A queue id for the transaction of s; false: none is here now. */
+bool session_slot(struct session *s);
 /* Its views are in the arena of tx already. */
 void transaction_add(struct transaction *tx, const struct recipient *rcpt);
 

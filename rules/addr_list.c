@@ -23,7 +23,8 @@ struct word {
 
 struct addr_list {
 	unsigned magic;
-	bool networks;		/* else domains */
+	bool networks;		/* else domains, or words */
+	bool words;
 	bool parent_matches;
 	struct word *list;
 	size_t n, room;
@@ -232,6 +233,18 @@ domain_list_open(const char *what, const char *patterns, bool parent_matches,
 	    report, arg);
 }
 
+struct addr_list *
+word_list_open(const char *what, const char *patterns,
+    const char *config_dir, table_report *report, void *arg)
+{
+	struct addr_list *l = list_open(what, patterns, false, false,
+	    config_dir, report, arg);
+
+	if (l != NULL)
+		l->words = true;
+	return l;
+}
+
 void
 net_list_parent_matches(struct addr_list *l, bool parent_matches)
 {
@@ -283,7 +296,7 @@ name_matches(const struct addr_list *l, const struct word *w,
 
 	if (view_eq_nocase(name, word))
 		return true;
-	if (name.n <= word.n || !view_ends_nocase(name, word))
+	if (l->words || name.n <= word.n || !view_ends_nocase(name, word))
 		return false;
 	/* Postfix knows ".example.com" only where parents do not match; who
 	 * writes it means subdomains everywhere. */
@@ -356,8 +369,8 @@ net_list_match(const struct addr_list *l, struct view client_name,
 	return TABLE_NOT_FOUND;
 }
 
-enum table_answer
-domain_list_match(const struct addr_list *l, struct view domain)
+static enum table_answer
+list_match(const struct addr_list *l, struct view domain)
 {
 	ensure(l->magic == LIST_MAGIC);
 	for (size_t i = 0; i < l->n; i++) {
@@ -365,7 +378,7 @@ domain_list_match(const struct addr_list *l, struct view domain)
 		enum table_answer a;
 
 		if (w->kind == WORD_TABLE)
-			a = table_matches(l, w, domain, true);
+			a = table_matches(l, w, domain, !l->words);
 		else
 			a = name_matches(l, w, domain) ? TABLE_FOUND :
 			    TABLE_NOT_FOUND;
@@ -375,4 +388,16 @@ domain_list_match(const struct addr_list *l, struct view domain)
 			return a;
 	}
 	return TABLE_NOT_FOUND;
+}
+
+enum table_answer
+domain_list_match(const struct addr_list *l, struct view domain)
+{
+	return list_match(l, domain);
+}
+
+enum table_answer
+word_list_match(const struct addr_list *l, struct view word)
+{
+	return list_match(l, word);
 }

@@ -8,6 +8,7 @@
  * "[2001:db8::1]" and host names, which are compared with the client's
  * verified name.  A list of domains holds names, compared without case,
  * ".example.com" for subdomains, and address literals, compared as text.
+ * A list of words holds any, compared as a whole and without case.
  */
 #ifndef RULES_ADDR_LIST_H
 #define RULES_ADDR_LIST_H
@@ -31,6 +32,8 @@ struct addr_list *domain_list_open(const char *what, const char *patterns,
  * mynetworks by default.
  */
 void net_list_parent_matches(struct addr_list *l, bool parent_matches);
+struct addr_list *word_list_open(const char *what, const char *patterns,
+    const char *config_dir, table_report *report, void *arg);
 void addr_list_free(struct addr_list **l);
 
 /* TABLE_FAILED: a table could not answer; no allocation but inside tables. */
@@ -38,6 +41,8 @@ enum table_answer net_list_match(const struct addr_list *l,
     struct view client_name, const struct netaddr *addr);
 enum table_answer domain_list_match(const struct addr_list *l,
     struct view domain);
+enum table_answer word_list_match(const struct addr_list *l,
+    struct view word);
 /* Call for each file it depends on. */
 void addr_list_files(const struct addr_list *l,
     void (*each)(const char *file, void *arg), void *arg);

@@ -89,7 +89,11 @@ policy_maps(struct restriction_reader *rd)
 	p->backup_networks = net_list_open("permit_mx_backup_networks",
 	    cf->permit_mx_backup_networks, cf->config_directory, rd->report,
 	    rd->arg);
-	return ok && p->mynetworks != NULL && p->backup_networks != NULL;
+	p->log_permits = word_list_open("smtpd_log_access_permit_actions",
+	    cf->smtpd_log_access_permit_actions, cf->config_directory,
+	    rd->report, rd->arg);
+	return ok && p->mynetworks != NULL && p->backup_networks != NULL &&
+	    p->log_permits != NULL;
 }
 
 /* A table alone needs to know what it is for. */
@@ -281,6 +285,7 @@ policy_free(struct policy **pp)
 	services_free(p);
 	addr_list_free(&p->mynetworks);
 	addr_list_free(&p->backup_networks);
+	addr_list_free(&p->log_permits);
 	classes_free(&p->classes);
 	free(p->own);
 	free(p->local_error);

@@ -96,16 +96,6 @@ eval_text(struct eval *e, const char *fmt, ...)
 	    (size_t)n : sizeof text - 1));
 }
 
-void
-eval_note(struct eval *e, const char *action, struct view text)
-{
-	struct policy_result *r = e->r;
-
-	if (r->n_notes < POLICY_NOTES_MAX)
-		r->notes[r->n_notes++] = (struct policy_note){ action,
-			eval_copy(e, text), e->where };
-}
-
 /* -- refusals -------------------------------------------------------------- */
 
 /* A text that came from a table, or by way of one from a peer: one line. */
@@ -334,6 +324,8 @@ eval_list(struct eval *e, const struct restriction *list, size_t n)
 			    list[i].class->name) : list[i].table != NULL ?
 			    view_of(table_name(list[i].table)) : list[i].arg,
 			    s);
+		if (s == STEP_PERMIT)
+			eval_permitted(e, &list[i]);
 		if (e->warn >= e->depth)
 			e->warn = 0;
 		/* Whatever comes now, the answer is "later". */
@@ -358,16 +350,6 @@ eval_subject(struct eval *e, const struct restriction_list *l,
 	return l->n > 0 ? eval_list(e, l->list, l->n) : STEP_NEXT;
 }
 
-/* "name[address]" */
-static struct view
-client_text(struct eval *e)
-{
-	char addr[NETADDR_TEXT];
-
-	return eval_text(e, "%s[%s]", log_safe(e->f->client_name),
-	    netaddr_text(&e->f->client, addr));
-}
-
 static void
 carry_in(struct eval *e, const struct policy_reply *r)
 {
@@ -383,7 +365,7 @@ eval_client(struct eval *e)
 	if (e->p->client.n == 0)
 		return STEP_NEXT;
 	e->put_off_reject = false;
-	return eval_subject(e, &e->p->client, client_text(e), SUBJECT_CLIENT,
+	return eval_subject(e, &e->p->client, eval_client_text(e), SUBJECT_CLIENT,
 	    SUBJECT_CLIENT);
 }
 

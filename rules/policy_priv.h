@@ -83,6 +83,7 @@ struct policy {
 	struct policy_table *tables;
 	struct policy_service *services;
 	struct addr_list *mynetworks, *backup_networks;
+	struct addr_list *log_permits;	/* smtpd_log_access_permit_actions */
 	struct classes *classes;
 	struct addr_keys keys;
 	struct access_style style;
@@ -186,6 +187,14 @@ void eval_put_off_reject(struct eval *e, unsigned code, const char *status,
 enum step eval_put_off_permit(struct eval *e, bool put_off, unsigned code,
     const char *status, struct view name, enum subject s, const char *text);
 void eval_note(struct eval *e, const char *action, struct view text);
+/* "name[address]" */
+struct view eval_client_text(struct eval *e);
+/* smtpd_log_access_permit_actions: log it if that names the action.  from: ""
+ * or " from TABLE". */
+void eval_permit_note(struct eval *e, struct view action, enum subject s,
+    struct view name, const char *from);
+/* The restriction permits; what tables say is noted by eval_permit_note(). */
+void eval_permitted(struct eval *e, const struct restriction *r);
 /* In the arena of the result. */
 struct view eval_text(struct eval *e, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -131,6 +131,16 @@ result_collect(const struct result *r, struct view list[POLICY_LIST_MAX],
 		list[(*n)++] = eval_copy(r->e, text);
 }
 
+static void
+result_permit(const struct result *r)
+{
+	char from[300];
+
+	(void)snprintf(from, sizeof from, " from %s", r->what);
+	eval_permit_note(r->e, view_head(r->value, view_find(r->value, ' ')),
+	    r->subject, r->name, from);
+}
+
 static enum step
 result_message(const struct result *r, const struct verdict *v)
 {
@@ -172,6 +182,7 @@ result_message(const struct result *r, const struct verdict *v)
 	case ACTION_DISCARD:
 		result_note(r, "discard", "DISCARD", v->text, false);
 		out->discard = e->discard = true;
+		result_permit(r);
 		return STEP_PERMIT;
 	}
 	return STEP_NEXT;
@@ -213,6 +224,7 @@ access_result(struct eval *e, struct view value, const char *what,
 		return result_words(&r);
 	switch (v.action) {
 	case ACTION_OK:
+		result_permit(&r);
 		return STEP_PERMIT;
 	case ACTION_REJECT:
 	case ACTION_DEFER:

@@ -365,6 +365,34 @@ remove_dir(void **state)
 	return rmdir(dir);
 }
 
+/* A list of words compares whole words only. */
+static void
+words(void **state)
+{
+	struct addr_list *l = word_list_open("smtpd_noop_commands",
+	    "!get, Frob, .x, regexp:{{/^y/ any}}, static:all", "/nonexistent",
+	    report, NULL);
+
+	(void)state;
+	assert_non_null(l);
+	assert_int_equal(word_list_match(l, view_of("GET")),
+	    TABLE_NOT_FOUND);
+	assert_int_equal(word_list_match(l, view_of("FROB")), TABLE_FOUND);
+	addr_list_free(&l);
+	l = word_list_open("smtpd_noop_commands",
+	    "Frob .x regexp:{{/^y$/ any}}", "/nonexistent", report,
+	    NULL);
+	assert_non_null(l);
+	assert_int_equal(word_list_match(l, view_of("a.frob")),
+	    TABLE_NOT_FOUND);
+	assert_int_equal(word_list_match(l, view_of("a.x")),
+	    TABLE_NOT_FOUND);
+	assert_int_equal(word_list_match(l, view_of("Y")), TABLE_FOUND);
+	assert_int_equal(word_list_match(l, view_of("x.y")),
+	    TABLE_NOT_FOUND);
+	addr_list_free(&l);
+}
+
 int
 main(void)
 {
@@ -376,6 +404,7 @@ main(void)
 		cmocka_unit_test(files_and_tables),
 		cmocka_unit_test(domains),
 		cmocka_unit_test(domain_tables),
+		cmocka_unit_test(words),
 		cmocka_unit_test(urls),
 		cmocka_unit_test(failing_table),
 	};

@@ -497,6 +497,30 @@ nothing_is_kept_for_other_classes(void **state)
 	assert_int_equal(fake.notices, 1);
 }
 
+/* smtpd_delay_open_until_valid_rcpt = no: the queue id comes with MAIL, if one
+ * is at hand, and is given back if nothing comes of it. */
+static void
+queue_id_at_mail(void **state)
+{
+	struct session *s;
+
+	(void)state;
+	fake_stop();
+	fake_start("smtpd_delay_open_until_valid_rcpt = no\n");
+	s = in_state(SMTP_MAIL);
+	assert_true(s->tx->has_slot);
+	assert_int_equal(fake.taken, 1);
+	(void)fake_say("RCPT TO:<u@far.example>\r\nRSET\r\n");
+	assert_int_equal(fake.dropped, 1);
+	(void)fake_say(MAIL RCPT);
+	assert_int_equal(fake.taken, 2);
+	fake_disconnect();
+	assert_int_equal(fake.dropped, 2);
+	fake.no_slots = true;
+	s = in_state(SMTP_MAIL);
+	assert_false(s->tx->has_slot);
+}
+
 int
 main(void)
 {
@@ -520,6 +544,7 @@ main(void)
 		    start, stop),
 		cmocka_unit_test_setup_teardown(
 		    nothing_is_kept_for_other_classes, start, stop),
+		cmocka_unit_test_setup_teardown(queue_id_at_mail, start, stop),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
