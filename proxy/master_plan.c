@@ -275,6 +275,10 @@ throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms)
 /* Who needs to know the class of a domain. */
 #define ROLES_CLASS	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) | \
 	ROLE_BIT(ROLE_FILTER))
+/* Who needs to know where mail goes: smtpd only for error: and retry:. */
+#define ROLES_ROUTE	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR))
+/* Who needs to know that an address is rewritten. */
+#define ROLES_REWRITE	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER))
 
 static const struct {
 	const char *name;
@@ -293,17 +297,17 @@ static const struct {
 	{ "virtual_mailbox_domains", ROLES_CLASS },
 	{ "virtual_alias_maps", ROLES_CLASS },
 	{ "virtual_mailbox_maps", ROLES_CLASS },
-	{ "canonical_maps", ROLE_BIT(ROLE_FILTER) },
-	{ "sender_canonical_maps", ROLE_BIT(ROLE_FILTER) },
-	{ "recipient_canonical_maps", ROLE_BIT(ROLE_FILTER) },
+	{ "canonical_maps", ROLES_REWRITE },
+	{ "sender_canonical_maps", ROLES_REWRITE },
+	{ "recipient_canonical_maps", ROLES_REWRITE },
 	{ "masquerade_exceptions", ROLE_BIT(ROLE_FILTER) },
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
-	{ "relocated_maps", ROLE_BIT(ROLE_QMGR) },
-	{ "sender_dependent_relayhost_maps", ROLE_BIT(ROLE_QMGR) },
-	{ "sender_dependent_default_transport_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "relocated_maps", ROLES_ROUTE },
+	{ "sender_dependent_relayhost_maps", ROLES_ROUTE },
+	{ "sender_dependent_default_transport_maps", ROLES_ROUTE },
 	{ "smtpd_relay_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_client_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_helo_restrictions", ROLE_BIT(ROLE_SMTPD) },
@@ -326,7 +330,8 @@ static const struct {
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) |
 	    ROLE_BIT(ROLE_SMTPD) },
-	{ "transport_maps", ROLE_BIT(ROLE_QMGR) | ROLE_BIT(ROLE_SHOWQ) },
+	{ "address_verify_transport_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "transport_maps", ROLES_ROUTE | ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_mailq_users", ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },
 };

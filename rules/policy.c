@@ -1,6 +1,7 @@
 /* A policy: everything of main.cf that restrictions need. */
 #include <stdlib.h>
 
+#include "lib/log.h"
 #include "lib/mem.h"
 #include "rules/override.h"
 #include "rules/policy_priv.h"
@@ -172,7 +173,6 @@ static void
 policy_settings(struct policy *p)
 {
 	const struct conf *cf = p->cf;
-	struct view local = view_of(cf->local_transport);
 
 	p->delay = cf->smtpd_delay_reject;
 	p->unlisted_rcpt = cf->smtpd_reject_unlisted_recipient &&
@@ -181,8 +181,47 @@ policy_settings(struct policy *p)
 	p->style.parent_matches = policy_parent_matches(cf,
 	    "smtpd_access_maps");
 	p->style.delimiters = cf->recipient_delimiter;
-	if (view_starts_nocase(local, "error:"))
-		p->local_error = mem_copy(view_trim(view_from(local, 6)));
+	buf_init(&p->route_where, 1024);
+}
+
+static void
+policy_route_seen(const char *what, struct view where, struct view addr,
+    struct view result, void *arg)
+{
+	struct policy *p = arg;
+
+	log_trace("rule %s for %s: %s%s%s", what, log_safe(addr),
+	    log_safe(result), where.n > 0 ? "; rule=" : "", log_safe(where));
+	buf_clear(&p->route_where);
+	(void)buf_putv(&p->route_where, where);
+}
+
+/* Most gateways have no error: and need not look for it at each address. */
+static bool
+policy_routes(struct restriction_reader *rd)
+{
+	const struct conf *cf = rd->p->cf;
+	struct policy *p = rd->p;
+	const char *const transports[] = { cf->local_transport,
+		cf->relay_transport, cf->virtual_transport,
+		cf->default_transport };
+	bool needed = cf->relocated_maps[0] != '\0' ||
+	    cf->transport_maps[0] != '\0' ||
+	    cf->sender_dependent_default_transport_maps[0] != '\0';
+	struct view name, hop;
+	size_t i;
+
+	for (i = 0; i < sizeof transports / sizeof transports[0]; i++) {
+		route_split(view_of(transports[i]), &name, &hop);
+		needed |= view_is(name, "error") || view_is(name, "retry");
+	}
+	if (!needed)
+		return true;
+	p->router = router_open(cf, p->own, p->n_own, rd->report, rd->arg);
+	if (p->router == NULL)
+		return false;
+	router_set_trace(p->router, policy_route_seen, p);
+	return true;
 }
 
 struct policy *
@@ -204,6 +243,7 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	ok = p->classes != NULL;
 	p->keys = addr_keys_of(cf, p->classes);
 	ok = policy_maps(&rd) && ok;
+	ok = policy_routes(&rd) && ok;
 	ok = policy_tempfail(&rd, "unknown_helo_hostname_tempfail_action",
 	    cf->unknown_helo_hostname_tempfail_action, &p->helo_put_off) &&
 	    ok;
@@ -288,6 +328,7 @@ policy_free(struct policy **pp)
 	addr_list_free(&p->log_permits);
 	classes_free(&p->classes);
 	free(p->own);
-	free(p->local_error);
+	router_free(&p->router);
+	buf_free(&p->route_where);
 	free(p);
 }

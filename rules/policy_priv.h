@@ -9,6 +9,7 @@
 #include "rules/access.h"
 #include "rules/addr_find.h"
 #include "rules/policy.h"
+#include "rules/route.h"
 
 #define VALUE_MAX	4096u	/* of an access table */
 #define FOUND_MAX	(1u << 20)	/* of other tables, as alias lists */
@@ -99,8 +100,10 @@ struct policy {
 	bool helo_put_off, address_put_off, verify_rcpt_put_off,
 	    verify_sender_put_off;
 	bool verify_catchall_put_off;	/* its yes is as no answer */
-	/* "error:TEXT" in local_transport: nobody is listed; else NULL. */
-	char *local_error;
+	/* Where mail would go, if that can be error: or retry: at all; else
+	 * NULL.  The last rule that it looked at. */
+	struct router *router;
+	struct buf route_where;
 };
 
 /* One evaluation. */

@@ -113,26 +113,52 @@ listed_in(struct eval *e, const struct table_list *const *maps, size_t n,
 	return a;
 }
 
-/* "error:[x.y.z] text" in local_transport. */
+/*
+ * The address leads to error: or retry:, whose next hop is the reason, perhaps
+ * behind an enhanced status: refuse it now, as the queue manager would later.
+ */
 static enum step
-local_refused(struct eval *e, struct view addr, enum subject s)
+route_refused(struct eval *e, struct view addr, enum subject s,
+    enum address_class class, bool later, struct view reason)
 {
-	struct view text = view_of(e->p->local_error), first;
+	const struct conf *cf = e->p->cf;
 	struct view status = view_of(s == SUBJECT_SENDER ? "5.1.0" : "5.1.1");
+	struct view text = route_status(reason, &status);
 	char fixed[12];
 
-	first = view_head(text, view_find(text, ' '));
-	if (first.n >= 5 && first.n < sizeof fixed && first.p[1] == '.' &&
-	    (first.p[0] == '4' || first.p[0] == '5')) {
-		status = first;
-		text = view_trim(view_from(text, first.n));
+	e->where = eval_copy(e, buf_view(&e->p->route_where));
+	return eval_refuse(e, later ? 450 : class == CLASS_VIRTUAL_ALIAS ?
+	    (unsigned)cf->unknown_virtual_alias_reject_code : 550,
+	    status_for_subject(status, s, fixed), "<%s>: %s rejected: %s",
+	    log_safe(addr), subject_text(s), log_safe(text));
+}
+
+static enum step
+unlisted_by_route(struct eval *e, struct view addr, struct view full,
+    enum subject s, enum address_class class)
+{
+	const struct view other = s == SUBJECT_SENDER ? e->f->recipient :
+	    e->f->sender;
+	struct buf transport, nexthop;
+	enum step step = STEP_NEXT;
+	bool later;
+
+	if (e->p->router == NULL)
+		return STEP_NEXT;
+	buf_init(&transport, FOUND_MAX);
+	buf_init(&nexthop, FOUND_MAX);
+	if (route_find(e->p->router, other, full, &transport, &nexthop) ==
+	    TABLE_FAILED) {
+		step = eval_lookup_failed(e, addr);
+	} else {
+		later = view_is(buf_view(&transport), "retry");
+		if (later || view_is(buf_view(&transport), "error"))
+			step = route_refused(e, addr, s, class, later,
+			    buf_view(&nexthop));
 	}
-	if (text.n == 0)
-		text = view_of("mail for this host is not accepted");
-	return eval_refuse(e,
-	    (unsigned)e->p->cf->unknown_local_recipient_reject_code,
-	    status_for_subject(status, s, fixed), "<%s>: %s rejected: %.*s",
-	    log_safe(addr), subject_text(s), VIEW_ARGS(text));
+	buf_free(&transport);
+	buf_free(&nexthop);
+	return step;
 }
 
 /* Names that mail for this host itself is sent to, whoever is listed. */
@@ -168,8 +194,6 @@ unlisted_in_class(struct eval *e, struct view addr, struct view full,
 
 	switch (class) {
 	case CLASS_LOCAL:
-		if (p->local_error != NULL)
-			return local_refused(e, addr, s);
 		if (local_always(e, full))
 			return STEP_NEXT;
 		maps = &p->local_rcpts;
@@ -220,6 +244,8 @@ address_unlisted_of(struct eval *e, enum subject s)
 	/* What is rewritten exists, whatever it becomes. */
 	const struct table_list *maps[4] = { &p->rcpt_canonical,
 		&p->canonical, &p->aliases, &p->sender_canonical };
+	enum address_class class;
+	enum step step;
 
 	if (addr.n == 0 || *checked)
 		return STEP_NEXT;
@@ -234,8 +260,11 @@ address_unlisted_of(struct eval *e, enum subject s)
 	case TABLE_NOT_FOUND:
 		break;
 	}
-	return unlisted_in_class(e, addr, full, s, s == SUBJECT_SENDER ?
-	    class_of(p->classes, address_domain(full)) : recipient_class(e));
+	class = s == SUBJECT_SENDER ? class_of(p->classes,
+	    address_domain(full)) : recipient_class(e);
+	step = unlisted_by_route(e, addr, full, s, class);
+	return step != STEP_NEXT ? step :
+	    unlisted_in_class(e, addr, full, s, class);
 }
 
 enum step

@@ -136,6 +136,25 @@ route_split(struct view value, struct view *ret_transport,
 	*ret_nexthop = view_trim(view_from(value, i + 1));
 }
 
+struct view
+route_status(struct view reason, struct view *ret_status)
+{
+	struct view first = view_head(reason, view_find(reason, ' '));
+	size_t i, dots = 0;
+
+	for (i = 0; i < first.n; i++)
+		if (first.p[i] == '.')
+			dots++;
+		else if (!isdigit((unsigned char)first.p[i]))
+			return reason;
+	if (dots != 2 || first.n < 5 || first.n > 9 ||
+	    first.n == reason.n || (first.p[0] != '4' &&
+	    first.p[0] != '5') || first.p[1] != '.')
+		return reason;
+	*ret_status = first;
+	return view_trim(view_from(reason, first.n));
+}
+
 /* One address on its way: transport and next hop so far, and where they
  * stand. */
 struct way {
@@ -195,7 +214,9 @@ way_set(struct way *w, const char *what, struct view value,
 	struct view hop;
 
 	route_split(value, &w->transport, &hop);
-	w->nexthop = hop.n > 0 ? hop : nexthop;
+	w->nexthop = hop.n > 0 ? hop : view_is(w->transport, "error") ||
+	    view_is(w->transport, "retry") ?
+	    view_of("Address is undeliverable") : nexthop;
 	way_report(w, what, NULL, value);
 }
 
@@ -321,28 +342,12 @@ way_transport(struct way *w)
 	return true;
 }
 
-/* "x.y.z text": an enhanced status in front of a text? */
-static bool
-way_has_status(struct view text)
-{
-	struct view first = view_head(text, view_find(text, ' '));
-	size_t i, dots = 0;
-
-	for (i = 0; i < first.n; i++)
-		if (first.p[i] == '.')
-			dots++;
-		else if (!isdigit((unsigned char)first.p[i]))
-			return false;
-	return dots == 2 && first.n >= 5 && first.n < text.n &&
-	    (first.p[0] == '4' || first.p[0] == '5') && first.p[1] == '.';
-}
-
 /* relocated(5): last, so that nothing overrides it. */
 static bool
 way_relocated(struct way *w)
 {
 	struct addr_found found;
-	struct view to;
+	struct view to, status;
 
 	switch (addr_find(&w->r->keys, &w->r->relocated, w->addr, &w->key,
 	    &found)) {
@@ -358,7 +363,7 @@ way_relocated(struct way *w)
 	buf_clear(&w->moved);
 	if (w->r->relocated_prefix)
 		(void)buf_puts(&w->moved, "5.1.6 User has moved to ");
-	if (w->r->relocated_prefix || way_has_status(to))
+	if (w->r->relocated_prefix || route_status(to, &status).n < to.n)
 		(void)buf_putv(&w->moved, to);
 	else
 		(void)buf_puts(&w->moved, "5.2.0 Mailbox is unavailable");

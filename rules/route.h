@@ -38,6 +38,10 @@ bool router_conf_probes(const struct conf *cf, struct conf *ret);
 enum table_answer route_find(const struct router *r, struct view sender,
     struct view addr, struct buf *transport, struct buf *nexthop);
 
+/* The text of such a reason; *ret_status: the status before it, else
+ * untouched. */
+struct view route_status(struct view reason, struct view *ret_status);
+
 /* What each rule looked at said: the parameter, "file:line" or nothing, the
  * recipient, the result. */
 typedef void route_trace(const char *what, struct view where,

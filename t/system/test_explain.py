@@ -35,9 +35,11 @@ message_size_limit = 20000
 header_checks = regexp:$config_directory/header_checks
 body_checks = regexp:$config_directory/body_checks
 canonical_maps = inline:{ { old@example.com = u@example.com } }
+relocated_maps = texthash:$config_directory/moved
 soft_bounce = no
 """
 FILES = {
+    "moved": "# who left\nmoved@example.com new@other.example\n",
     "clients": """127.0.0.4 REJECT client
 127.0.0.5 421 4.7.0 busy
 127.0.0.6 DEFER_IF_PERMIT perhaps
@@ -133,6 +135,9 @@ CASES = [
     case("rewritten", rcpts=["old@example.com"], subject="hello"),
     case("dots", subject="dots", body=".\n..\n.x"),
     case("no-end-of-line", subject="x", body=""),
+    case("relocated", rcpts=["moved@example.com"]),
+    case("relocated-stranger", client="127.0.0.5", subject="x",
+         rcpts=["u@example.com", "moved@example.com"]),
     case("multi-bounce", sender="", subject="x",
          rcpts=["u@example.com", "v@example.com"]),
     case("data-reject", sender="data@s.example", subject="x"),
@@ -273,6 +278,13 @@ def test_nothing_is_left(stopped, tmp_path):
     assert "envelope: from <a@s.example> to <u@example.com>" in told
     assert "recipient <u@example.com>: class relay; transport relay" in told
     assert "header_checks = regexp:" in told
+    told = stopped.command("explain", "--client", "127.0.0.1", "--from",
+                           "a@s.example", "--to", "moved@example.com").stdout
+    assert (f"rule relocated_maps for moved@example.com: new@other.example; "
+            f"rule={stopped.etc}/moved:2") in told, told
+    assert told.splitlines()[-1].startswith(
+        "550 5.1.6 <moved@example.com>: Recipient address rejected: User has "
+        "moved to new@other.example")
 
 
 def test_names_and_services(stopped):

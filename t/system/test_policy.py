@@ -689,3 +689,24 @@ def test_hostile_service(sink):
     finally:
         gw.destroy()
         server.close()
+
+
+def test_relocated_is_refused_at_rcpt(make, sink):
+    """Not bounced later; a change of the file counts without a command."""
+    gw = make(sink, start=False)
+    gw.write("moved", "old@example.com new@other.example\n")
+    gw.set(relocated_maps="texthash:$config_directory/moved")
+    gw.start()
+
+    def ask(user):
+        with gw.client() as c:
+            c.ehlo()
+            c.cmd("MAIL FROM:<a@client.example>")
+            return c.cmd(f"RCPT TO:<{user}@example.com>").text
+    assert ask("old") == ("550 5.1.6 <old@example.com>: Recipient address "
+                          "rejected: User has moved to new@other.example")
+    gw.wait_log(r"reject: RCPT from .*<old@example.com>: .* rule=\S+/moved:1")
+    assert ask("user").startswith("250 ")
+    gw.write("moved", "user@example.com else@other.example\n")
+    wait_for("the new table", lambda: ask("user").startswith("550 5.1.6 "))
+    assert ask("old").startswith("250 ")

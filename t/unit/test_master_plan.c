@@ -222,7 +222,11 @@ test_files(void **state)
 	    "smtpd_client_event_limit_exceptions =\n",
 	    ROLE_SMTPD, "/r /etc/bad /etc/x/nets /r ");
 	check_files("transport_maps = texthash:t\nrelay_domains = /d\n"
-	    "mydestination = x\n", ROLE_QMGR, "/d /etc/x/t ");
+	    "address_verify_transport_maps = texthash:v\n"
+	    "mydestination = x\n", ROLE_QMGR, "/d /etc/x/v /etc/x/t ");
+	check_files("transport_maps = texthash:t\n"
+	    "canonical_maps = texthash:c\nmynetworks =\n"
+	    "mydestination = x\n", ROLE_SMTPD, "/etc/x/c /etc/x/t ");
 	check_files("mynetworks = /n\n", ROLE_GATE, "/n ");
 	check_files("transport_maps = texthash:t\n", ROLE_RELAY, "");
 }
