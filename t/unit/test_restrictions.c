@@ -11,7 +11,8 @@
  *					does not answer
  *	address ADDRESS MARK TEXT	what is known of it: + - ? *
  *	ask NAME=VALUE ...		client name reverse status helo from to
- *					stage login tls rcpts pipelined
+ *					stage login tls print (a certificate's)
+ *					trusted rcpts pipelined
  *	= ok | REPLY			the answer
  *	* ACTION: TEXT			a line for the log
  *	+ WHAT TEXT			hold discard redirect filter bcc prepend
@@ -331,6 +332,10 @@ question_word(struct view word, struct policy_facts *f,
 		f->login = v;
 	} else if (view_is(name, "tls")) {
 		f->tls_protocol = v;
+	} else if (view_is(name, "print")) {
+		f->tls_fingerprint = v;
+	} else if (view_is(name, "trusted")) {
+		f->tls_trusted = true;
 	} else if (view_is(name, "etrn")) {
 		f->etrn = v;
 	} else if (view_is(name, "rcpts")) {
