@@ -76,7 +76,9 @@ facts_add(struct facts *f, enum fact_shelf shelf,
 	    !answer_read(name->kind, name->type, answer, &read) ||
 	    entry_find(f, name) != NULL)
 		return false;
-	if (f->count[shelf] == SHELF_FACTS_MAX)
+	/* Who owns a zone may have much to say for each name that he says. */
+	if (f->count[shelf] == SHELF_FACTS_MAX || f->bytes[shelf] +
+	    name->key.n + answer.n > SHELF_BYTES_MAX)
 		facts_clear(f, shelf);
 	e = mem_alloc(sizeof *e + name->key.n + answer.n);
 	e->kind = name->kind;
@@ -89,6 +91,7 @@ facts_add(struct facts *f, enum fact_shelf shelf,
 	e->next = f->shelf[shelf];
 	f->shelf[shelf] = e;
 	f->count[shelf]++;
+	f->bytes[shelf] += e->key_n + e->answer_n;
 	return true;
 }
 
@@ -102,6 +105,7 @@ facts_clear(struct facts *f, enum fact_shelf shelf)
 		free(e);
 	}
 	f->count[shelf] = 0;
+	f->bytes[shelf] = 0;
 }
 
 void

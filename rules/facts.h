@@ -49,6 +49,7 @@ enum fact_shelf { SHELF_EVALUATION = 0, SHELF_TRANSACTION, SHELF_SESSION,
 #define FACT_BYTES_MAX	16384u	/* of one answer */
 #define FACT_REQUEST_MAX	16384u	/* to a policy service */
 #define SHELF_FACTS_MAX	200u
+#define SHELF_BYTES_MAX	131072u
 
 struct fact_name {
 	enum fact_kind kind;
@@ -70,6 +71,7 @@ struct fact {
 struct facts {
 	struct fact_entry *shelf[SHELVES];
 	uint16_t count[SHELVES];
+	uint32_t bytes[SHELVES];
 };
 
 /* False: not in the store.  The views live until the shelf is emptied. */

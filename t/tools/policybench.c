@@ -104,7 +104,7 @@ measure(const char *settings)
 	struct policy *p = cf != NULL ? policy_open(cf, NULL, 0, say, NULL) :
 	    NULL;
 	struct policy_result *r = policy_result_new();
-	struct facts facts = { { NULL }, { 0 } };
+	struct facts facts = { { NULL }, { 0 }, { 0 } };
 	struct policy_facts f = { .client_name = view_of("mail.example.org"),
 		.reverse_name = view_of("mail.example.org"),
 		.name_status = NAME_OK, .has_helo = true,

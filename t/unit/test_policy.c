@@ -65,7 +65,7 @@ static const char *
 ask(const char *client, const char *helo, const char *from, const char *to)
 {
 	static char text[1600];
-	struct facts none = { { NULL }, { 0 } };
+	struct facts none = { { NULL }, { 0 }, { 0 } };
 	struct policy_facts f = {
 		.client_name = view_of("unknown"),
 		.reverse_name = view_of("unknown"),

@@ -562,7 +562,8 @@ static void
 shelves(void **state)
 {
 	struct fact_name name = { FACT_DNS, FACT_A, view_of("a.example") };
-	struct facts f = { { NULL }, { 0 } };
+	static char long_text[FACT_BYTES_MAX - 100];
+	struct facts f = { { NULL }, { 0 }, { 0 } };
 	struct view record = view_make("\x7f\0\0\2", 4);
 	struct fact got;
 	struct buf b;
@@ -570,7 +571,7 @@ shelves(void **state)
 	char key[20];
 
 	(void)state;
-	buf_init(&b, 1000);
+	buf_init(&b, FACT_BYTES_MAX);
 	assert_true(facts_put_answer(&b, FACT_FOUND, &record, 1));
 	assert_false(facts_find(&f, &name, &got));
 	assert_true(facts_add(&f, SHELF_SESSION, &name, buf_view(&b)));
@@ -602,6 +603,21 @@ shelves(void **state)
 		    buf_view(&b)));
 		assert_true(f.count[SHELF_SESSION] <= SHELF_FACTS_MAX);
 	}
+	/* Also one of bytes, which counts from zero when it is emptied. */
+	facts_clear(&f, SHELF_SESSION);
+	buf_clear(&b);
+	name.type = FACT_TXT;
+	record = view_make(long_text, sizeof long_text);
+	assert_true(facts_put_answer(&b, FACT_FOUND, &record, 1));
+	for (i = 0; i < 100; i++) {
+		(void)snprintf(key, sizeof key, "%u.example", i);
+		name.key = view_of(key);
+		assert_true(facts_add(&f, SHELF_SESSION, &name,
+		    buf_view(&b)));
+		assert_true(f.count[SHELF_SESSION] * sizeof long_text <=
+		    SHELF_BYTES_MAX);
+	}
+	assert_true(f.count[SHELF_SESSION] > 1);
 	facts_free(&f);
 	buf_free(&b);
 }
