@@ -331,6 +331,10 @@ static const struct {
 	{ "smtpd_client_event_limit_exceptions", ROLE_BIT(ROLE_GATE) |
 	    ROLE_BIT(ROLE_SMTPD) },
 	{ "address_verify_transport_maps", ROLE_BIT(ROLE_QMGR) },
+	{ "address_verify_sender_dependent_relayhost_maps",
+	    ROLE_BIT(ROLE_QMGR) },
+	{ "address_verify_sender_dependent_default_transport_maps",
+	    ROLE_BIT(ROLE_QMGR) },
 	{ "transport_maps", ROLES_ROUTE | ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_mailq_users", ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },

@@ -8,6 +8,7 @@
 #include "lib/master_cf.h"
 #include "queue/qmgr.h"
 #include "rules/table_remote.h"
+#include "rules/verify_sender.h"
 
 static struct service_table *services;
 
@@ -232,15 +233,18 @@ struct dest *
 resolve_probe(const struct router *router, struct view addr,
     enum probe_result *ret_result, struct buf *why)
 {
-	struct buf transport, nexthop;
+	struct buf transport, nexthop, sender;
 	struct dest *d = NULL;
 	struct transport *t;
 	const char *name;
 
 	buf_init(&transport, 256);
 	buf_init(&nexthop, 2048);
-	if (route_find(router, view_of(""), addr, &transport, &nexthop) ==
-	    TABLE_FAILED)
+	buf_init(&sender, 2 * ADDRESS_MAX);
+	/* It goes where a message from it would. */
+	verify_sender_put(qmgr.cf, clock_wall(), &sender);
+	if (route_find(router, buf_view(&sender), addr, &transport,
+	    &nexthop) == TABLE_FAILED)
 		(void)probe_said(PROBE_UNKNOWN, view_of("address routing "
 		    "failed: table lookup error"), ret_result, why);
 	else if (strcmp(name = buf_cstr(&transport), "error") == 0)
@@ -263,6 +267,7 @@ resolve_probe(const struct router *router, struct view addr,
 	if (d != NULL && dest_dead_why(d) != NULL)
 		d = probe_said(PROBE_UNKNOWN, view_of(dest_dead_why(d)),
 		    ret_result, why);
+	buf_free(&sender);
 	buf_free(&transport);
 	buf_free(&nexthop);
 	return d;

@@ -14,6 +14,10 @@ router_conf_probes(const struct conf *cf, struct conf *ret)
 		{ cf->address_verify_default_transport,
 		    &ret->default_transport },
 		{ cf->address_verify_relayhost, &ret->relayhost },
+		{ cf->address_verify_sender_dependent_relayhost_maps,
+		    &ret->sender_dependent_relayhost_maps },
+		{ cf->address_verify_sender_dependent_default_transport_maps,
+		    &ret->sender_dependent_default_transport_maps },
 		{ cf->address_verify_transport_maps, &ret->transport_maps },
 	};
 	bool differ = false;

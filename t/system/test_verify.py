@@ -388,6 +388,28 @@ def test_probes_go_another_way(gateway, inside):
     mailbox.close()
 
 
+def test_probes_by_their_sender(gateway, inside):
+    """The tables by sender of probes are asked with the sender of probes; mail
+    goes by its own."""
+    mailbox = Sink()
+    gw = gateway(mailbox, relayhost="[127.0.0.1]:1", transport_maps="",
+                 relay_transport="relay",
+                 address_verify_sender="prober@gw.example.com",
+                 sender_dependent_relayhost_maps="inline:{s@client.example="
+                 f"[127.0.0.1]:{mailbox.port}}}",
+                 address_verify_sender_dependent_relayhost_maps="inline:{"
+                 f"prober@gw.example.com=[127.0.0.1]:{inside.port}}}")
+    assert ask(gw, "good").startswith("250")
+    assert ask(gw, "bad").startswith("550")
+    with gw.client() as c:
+        c.ehlo()
+        assert c.message("s@client.example", "good@example.com",
+                         mail("this way")).code == 250
+    mailbox.wait_subject("this way")
+    assert not inside.messages and not probes(mailbox, "bad")
+    mailbox.close()
+
+
 def test_error_transport(gateway, inside):
     gw = gateway(inside, transport_maps="inline:{{closed@example.com="
                  "error:5.2.1 mailbox closed}, {away@example.com="
