@@ -11,7 +11,7 @@
 
 enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
 
-#define SESSION_NO_BITS		20u	/* smtpd_session_limit is below 2^20 */
+#define SESSIONS_MAX		(1u << 20)	/* smtpd_session_limit is less */
 #define NAME_WAIT_MS		15000
 #define SPACE_WAIT_MS		2000	/* once, at the start */
 #define SLOT_WAIT_MS		10000
@@ -89,12 +89,17 @@ void names_find(struct session *s);
 bool facts_ask(struct session *s, const struct fact_name *name,
     struct view request, int64_t request_ms);
 
-/* A number for s's question, which goes to asked; and m, the answer of that
- * number (u32 tag, view answer), for whoever still waits for it. */
-uint32_t session_ask(struct session *s, const void *asked);
-/* Who waits like that for the answer of this tag; NULL: nobody does. */
-struct session *session_asked(uint32_t tag, enum session_wait wait);
+/* m, the answer (u32 tag, view answer) of asked, for whoever still waits for
+ * it. */
 void session_told(const void *asked, struct chan *c, struct chan_in *m);
+
+/* -- questions (smtpd_ask.c) -------- */
+
+/* A number for s's question, which goes to asked; its last one is void. */
+uint32_t session_ask(struct session *s, const void *asked);
+/* Who waits like that for the answer of this number; NULL: nobody does. */
+struct session *session_asked(uint32_t tag, enum session_wait wait);
+void session_ask_end(struct session *s);
 
 /* -- mail to the postmaster (smtpd_notice.c) -------- */
 

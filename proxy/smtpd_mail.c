@@ -117,7 +117,7 @@ mail_parse(struct session *s, struct view args, struct buf *sender,
 	while ((word = view_word(&rest, " \t")).n > 0)
 		if (!mail_parameter(s, word, a))
 			return false;
-	return mail_room(s, a->size);
+	return true;
 }
 
 bool
@@ -133,7 +133,8 @@ mail_check(struct session *s, struct view args)
 	}
 	buf_init(&sender, ADDRESS_MAX);
 	buf_init(&envid, DSN_ENVID_MAX + 1);
-	ok = mail_parse(s, args, &sender, &envid, &a);
+	/* Room may come and go while the policy waits; syntax does not. */
+	ok = mail_parse(s, args, &sender, &envid, &a) && mail_room(s, a.size);
 	if (ok) {
 		s->announced = a.size;
 		s->announced_utf8 = (a.flags & ENVELOPE_SMTPUTF8) != 0;
@@ -158,8 +159,9 @@ mail_proceed(struct session *s, struct view args)
 	s->tx->flags = a.flags;
 	s->tx->declared = a.size;
 	s->tx->ret = a.ret;
-	if (policy_has(s->server->policy, STAGE_MAIL))
-		policy_take(s);
+	/* A new transaction has room for those of one evaluation. */
+	if (policy_has(s->server->policy, STAGE_MAIL) && !policy_take(s))
+		panic("actions over their limit");
 	/* None at hand: the first recipient gets one. */
 	if (!s->server->cf->smtpd_delay_open_until_valid_rcpt)
 		(void)session_slot(s);

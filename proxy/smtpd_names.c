@@ -21,7 +21,6 @@ static struct {
 	struct server *sv;
 	struct names_link *link[LINKS_MAX];
 	unsigned n, turn;
-	uint32_t serial;
 	uint32_t generation;	/* the newest */
 	struct {
 		struct netaddr addr;
@@ -76,16 +75,6 @@ names_drop(struct names_link *l)
 	names.link[i] = names.link[--names.n];
 	chan_free(&l->c);
 	free(l);
-}
-
-struct session *
-session_asked(uint32_t tag, enum session_wait wait)
-{
-	struct server *sv = names.sv;
-	uint32_t no = tag & ((1u << SESSION_NO_BITS) - 1);
-	struct session *s = no < sv->cap ? sv->sessions[no] : NULL;
-
-	return s != NULL && s->wait == wait && s->tag == tag ? s : NULL;
 }
 
 static void
@@ -186,15 +175,6 @@ names_pick(void)
 			return l;
 	}
 	return NULL;
-}
-
-/* The serial keeps a late answer from the next user of a number. */
-uint32_t
-session_ask(struct session *s, const void *asked)
-{
-	s->tag = s->no | names.serial++ << SESSION_NO_BITS;
-	s->asked = asked;
-	return s->tag;
 }
 
 void

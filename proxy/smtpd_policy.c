@@ -154,6 +154,26 @@ policy_refused(struct session *s, enum policy_stage stage,
 	free(text);
 }
 
+/*
+ * A message may have so many copies and headers by rule, and no recipient
+ * shall go without his because of those before him: the client sends the rest
+ * in another transaction.
+ */
+static void
+policy_full(struct session *s, enum policy_stage stage,
+    const struct policy_facts *f)
+{
+	static const char text[] = "452 4.5.3 Error: too many recipients";
+
+	log_warn("%s: more than %u BCC or PREPEND actions for one message",
+	    s->name, POLICY_LIST_MAX);
+	policy_log(s, f, "reject", text, view_of(""));
+	s->server->refused++;
+	session_refuse(s, "%s", text);
+	if (stage == STAGE_EOD)
+		session_enter(s, SMTP_GREETED);
+}
+
 static void
 policy_carry_set(struct policy_reply **to, const struct policy_result *r)
 {
@@ -177,21 +197,42 @@ policy_carry_stage(struct session *s, enum policy_stage stage,
 		policy_carry_set(&s->carry.mail, r);
 }
 
+/* Whether list has it. */
+static bool
+actions_have(const struct view *list, uint32_t n, struct view what)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		if (view_eq(list[i], what))
+			return true;
+	return false;
+}
+
+static bool
+actions_fit(const struct view *list, uint32_t n, const struct view *more,
+    uint32_t n_more)
+{
+	uint32_t i, added = 0;
+
+	for (i = 0; i < n_more; i++)
+		if (!actions_have(list, n, more[i]))
+			added++;
+	return n + added <= POLICY_LIST_MAX;
+}
+
 static void
 actions_list(struct arena *a, struct view *list, uint32_t *n,
     const struct view *more, uint32_t n_more)
 {
-	uint32_t i, k;
+	uint32_t i;
 
-	for (i = 0; i < n_more; i++) {
-		for (k = 0; k < *n && !view_eq(list[k], more[i]); k++)
-			;
-		if (k == *n && *n < POLICY_LIST_MAX)
+	for (i = 0; i < n_more; i++)
+		if (!actions_have(list, *n, more[i]))
 			list[(*n)++] = arena_copy(a, more[i]);
-	}
 }
 
-void
+bool
 policy_take(struct session *s)
 {
 	const struct policy_result *r = s->server->result;
@@ -200,10 +241,13 @@ policy_take(struct session *s)
 
 	if (!r->hold && !r->discard && r->redirect.n == 0 &&
 	    r->filter.n == 0 && r->n_bcc == 0 && r->n_prepend == 0)
-		return;
+		return true;
 	if (tx->actions == NULL)
 		tx->actions = arena_alloc(tx->arena, sizeof *tx->actions);
 	a = tx->actions;
+	if (!actions_fit(a->bcc, a->n_bcc, r->bcc, r->n_bcc) ||
+	    !actions_fit(a->prepend, a->n_prepend, r->prepend, r->n_prepend))
+		return false;
 	if (r->hold && !a->hold) {
 		a->hold_text = arena_copy(tx->arena, r->hold_text);
 		a->hold_where = arena_copy(tx->arena, r->hold_where);
@@ -217,6 +261,7 @@ policy_take(struct session *s)
 	actions_list(tx->arena, a->bcc, &a->n_bcc, r->bcc, r->n_bcc);
 	actions_list(tx->arena, a->prepend, &a->n_prepend, r->prepend,
 	    r->n_prepend);
+	return true;
 }
 
 /* -- waiting --------------------------------------------------------------- */
@@ -380,8 +425,11 @@ policy_pass(struct session *s, enum policy_stage stage, struct view args,
 	}
 	ensure(r->outcome == POLICY_PERMIT);
 	/* MAIL makes its transaction first, VRFY has none to change. */
-	if (s->tx != NULL && stage >= STAGE_RCPT && s->verb != VERB_VRFY)
-		policy_take(s);
+	if (s->tx != NULL && stage >= STAGE_RCPT && s->verb != VERB_VRFY &&
+	    !policy_take(s)) {
+		policy_full(s, stage, &f);
+		return PASS_REFUSED;
+	}
 	return PASS_PERMIT;
 }
 

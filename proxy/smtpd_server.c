@@ -179,7 +179,7 @@ server_add(struct server *sv, struct session *s)
 
 	if (sv->n == sv->cap) {
 		cap = sv->cap * 2 + 16;
-		ensure(cap < 1u << (SESSION_NO_BITS + 1));
+		ensure(cap < 2 * SESSIONS_MAX);
 		sv->sessions = mem_resize(sv->sessions, cap,
 		    sizeof *sv->sessions);
 		memset(sv->sessions + sv->cap, 0,

@@ -153,6 +153,7 @@ session_free(struct session *s)
 	buf_free(&s->in);
 	buf_free(&s->out);
 	buf_free(&s->talk);
+	session_ask_end(s);
 	session_policy_free(s);
 	free(s->counting);
 	free(s->name);

@@ -112,7 +112,8 @@ struct session {
 	uint32_t magic;
 	uint32_t no;			/* index in the server's table */
 	uint32_t client;		/* gate's number for it */
-	uint32_t tag;			/* of the name asked for */
+	uint32_t tag;			/* of its question; 0: none */
+	struct session *tag_next;	/* smtpd_ask.c */
 	struct server *server;
 	void *gate;			/* where it came from; NULL: gone */
 	const void *asked;		/* WAIT_NAME: whom */
@@ -285,8 +286,9 @@ void session_ask_again(struct session *s);
 void session_fact(struct session *s, struct view answer);
 void session_policy_resume(struct session *s);
 void session_policy_free(struct session *s);
-/* The actions of the last evaluation belong to the transaction. */
-void policy_take(struct session *s);
+/* The actions of the last evaluation belong to the transaction.  False: they
+ * are more than it may have, and none was taken. */
+bool policy_take(struct session *s);
 /* A text with $name of the session. */
 bool session_expand(const struct session *s, struct view text,
     struct buf *out);

@@ -292,10 +292,3 @@ queue_release(struct transaction *tx)
 {
 	tx->slot.link = NULL;
 }
-
-uint32_t
-session_ask(struct session *s, const void *asked)
-{
-	s->asked = asked;
-	return s->tag;
-}

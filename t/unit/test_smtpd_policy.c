@@ -1,10 +1,11 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c t/unit/fake_smtpd.c */
 /* Sessions that wait for a fact: what was said goes on as it was meant, and
  * nothing is left when it does not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -242,10 +243,101 @@ denied(void **state)
 	fake_stop();
 }
 
+/* The disk fills up while MAIL waits: what was checked stays checked. */
+static void
+room_goes_while_mail_waits(void **state)
+{
+	struct session *s = begin("smtpd_delay_reject = no\n" UNKNOWN_SENDER);
+
+	(void)state;
+	says("MAIL FROM:<a@b.example> SIZE=1000\r\n", "");
+	assert_int_equal(s->wait, WAIT_FACT);
+	fake.server.no_space = true;
+	fake.server.free_bytes = 10;
+	hears(FACT_TEMPORARY, "");
+	hears(FACT_TEMPORARY, "250 2.1.0 Ok\r\n");
+	says("RSET\r\nMAIL FROM:<a@b.example> SIZE=1000\r\n",
+	    "250 2.0.0 Ok\r\n452 4.3.1 ");
+	fake_stop();
+}
+
+/* Nobody's copy is lost because of the recipients before him. */
+static void
+copies_have_a_limit(void **state)
+{
+	struct session *s = begin("smtpd_recipient_restrictions = "
+	    "check_recipient_access regexp:{ {/^(.*)@inside.example/ "
+	    "BCC $$1@archive.example} }\n");
+	char line[80];
+	unsigned i;
+
+	(void)state;
+	says("MAIL FROM:<a@b.example>\r\n", "250 ");
+	for (i = 0; i < POLICY_LIST_MAX; i++) {
+		(void)snprintf(line, sizeof line,
+		    "RCPT TO:<u%u@inside.example>\r\n", i);
+		says(line, "250 ");
+	}
+	says("RCPT TO:<boss@inside.example>\r\n",
+	    "452 4.5.3 Error: too many recipients\r\n");
+	says("RCPT TO:<u3@inside.example>\r\n", "250 ");
+	assert_int_equal(s->tx->actions->n_bcc, POLICY_LIST_MAX);
+	assert_int_equal(s->tx->nrcpts, POLICY_LIST_MAX + 1);
+	fake_stop();
+}
+
+/* Numbers of questions: an answer is for the question it was asked for, or for
+ * nobody. */
+static void
+late_answers(void **state)
+{
+	struct session *s = begin(UNKNOWN_SENDER);
+	uint32_t first, tag, i;
+
+	(void)state;
+	says("MAIL FROM:<a@b.example>\r\nRCPT TO:<u@inside.example>\r\n",
+	    "250 2.1.0 Ok\r\n");
+	assert_int_equal(s->wait, WAIT_FACT);
+	first = session_ask(s, s);
+	assert_ptr_equal(session_asked(first, WAIT_FACT), s);
+	assert_null(session_asked(first, WAIT_NAME));
+	for (i = 0; i < 100000; i++) {
+		tag = session_ask(s, s);
+		assert_null(session_asked(first, WAIT_FACT));
+	}
+	assert_ptr_equal(session_asked(tag, WAIT_FACT), s);
+	assert_null(session_asked(0, WAIT_FACT));
+	/* Of one that is gone, too, whoever has its place now. */
+	session_close(s, NULL);
+	assert_null(session_asked(tag, WAIT_FACT));
+	fake_stop();
+}
+
+/* As slow as a refusal that needs no lookup. */
+static void
+refused_after_a_wait(void **state)
+{
+	struct session *s = begin(UNKNOWN_SENDER
+	    "smtpd_error_sleep_time = 600s\nsmtpd_soft_error_limit = 1\n");
+
+	(void)state;
+	says("MAIL FROM:<a@b.example>\r\n", "250 ");
+	says("RCPT TO:<u@inside.example>\r\n", "");
+	hears(FACT_NO_NAME, "");
+	hears(FACT_NO_NAME, "");
+	assert_int_equal(s->wait, WAIT_PAUSE);
+	assert_int_equal(s->errors, 1);
+	fake_stop();
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(room_goes_while_mail_waits),
+		cmocka_unit_test(copies_have_a_limit),
+		cmocka_unit_test(late_answers),
+		cmocka_unit_test(refused_after_a_wait),
 		cmocka_unit_test(a_recipient_waits),
 		cmocka_unit_test(the_client_leaves),
 		cmocka_unit_test(helo_and_mail_wait),
