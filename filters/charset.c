@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "filters/charset.h"
+#include "lib/address.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 
@@ -113,10 +114,12 @@ find(const struct charsets *cs, struct view name)
 	return NAMES;
 }
 
-bool
-charsets_know(const struct charsets *cs, struct view name)
+const char *
+charsets_name(const struct charsets *cs, struct view name)
 {
-	return find(cs, name) < NAMES;
+	size_t i = find(cs, name);
+
+	return i < NAMES ? names[i] : NULL;
 }
 
 /* One step of iconv; returns true when there is nothing more to do. */
@@ -180,4 +183,13 @@ charsets_utf8(const struct charsets *cs, struct view name, struct view text,
 
 	(void)charsets_convert(cs, name, text, true, out, &known);
 	return known;
+}
+
+void
+charsets_mend(const struct charsets *cs, struct view text, struct buf *out)
+{
+	if (address_utf8(text, NULL))
+		(void)buf_putv(out, text);
+	else
+		(void)charsets_utf8(cs, view_of(names[FALLBACK]), text, out);
 }

@@ -15,8 +15,8 @@ struct charsets;
 
 struct charsets *charsets_open(void);
 void charsets_free(struct charsets **cs);
-/* Is it known? */
-bool charsets_know(const struct charsets *cs, struct view name);
+/* Its name in the list, in lower case with dashes; NULL: it is not known. */
+const char *charsets_name(const struct charsets *cs, struct view name);
 
 /*
  * Append text to out as UTF-8.  With final false a character that is not
@@ -37,6 +37,11 @@ bool charsets_utf8(const struct charsets *cs, struct view name,
  * are.  Returns true if there was such a word.
  */
 bool charsets_words(const struct charsets *cs, struct view text,
+    struct buf *out);
+
+/* Append text that should be UTF-8, or, when it is not, what it means in
+ * windows-1252: old programs do not say what they write. */
+void charsets_mend(const struct charsets *cs, struct view text,
     struct buf *out);
 
 #endif

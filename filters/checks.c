@@ -183,13 +183,6 @@ too_long(struct checks *c, const struct verdict *v)
 	    "Error: content rule failed");
 }
 
-static bool
-is_edit(enum action a)
-{
-	return a == ACTION_PREPEND || a == ACTION_REPLACE ||
-	    a == ACTION_STRIP || a == ACTION_IGNORE;
-}
-
 /* Do what the rule says.  Returns true if the unit is no longer what it
  * was. */
 static bool
@@ -197,7 +190,7 @@ act(struct checks *c, const struct unit *u, const struct verdict *v)
 {
 	struct findings *f = c->findings;
 
-	if (c->inside && is_edit(v->action)) {
+	if (c->inside && action_edits(v->action)) {
 		if (!c->told_inside)
 			log_warn("%s: %s in %s: text inside an encoded part "
 			    "is not changed", c->id, action_name(v->action),
@@ -394,6 +387,37 @@ cut_header(struct checks *c, const struct mime_header *h)
 		edit_failed(c);
 }
 
+/* The header as a mail program shows it: on one line, in UTF-8. */
+static bool
+ask_decoded(struct checks *c, const struct unit *u)
+{
+	struct unit decoded = *u;
+	struct buf *b = &c->unfolded;
+	size_t i;
+
+	if (c->rules->decoded_header.n == 0 || findings_final(c->findings))
+		return false;
+	buf_clear(b);
+	buf_clear(&c->decoded);
+	for (i = 0; i < u->text.n; i++)
+		if (u->text.p[i] != '\n')
+			(void)buf_putc(b, u->text.p[i]);
+	charsets_mend(c->charsets, buf_view(b), &c->decoded);
+	buf_clear(b);
+	(void)charsets_words(c->charsets, buf_view(&c->decoded), b);
+	decoded.text = buf_view(b);
+	return ask(c, &c->rules->decoded_header, "decoded_header_checks",
+	    &decoded);
+}
+
+void
+checks_decoded(struct checks *c, struct view line)
+{
+	struct unit u = { false, line, 0, 0, 0 };
+
+	(void)ask(c, &c->rules->decoded_body, "decoded_body_checks", &u);
+}
+
 static void
 checks_header(struct stage *s, const struct mime_header *h)
 {
@@ -417,6 +441,8 @@ checks_header(struct stage *s, const struct mime_header *h)
 			changed = ask(c, &r->body, "body_checks", &u);
 		break;
 	}
+	if (!changed)
+		changed = ask_decoded(c, &u);
 	if (h->part->block == MIME_BLOCK_PRIMARY)
 		primary_header(c, h);
 	if (!changed && !c->inside)
@@ -519,14 +545,18 @@ static const struct stage_ops checks_ops = {
 void
 checks_init(struct checks *c, const struct conf *cf,
     const struct checks_rules *rules, enum header_end_action header_end,
-    struct mime *walk, struct findings *findings)
+    const struct charsets *cs, struct mime *walk, struct findings *findings)
 {
 	*c = (struct checks){ .stage.ops = &checks_ops, .conf = cf,
+		.charsets = cs,
 		.rules = rules, .header_end = header_end, .walk = walk,
 		.findings = findings };
 	buf_init(&c->value, VALUE_MAX);
 	buf_init(&c->insert, EDITS_BYTES_MAX);
 	buf_init(&c->where, FINDINGS_WHERE_MAX);
+	/* A byte of some character set is three of UTF-8 at most. */
+	buf_init(&c->unfolded, 3 * (size_t)cf->header_size_limit);
+	buf_init(&c->decoded, 3 * (size_t)cf->header_size_limit);
 }
 
 void
@@ -535,6 +565,8 @@ checks_free(struct checks *c)
 	buf_free(&c->value);
 	buf_free(&c->insert);
 	buf_free(&c->where);
+	buf_free(&c->unfolded);
+	buf_free(&c->decoded);
 }
 
 void

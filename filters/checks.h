@@ -7,10 +7,14 @@
  * they stand), as it did when these were body text; a rule for the names of
  * attachments works in both.  Each action of a rule is logged in Postfix's
  * form, with "; rule=file:line" behind it.
+ *
+ * decoded_header_checks sees each header, of any block, as it is shown;
+ * decoded_body_checks what filters/decoded.h makes of the bodies.
  */
 #ifndef FILTERS_CHECKS_H
 #define FILTERS_CHECKS_H
 
+#include "filters/charset.h"
 #include "filters/findings.h"
 #include "filters/mime.h"
 #include "lib/conf.h"
@@ -22,12 +26,14 @@ enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
 
 struct checks_rules {
 	struct table_list header, mime_header, nested_header, body;
+	struct table_list decoded_header, decoded_body;
 };
 
 struct checks {
 	struct stage stage;	/* first */
 	const struct conf *conf;
 	const struct checks_rules *rules;
+	const struct charsets *charsets;
 	struct mime *walk;
 	struct findings *findings;
 	enum header_end_action header_end;
@@ -47,14 +53,17 @@ struct checks {
 	struct buf value;	/* a rule's right-hand side */
 	struct buf insert;
 	struct buf where;
+	struct buf unfolded, decoded;
 };
 
 void checks_init(struct checks *c, const struct conf *cf,
     const struct checks_rules *rules, enum header_end_action header_end,
-    struct mime *walk, struct findings *findings);
+    const struct charsets *cs, struct mime *walk, struct findings *findings);
 void checks_free(struct checks *c);
 /* Begin a message; e must live until the end of the walk. */
 void checks_begin(struct checks *c, const struct envelope *e,
     struct queue_id id);
+/* A line of decoded text: UTF-8, without line end. */
+void checks_decoded(struct checks *c, struct view line);
 
 #endif

@@ -3,6 +3,7 @@
 #include "filters/ambiguity.h"
 #include "filters/checks.h"
 #include "filters/complete.h"
+#include "filters/decoded.h"
 #include "filters/engine.h"
 #include "filters/findings.h"
 #include "filters/inner.h"
@@ -24,6 +25,7 @@ struct engine {
 	struct charsets *charsets;
 	struct leaves *leaves;
 	struct ambiguity ambiguity;
+	struct decoded decoded;
 	struct inner *inner;
 	struct checks inner_checks;
 	bool look_inside;	/* somebody wants to know of leaves */
@@ -61,8 +63,8 @@ report_parameter(struct report *r, const char *name, const char *value)
 }
 
 static void
-open_rules(const struct conf *cf, const char *specs, struct table_list *ret,
-    struct report *r)
+open_rules(const struct conf *cf, const char *specs,
+    enum verdict_dialect dialect, struct table_list *ret, struct report *r)
 {
 	size_t i;
 
@@ -72,8 +74,8 @@ open_rules(const struct conf *cf, const char *specs, struct table_list *ret,
 		return;
 	}
 	for (i = 0; i < ret->n; i++)
-		if (!verdict_check_table(ret->list[i], DIALECT_CHECKS,
-		    report_one, r))
+		if (!verdict_check_table(ret->list[i], dialect, report_one,
+		    r))
 			r->failed = true;
 }
 
@@ -86,7 +88,7 @@ share_rules(const struct conf *cf, const char *specs,
 	if (strcmp(specs, other_specs) == 0)
 		*ret = *other;
 	else
-		open_rules(cf, specs, ret, r);
+		open_rules(cf, specs, DIALECT_CHECKS, ret, r);
 }
 
 static void
@@ -103,6 +105,8 @@ free_rules(struct checks_rules *r)
 	unshare(&r->nested_header, &r->header);
 	unshare(&r->body, &r->header);
 	table_list_free(&r->header);
+	table_list_free(&r->decoded_header);
+	table_list_free(&r->decoded_body);
 }
 
 static bool
@@ -112,12 +116,16 @@ load_rules(const struct conf *cf, struct checks_rules *ret, struct report *r)
 
 	*ret = (struct checks_rules){ 0 };
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
-	open_rules(cf, header, &ret->header, r);
+	open_rules(cf, header, DIALECT_CHECKS, &ret->header, r);
 	share_rules(cf, cf->mime_header_checks, &ret->header, header,
 	    &ret->mime_header, r);
 	share_rules(cf, cf->nested_header_checks, &ret->header, header,
 	    &ret->nested_header, r);
 	share_rules(cf, cf->body_checks, &ret->header, header, &ret->body, r);
+	open_rules(cf, cf->decoded_header_checks, DIALECT_CHECKS,
+	    &ret->decoded_header, r);
+	open_rules(cf, cf->decoded_body_checks, DIALECT_DECODED,
+	    &ret->decoded_body, r);
 	if (!r->failed)
 		return true;
 	free_rules(ret);
@@ -128,7 +136,8 @@ static bool
 any_rules(const struct checks_rules *r)
 {
 	return r->header.n > 0 || r->mime_header.n > 0 ||
-	    r->nested_header.n > 0 || r->body.n > 0;
+	    r->nested_header.n > 0 || r->body.n > 0 ||
+	    r->decoded_header.n > 0 || r->decoded_body.n > 0;
 }
 
 static enum header_end_action
@@ -186,16 +195,19 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	}
 	e->walk = mime_new(&o);
 	findings_init(&e->findings);
-	checks_init(&e->checks, cf, &e->rules, end, e->walk, &e->findings);
+	e->charsets = charsets_open();
+	checks_init(&e->checks, cf, &e->rules, end, e->charsets, e->walk,
+	    &e->findings);
 	complete_init(&e->complete, cf, e->walk, &e->findings);
 	rewriting_init(&e->rewriting, cf, e->rewrite, e->walk, &e->findings);
-	e->charsets = charsets_open();
 	e->leaves = leaves_new(e->charsets);
 	ambiguity_init(&e->ambiguity, &policy, e->walk, e->leaves,
 	    &e->findings);
-	checks_init(&e->inner_checks, cf, &e->rules, end, e->walk,
-	    &e->findings);
+	checks_init(&e->inner_checks, cf, &e->rules, end, e->charsets,
+	    e->walk, &e->findings);
 	e->inner_checks.inside = true;
+	decoded_init(&e->decoded, cf, &e->checks, e->charsets, e->walk,
+	    e->leaves, &e->findings);
 	e->inner = inner_new(&o, e->charsets, e->walk, e->leaves);
 	e->open_inner = any_rules(&e->rules) || condition_policy_acts(&policy);
 	e->look_inside = e->open_inner ||
@@ -209,6 +221,7 @@ engine_free(struct engine **e)
 	if (*e == NULL)
 		return;
 	inner_free(&(*e)->inner);
+	decoded_free(&(*e)->decoded);
 	checks_free(&(*e)->inner_checks);
 	leaves_free(&(*e)->leaves);
 	charsets_free(&(*e)->charsets);
@@ -252,6 +265,8 @@ engine_check(const struct conf *cf, table_report *report, void *arg)
 		ok = check_samples(&e->rules.nested_header, &r) && ok;
 	if (e->rules.body.list != header->list)
 		ok = check_samples(&e->rules.body, &r) && ok;
+	ok = check_samples(&e->rules.decoded_header, &r) && ok;
+	ok = check_samples(&e->rules.decoded_body, &r) && ok;
 	engine_free(&e);
 	return ok;
 }
@@ -268,8 +283,8 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 {
 	struct stage *stages[] = { &e->checks.stage, &e->complete.stage,
 		&e->rewriting.stage, leaves_stage(e->leaves) };
-	struct leaf_sink *sinks[] = { &e->ambiguity.sink,
-		inner_sink(e->inner) };
+	struct leaf_sink *sinks[LEAF_SINKS_MAX];
+	size_t n_sinks = 0;
 	size_t n = sizeof stages / sizeof stages[0];
 	struct view envelope;
 
@@ -283,8 +298,13 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	rewriting_begin(&e->rewriting, env, id);
 	ambiguity_begin(&e->ambiguity, env, id);
 	checks_begin(&e->inner_checks, env, id);
-	inner_begin(e->inner, text.n, &e->inner_checks.stage, sinks, 1);
-	leaves_begin(e->leaves, text, sinks, e->open_inner ? 2 : 1);
+	sinks[n_sinks++] = &e->ambiguity.sink;
+	if (e->rules.decoded_body.n > 0)
+		sinks[n_sinks++] = &e->decoded.sink;
+	inner_begin(e->inner, text.n, &e->inner_checks.stage, sinks, n_sinks);
+	if (e->open_inner)
+		sinks[n_sinks++] = inner_sink(e->inner);
+	leaves_begin(e->leaves, text, sinks, n_sinks);
 	/* The last stage, when it is for nobody, is left out. */
 	if (!e->look_inside || e->findings.passed ||
 	    (env->flags & ENVELOPE_NO_FILTER) != 0)

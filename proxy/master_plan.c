@@ -288,6 +288,8 @@ static const struct {
 	{ "mime_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "nested_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "body_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "decoded_header_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "decoded_body_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "fast_flush_domains", ROLE_BIT(ROLE_SMTPD) },
 	{ "relay_recipient_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "mynetworks", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER) },

@@ -23,6 +23,7 @@ const struct reporter postern_reporter = { log_report, NULL };
 struct result_check {
 	const struct table *table;
 	const struct reporter *r;
+	enum verdict_dialect dialect;
 	bool ok;
 };
 
@@ -34,7 +35,7 @@ check_result(struct view result, unsigned line, void *arg)
 	struct verdict v;
 	const char *error;
 
-	if (verdict_parse(result, DIALECT_CHECKS, &v, &error))
+	if (verdict_parse(result, c->dialect, &v, &error))
 		return;
 	report_error(c->r, "%s:%u: %s: %s", table_origin(c->table), line,
 	    error, log_safe(result));
@@ -42,10 +43,10 @@ check_result(struct view result, unsigned line, void *arg)
 }
 
 static bool
-check_maps(const char *maps, const char *config_dir, bool verdicts,
-    const struct reporter *r)
+check_maps(const char *maps, const char *config_dir,
+    enum verdict_dialect dialect, const struct reporter *r)
 {
-	struct result_check c = { .r = r, .ok = true };
+	struct result_check c = { .r = r, .dialect = dialect, .ok = true };
 	struct table_list l;
 	size_t i;
 
@@ -53,7 +54,7 @@ check_maps(const char *maps, const char *config_dir, bool verdicts,
 		return false;
 	for (i = 0; i < l.n; i++) {
 		c.table = l.list[i];
-		if (verdicts)
+		if (dialect != DIALECT_NONE)
 			table_each_result(c.table, check_result, &c);
 	}
 	table_list_free(&l);
@@ -67,7 +68,7 @@ check_filter(const struct conf *cf, const char *config_dir,
 {
 	const char *const maps[] = { cf->header_checks,
 		cf->mime_header_checks, cf->nested_header_checks,
-		cf->body_checks };
+		cf->body_checks, cf->decoded_header_checks };
 	struct condition_policy policy;
 	bool ok = condition_policy_get(cf, &policy, r->fn, r->arg);
 	size_t i, k;
@@ -77,9 +78,11 @@ check_filter(const struct conf *cf, const char *config_dir,
 			if (strcmp(maps[i], maps[k]) == 0)
 				break;
 		if (k == i)
-			ok = check_maps(maps[i], config_dir, true, r) && ok;
+			ok = check_maps(maps[i], config_dir,
+			    DIALECT_CHECKS, r) && ok;
 	}
-	return ok;
+	return check_maps(cf->decoded_body_checks, config_dir,
+	    DIALECT_DECODED, r) && ok;
 }
 
 /* What opens tables of its own; reported as it reports. */
@@ -162,7 +165,8 @@ check_smtpd(const struct conf *cf, const char *config_dir,
 	bool opened = clients != NULL, ok;
 	struct policy *p;
 
-	ok = check_maps(cf->relay_recipient_maps, config_dir, false, r);
+	ok = check_maps(cf->relay_recipient_maps, config_dir, DIALECT_NONE,
+	    r);
 	ok = check_overrides(cf, r) && check_words(cf, r) && ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
@@ -344,8 +348,8 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			ok = check_smtpd(cf, config_dir, r) && ok;
 			break;
 		case ROLE_QMGR:
-			ok = check_maps(cf->transport_maps, config_dir, false,
-			    r) && ok;
+			ok = check_maps(cf->transport_maps, config_dir,
+			    DIALECT_NONE, r) && ok;
 			ok = check_router(cf, r) && ok;
 			break;
 		case ROLE_PICKUP:

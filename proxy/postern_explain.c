@@ -115,6 +115,8 @@ explain_lists(const struct trial *t)
 		{ "mime_header_checks", cf->mime_header_checks },
 		{ "nested_header_checks", cf->nested_header_checks },
 		{ "body_checks", cf->body_checks },
+		{ "decoded_header_checks", cf->decoded_header_checks },
+		{ "decoded_body_checks", cf->decoded_body_checks },
 	};
 	size_t i;
 

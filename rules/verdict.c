@@ -52,6 +52,13 @@ static const struct keyword {
 	    DEFER_IF_REJECT }
 };
 
+bool
+action_edits(enum action a)
+{
+	return a == ACTION_PREPEND || a == ACTION_REPLACE ||
+	    a == ACTION_STRIP || a == ACTION_IGNORE;
+}
+
 static const char *const action_names[ACTIONS] = {
 	[ACTION_NONE] = "none", [ACTION_DUNNO] = "DUNNO",
 	[ACTION_OK] = "OK", [ACTION_INFO] = "INFO", [ACTION_WARN] = "WARN",
@@ -326,9 +333,11 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	struct verdict v = { .action = ACTION_NONE };
 	const struct keyword *k;
 	struct view word, text;
-	bool other;
+	bool other, decoded = dialect == DIALECT_DECODED;
 	size_t n = 0;
 
+	if (decoded)
+		dialect = DIALECT_CHECKS;
 	rhs = view_trim(rhs);
 	while (n < rhs.n && !view_space(rhs.p[n]))
 		n++;
@@ -354,6 +363,10 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	}
 	v.action = k->action;
 	v.when = k->when;
+	if (decoded && action_edits(v.action)) {
+		*ret_error = "decoded text cannot be changed";
+		return false;
+	}
 	if (!argument_parse(k, text, dialect, &v, ret_error))
 		return false;
 	*ret = v;

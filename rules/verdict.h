@@ -27,8 +27,13 @@ enum action {
 	ACTIONS
 };
 const char *action_name(enum action a);
+/* Does it change what is in the message where it matched? */
+bool action_edits(enum action a);
 
-enum verdict_dialect { DIALECT_ACCESS = 1, DIALECT_CHECKS };
+/* DECODED: checks of text that is no part of the message as it is written,
+ * and so cannot be edited. */
+enum verdict_dialect { DIALECT_NONE = 0, DIALECT_ACCESS, DIALECT_CHECKS,
+	DIALECT_DECODED };
 
 /* When an ACTION_DEFER of access(5) takes effect. */
 enum defer_when { DEFER_NOW = 0, DEFER_IF_PERMIT, DEFER_IF_REJECT };
