@@ -270,14 +270,27 @@ replay(struct leaves *l, struct entity *e, const struct mime_part *p,
 	end_body(l);
 }
 
+/* What this reading found out: programs differ in what padding means. */
+static void
+more_readings(struct leaves *l, struct entity *e, uint32_t reading)
+{
+	if (e->encodings[reading] != ENCODING_BASE64 ||
+	    !condition_has(l->base64.conditions, MIME_BASE64_PADDING))
+		return;
+	entity_reading(e, ENCODING_BASE64_STRICT);
+	entity_reading(e, ENCODING_BASE64_LOOSE);
+}
+
 static void
 replay_all(struct leaves *l, struct entity *e, const struct mime_part *p,
     uint32_t from, uint64_t header, uint64_t body)
 {
 	uint32_t i;
 
-	for (i = from; i < e->n_encodings && !*l->stopped; i++)
+	for (i = from; i < e->n_encodings && !*l->stopped; i++) {
 		replay(l, e, p, i, header, body);
+		more_readings(l, e, i);
+	}
 }
 
 /* -- the stage ------------------------------------------------------------- */
@@ -395,11 +408,7 @@ on_part_end(struct stage *s, const struct mime_part *p)
 		header = l->header;
 		body = l->body;
 		end_body(l);
-		if (condition_has(l->base64.conditions, MIME_BASE64_PADDING) &&
-		    l->entity.encodings[0] == ENCODING_BASE64) {
-			entity_reading(&l->entity, ENCODING_BASE64_STRICT);
-			entity_reading(&l->entity, ENCODING_BASE64_LOOSE);
-		}
+		more_readings(l, &l->entity, 0);
 		replay_all(l, &l->entity, p, 1, header, body);
 	}
 	if (l->n_saved > 0 && l->saved[l->n_saved - 1].depth == p->depth) {
