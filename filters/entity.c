@@ -62,6 +62,34 @@ again(struct entity *e, uint64_t *seen, struct view value,
 	return false;
 }
 
+/* "=?utf-8?q?base64?=" */
+static bool
+is_encoded(struct view v)
+{
+	return v.n > 4 && v.p[0] == '=' && v.p[1] == '?' &&
+	    v.p[v.n - 2] == '?' && v.p[v.n - 1] == '=';
+}
+
+/* Is there a line of white space among the continuation lines?  One at the
+ * end is only careless. */
+static bool
+has_blank_line(struct view v)
+{
+	bool blank = false;
+	size_t i;
+
+	v = view_trim(v);
+	for (i = 0; i < v.n; i++) {
+		if (v.p[i] == '\n') {
+			if (blank)
+				return true;
+			blank = true;
+		} else if (!view_space(v.p[i]))
+			blank = false;
+	}
+	return false;
+}
+
 /* -- Content-Type ---------------------------------------------------------- */
 
 static void
@@ -79,6 +107,8 @@ boundary(struct entity *e, const struct field_value *v, bool sections)
 	e->boundary_hash = h;
 	if (v->text.n == 0)
 		condition_add(&e->conditions, MIME_EMPTY_BOUNDARY);
+	if (is_encoded(v->text))
+		condition_add(&e->conditions, MIME_FIELD_ENCODED);
 	/* What stands unquoted where programs stop: "a b", "a=b", "a(c)". */
 	if (v->token_n < v->text.n || v->text.n > 70 || (v->text.n > 0 &&
 	    view_space(v->text.p[v->text.n - 1])))
@@ -114,6 +144,8 @@ content_type(struct entity *e, struct view value)
 
 	(void)again(e, &e->type_hash, value, MIME_DUPLICATE_TYPE);
 	field_type(value, &type, &subtype, &rest);
+	if (view_starts_nocase(view_trim(value), "=?"))
+		condition_add(&e->conditions, MIME_FIELD_ENCODED);
 	if (type.n == 0 || subtype.n == 0 || (rest.n > 0 &&
 	    rest.p[0] != ';' && !view_space(rest.p[0]) && rest.p[0] != '('))
 		condition_add(&e->conditions, MIME_TYPE_SYNTAX);
@@ -212,6 +244,8 @@ content_encoding(struct entity *e, struct view value)
 	size_t i, n;
 
 	(void)again(e, &e->encoding_hash, value, MIME_DUPLICATE_ENCODING);
+	if (contains(value, "=?"))
+		condition_add(&e->conditions, MIME_FIELD_ENCODED);
 	field_type(value, &token, &none, &rest);
 	for (i = 0; i < ENCODINGS; i++)
 		if (view_is_nocase(token, encodings[i].name))
@@ -219,9 +253,9 @@ content_encoding(struct entity *e, struct view value)
 	if (token.n == value.n && e->n_encodings > 0)
 		return;
 	n = e->n_encodings;
-	if (token.n < value.n && contains(value, "base64"))
+	if (contains(value, "base64"))
 		entity_reading(e, ENCODING_BASE64);
-	if (token.n < value.n && contains(value, "quoted-printable"))
+	if (contains(value, "quoted-printable"))
 		entity_reading(e, ENCODING_QP);
 	if (n < e->n_encodings || (token.n < value.n && n > 0 &&
 	    e->encodings[0] >= ENCODING_BASE64)) {
@@ -243,6 +277,8 @@ entity_field(struct entity *e, const struct mime_header *h, struct view raw)
 	e->mime_fields = true;
 	if (view_8bit(h->text))
 		condition_add(&e->conditions, MIME_HEADER_8BIT);
+	if (has_blank_line(h->text))
+		condition_add(&e->conditions, MIME_FIELD_BLANK);
 	if (memchr(h->text.p, '\0', h->text.n) != NULL)
 		condition_add(&e->conditions, MIME_HEADER_NUL);
 	raw = view_from(raw, h->offset + view_find(h->text, ':'));

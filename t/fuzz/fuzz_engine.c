@@ -29,7 +29,11 @@ static const char settings[] =
     "body_checks = regexp:{"
     "{/^(.*)name=\"?(.*)\\\\.(bat|exe|vbs)\"?(.*)$$/ REJECT}, "
     "{/^replace(.*)/ REPLACE <$$1>}, {/^drop/ IGNORE}, "
-    "{/^before(.*)/ PREPEND $$1.}, {/^info/ INFO}}\n";
+    "{/^before(.*)/ PREPEND $$1.}, {/^info/ INFO}}\n"
+    "decoded_header_checks = pcre:{"
+    "{/\xc3\xa9 (.*)/ PREPEND X-Shown: $$1}, {/shown (.*)/ REPLACE X: $$1}}\n"
+    "decoded_body_checks = pcre:{"
+    "{/^magic word$$/ REJECT}, {/(.*) word/ HOLD $$1}, {/o/ INFO}}\n";
 
 static void
 complain(bool error, const char *text, void *arg)

@@ -88,6 +88,13 @@ static const struct row rows[] = {
 	ROW(MIME_NO_VERSION, "Content-Type: a/b\r\n\r\n"),
 	ROW(MIME_FIELD_NAME, V "Content-Type : a/b\r\n\r\n"),
 	ROW(MIME_FIELD_BROKEN, MIXED "--b\r\nContent-\x01Type: a/b\r\n\r\n"),
+	ROW(MIME_FIELD_ENCODED, CODED("=?us-ascii?b?YmFzZTY0?=",
+	    "eA==\r\n")),
+	ROW(MIME_FIELD_ENCODED, TYPE("=?us-ascii?q?multipart/mixed?=; "
+	    "boundary=b") "\r\n" PART),
+	ROW(MIME_FIELD_ENCODED, TYPE("multipart/mixed; boundary="
+	    "\"=?us-ascii?q?b?=\"") "\r\n" PART),
+	ROW(MIME_FIELD_BLANK, V "Content-Type: a/b;\r\n \t\r\n name=x\r\n\r\n"),
 	ROW(MIME_HEADER_NUL, TYPE("a/b; name=\"a\0b\"") "\r\n"),
 	ROW(MIME_HEADER_8BIT, TYPE("a/b; name=\xe9") "\r\n"),
 	ROW(MIME_HEADER_STRAY, "Subject: x\rContent-Type: a/b\r\n\r\n"),

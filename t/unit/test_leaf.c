@@ -278,6 +278,45 @@ uuencode_or_prose(void **state)
 	buf_free(&b);
 }
 
+/* Whatever else is told: is "a.exe" among the names? */
+static void
+known_name(void **state)
+{
+	static const char *const list[] = {
+		"filename=\"=?utf-8?q?a=2Ee?= =?utf-8?q?xe?=\"",
+		"filename*1=exe; filename*0=\"a.\"",
+		"filename*0*=utf-8''a%2E; filename*1*=%65xe",
+		"filename*0=\"a.\"; filename*1*=%65xe",
+		"filename*00=a.; filename*01=exe",
+		"filename*=utf-16be''%00a%00.%00e%00x%00e",
+		"filename*=utf-7''a.+AGU-xe",
+		"filename*=''a.exe", "filename*=a.exe",
+		"filename*0*=utf-8'en'a.; filename*1=exe; filename=a.txt",
+		"filename=\"=?utf-8?b?YS5leGU?=\"",
+		"filename=\"=?utf-8*en?Q?a.ex=65?=\"",
+		"filename==?utf-8?q?a.exe?=", "filename=\"a.exe", "filename=a.exe;",
+		"filename=\"a.e\\xe\"", "filename=\"a.e\r\n\txe\"; filename=a.exe",
+		"filename*=utf-8''a.exe%00.txt", "filename=\"a.exe. . \"",
+		"x=y; name=a.exe", "filename=a.txt; filename=a.exe",
+		"filename=a.exe; filename=a.txt",
+		"filename=a.exe[1]", "filename*=us-ascii''=?utf-8?q?a.exe?=",
+	};
+	struct buf b;
+	size_t i;
+
+	(void)state;
+	buf_init(&b, 4096);
+	for (i = 0; i < sizeof list / sizeof list[0]; i++) {
+		buf_clear(&b);
+		buf_printf(&b, V "Content-Disposition: attachment; %s\r\n\r\n",
+		    list[i]);
+		if (strstr(walk_cut(buf_view(&b), 1u << 20), "[a.exe]") ==
+		    NULL)
+			fail_msg("%s:\n%s", list[i], buf_cstr(&t.r.log));
+	}
+	buf_free(&b);
+}
+
 static void
 every_name(void **state)
 {
@@ -553,6 +592,7 @@ main(void)
 		cmocka_unit_test(files_in_bodies),
 		cmocka_unit_test(uuencode_or_prose),
 		cmocka_unit_test(every_name),
+		cmocka_unit_test(known_name),
 		cmocka_unit_test(tnef_leaves),
 		cmocka_unit_test(each_condition),
 		cmocka_unit_test(ordinary_mail),
