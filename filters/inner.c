@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "filters/cms.h"
 #include "filters/inner.h"
 #include "lib/header.h"
 #include "lib/log.h"
@@ -12,6 +13,7 @@ struct file {
 	size_t at, n;		/* in text */
 	size_t head;		/* bytes in front that are not of the part */
 	enum mime_block block;	/* what it begins with */
+	bool cms;		/* it is signed: what is in there counts */
 };
 
 /* For all depths. */
@@ -54,14 +56,13 @@ inner_of(struct leaf_sink *s)
 /* -- what is walked -------------------------------------------------------- */
 
 static bool
-has_extension(const struct leaf *f)
+has_extension(const struct leaf *f, const char *const *list, size_t count)
 {
-	static const char *const list[] = { ".eml", ".mht", ".mhtml", ".nws" };
 	struct view v;
 	size_t i, k, n;
 
 	for (i = 0; f->names != NULL && i < f->names->n; i++)
-		for (k = 0; k < sizeof list / sizeof list[0]; k++) {
+		for (k = 0; k < count; k++) {
 			v = f->names->list[i].text;
 			n = strlen(list[k]);
 			if (v.n >= n &&
@@ -69,6 +70,25 @@ has_extension(const struct leaf *f)
 				return true;
 		}
 	return false;
+}
+
+static bool
+is_message_file(const struct leaf *f)
+{
+	static const char *const list[] = { ".eml", ".mht", ".mhtml", ".nws" };
+
+	return f->holds_message ||
+	    has_extension(f, list, sizeof list / sizeof list[0]);
+}
+
+static bool
+is_cms(const struct leaf *f)
+{
+	static const char *const list[] = { ".p7m" };
+
+	return view_is_nocase(f->subtype, "pkcs7-mime") ||
+	    view_is_nocase(f->subtype, "x-pkcs7-mime") ||
+	    has_extension(f, list, 1);
 }
 
 /* "MIME-Version:" in front: Word opens such a file whatever its name is. */
@@ -106,7 +126,7 @@ static bool
 inner_on_begin(struct leaf_sink *s, const struct leaf *f)
 {
 	struct inner *in = inner_of(s);
-	bool named = f->holds_message || has_extension(f);
+	bool cms = is_cms(f), named = cms || is_message_file(f);
 	struct file *to;
 
 	if (f->slot == 0)
@@ -121,7 +141,8 @@ inner_on_begin(struct leaf_sink *s, const struct leaf *f)
 	if (in->n == 0)
 		buf_clear(&in->text);
 	to = &in->list[in->n++];
-	*to = (struct file){ .at = in->text.n, .block = MIME_BLOCK_NESTED };
+	*to = (struct file){ .at = in->text.n, .block = MIME_BLOCK_NESTED,
+		.cms = cms && !f->holds_message && !f->holds_parts };
 	in->open = true;
 	in->slot = f->slot;
 	in->peek = !named && !f->holds_parts;
@@ -230,6 +251,24 @@ walk_file(struct inner *in, const struct file *file, const struct leaf *f)
 		leaves_stop(s->leaves);
 }
 
+/* Put what is signed in the place of the file.  Returns false if nothing is,
+ * or what is left is none. */
+static bool
+open_cms(struct inner *in, struct file *file)
+{
+	struct buf content;
+	bool found;
+
+	buf_init(&content, INNER_BYTES_MAX);
+	found = cms_content(buf_part(&in->text, file->at, file->n), &content);
+	in->text.n = file->at;
+	if (found)
+		found = buf_putv(&in->text, buf_view(&content));
+	file->n = in->text.n - file->at;
+	buf_free(&content);
+	return found;
+}
+
 /*
  * When the part's own leaf is over, so that all slots are free: what was in
  * there is walked.
@@ -248,6 +287,8 @@ inner_on_end(struct leaf_sink *s, const struct leaf *f)
 		if (in->full)
 			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		if (in->peek && f->size == 0)
+			in->n--;
+		else if (file->cms && !open_cms(in, file))
 			in->n--;
 		else if (f->slot == 0 && f->encoding == ENCODING_QP &&
 		    (f->holds_message || f->holds_parts) &&

@@ -1,9 +1,10 @@
 /*
  * Messages inside decoded parts.  The walk enters an attached message where
- * it stands; one that is in base64 or quoted-printable, in uuencode or TNEF,
- * or a file that mail programs open as a message (.eml, .mht), is collected
- * by this sink and walked for itself: conditions, rules and all other sinks
- * see what is in there, and so does a further one of this kind.
+ * it stands.  One that is in base64 or quoted-printable, a file that mail
+ * programs open as a message (.eml, .mht), and what is signed in S/MIME
+ * without parts (filters/cms.h) is collected by this sink and walked for
+ * itself: conditions, rules and all other sinks see what is in there, and so
+ * does a further sink of this kind.
  *
  * Depth, number and bytes are limited: what is beyond is told as
  * MIME_NOT_OPENED.  Nothing can be edited in there.

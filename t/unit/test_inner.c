@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "filters/cms.h"
 #include "lib/log.h"
 #include "t/unit/judge_help.h"
 
@@ -92,6 +93,77 @@ found(void **state)
 	    "14W5B:F5C=#H@=V]R;0T*#0H \r\n`\r\nend\r\n")), ACTION_REJECT);
 	judge_close(&g);
 	buf_free(&b);
+}
+
+/*
+ * What `openssl cms -sign -nodetach` writes, with lengths and (-stream)
+ * without; up to where the signatures begin.
+ */
+static const char signed_der[] =
+	"MIICzAYJKoZIhvcNAQcCoIICvTCCArkCAQExDTALBglghkgBZQMEAgEwbQYJKoZI\r\n"
+	"hvcNAQcBoGAEXkNvbnRlbnQtVHlwZTogbXVsdGlwYXJ0L21peGVkOyBib3VuZGFy\r\n"
+	"eT13DQoNCi0tdw0KQ29udGVudC1UeXBlOiBhL2I7IG5hbWU9eC53b3JtDQoNCngN\r\n"
+	"Ci0tdy0tDQoxggI0\r\n";
+static const char signed_ber[] =
+	"MIAGCSqGSIb3DQEHAqCAMIACAQExDTALBglghkgBZQMEAgEwgAYJKoZIhvcNAQcB\r\n"
+	"oIAkgAReQ29udGVudC1UeXBlOiBtdWx0aXBhcnQvbWl4ZWQ7IGJvdW5kYXJ5PXcN\r\n"
+	"Cg0KLS13DQpDb250ZW50LVR5cGU6IGEvYjsgbmFtZT14Lndvcm0NCg0KeA0KLS13\r\n"
+	"LS0NCgAAAAAAADGC\r\n";
+
+static void
+opaque_signature(void **state)
+{
+	static const char *const heads[] = {
+		V "Content-Type: application/pkcs7-mime; smime-type=signed-data; "
+		"name=smime.p7m\r\nContent-Transfer-Encoding: base64\r\n\r\n",
+		OCTET("a.p7m"), V "Content-Type: Application/X-PKCS7-MIME\r\n"
+		"Content-Transfer-Encoding: base64\r\n\r\n",
+	};
+	const char *const bodies[] = { signed_der, signed_ber };
+	struct judge g;
+	struct buf b;
+	size_t i, n;
+
+	(void)state;
+	buf_init(&b, 65536);
+	judge_open(&g, RULES);
+	for (i = 0; i < 6; i++) {
+		buf_clear(&b);
+		buf_printf(&b, "%s%s", heads[i % 3], bodies[i / 3]);
+		assert_int_equal(judge_text(&g, buf_view(&b)), ACTION_REJECT);
+		/* cut anywhere */
+		for (n = b.n; n > strlen(heads[i % 3]); n--)
+			(void)judge_text(&g, view_head(buf_view(&b), n));
+	}
+	/* not as a picture */
+	buf_clear(&b);
+	buf_printf(&b, "%s%s", V "Content-Type: image/png\r\n"
+	    "Content-Transfer-Encoding: base64\r\n\r\n", signed_der);
+	assert_int_equal(judge_text(&g, buf_view(&b)), ACTION_OK);
+	judge_close(&g);
+	buf_free(&b);
+}
+
+/* Elements without length inside each other, and parts of parts. */
+static void
+nested_elements(void **state)
+{
+	struct buf b, out;
+	size_t i;
+
+	(void)state;
+	buf_init(&b, 1u << 20);
+	buf_init(&out, 1u << 20);
+	for (i = 0; i < 300000; i++)
+		buf_puts(&b, i % 2 ? "\x24\x80" : "\x30\x80");
+	assert_false(cms_content(buf_view(&b), &out));
+	buf_clear(&b);
+	for (i = 0; i < 300000; i++)
+		buf_puts(&b, "\x30\x88\xff\xff\xff");
+	assert_false(cms_content(buf_view(&b), &out));
+	assert_int_equal(out.n, 0);
+	buf_free(&b);
+	buf_free(&out);
 }
 
 /* Careless programs say so of what they did not encode. */
@@ -245,6 +317,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(found),
+		cmocka_unit_test(opaque_signature),
+		cmocka_unit_test(nested_elements),
 		cmocka_unit_test(quoted_printable),
 		cmocka_unit_test(depth),
 		cmocka_unit_test(number),
