@@ -200,6 +200,17 @@ filter_answer_failure(struct chan *c, const char *why)
 	filter_answer(c, &j);
 }
 
+/* What a filter that ends here would be blamed for: see qmgr_filter.c. */
+static void
+asking_waits(struct asking *a, bool waits)
+{
+	struct buf *b = chan_begin(a->chan, MSG_FILTER_WAITS);
+
+	put_u64(b, a->id);
+	put_u8(b, waits);
+	chan_end(a->chan);
+}
+
 static void filter_again(struct asking *a);
 
 static void
@@ -208,6 +219,7 @@ asking_told(enum table_reply reply, struct view value, void *arg)
 	struct asking *a = arg;
 
 	a->question = NULL;
+	asking_waits(a, false);
 	table_known_add(a->known, reply, value);
 	filter_again(a);
 }
@@ -289,6 +301,9 @@ filter_message(struct chan *c, int fd, uint64_t offset, uint64_t size,
 	enum text_kind kind = filter_text_kind(fd, offset, size);
 	struct view text;
 
+	/* If this text ends the process, it is not to be lost what is known
+	 * of others, or one of them would be blamed. */
+	chan_drain(c);
 	if (kind == TEXT_REFUSED) {
 		chan_blame(c, "text is not sealed, or shorter than said");
 	} else if (size > (kind == TEXT_SEALED ? READ_MAX : READ_FILE_MAX)) {
@@ -331,6 +346,8 @@ filter_again(struct asking *a)
 	filter.now = NULL;
 	if (a->question == NULL)
 		asking_free(a);
+	else
+		asking_waits(a, true);
 }
 
 /* With tables behind connections: m is kept until all is known. */

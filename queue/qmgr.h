@@ -103,6 +103,7 @@ struct message {
 	bool hold;
 	bool internal;
 	bool unchecked;			/* the filter was late: see there */
+	bool table_waits;		/* the filter has it, but asks a table */
 	bool seal_asked;
 	bool aside;			/* goes to deferred untried */
 	bool evicting;			/* pool moves it to a file */

@@ -20,8 +20,8 @@ struct filter {
 	bool old;		/* newer rules are there: no new work */
 	bool hung;		/* is being ended */
 	unsigned pending;
-	/* What it has, in the order it works through it; the first one since
-	 * busy. */
+	/* What it has, in the order it works through it; the first one that
+	 * does not wait for a table since busy. */
 	struct message *first;
 	struct mono busy;
 };
@@ -145,26 +145,38 @@ filter_take_back(struct filter *f, struct message *m)
 	*p = m->next;
 	m->next = NULL;
 	m->filter = NULL;
+	m->table_waits = false;
 	f->pending--;
+}
+
+/* What it works at; NULL: all that it has waits for tables. */
+static struct message *
+filter_current(const struct filter *f)
+{
+	struct message *m;
+
+	for (m = f->first; m != NULL && m->table_waits; m = m->next)
+		;
+	return m;
 }
 
 static void
 filter_check(struct filter *f, struct mono now)
 {
-	struct message *m, *next;
+	struct message *m, *next, *current = filter_current(f);
 
-	if (f->first == NULL || f->hung)
+	if (f->hung)
 		return;
-	if (filter_too_long(f->busy, now)) {
+	if (current != NULL && filter_too_long(f->busy, now)) {
 		/* Nothing that it has would ever be judged. */
 		f->hung = true;
 		chan_blame(f->chan, late_text);
 		return;
 	}
-	/* The first one has not had its time there yet. */
-	for (m = f->first->next; m != NULL; m = next) {
+	/* The current one has not had its time there yet. */
+	for (m = f->first; m != NULL; m = next) {
 		next = m->next;
-		if (filter_too_long(m->since, now)) {
+		if (m != current && filter_too_long(m->since, now)) {
 			filter_take_back(f, m);
 			filter_late(m);
 		}
@@ -202,7 +214,7 @@ filter_send(struct filter *f, struct message *m)
 	chan_put_fd(f->chan, m->fd, true);
 	chan_end(f->chan);
 	m->filter = f;
-	if (f->first == NULL)
+	if (filter_current(f) == NULL)
 		f->busy = loop_now();
 	for (p = &f->first; *p != NULL; p = &(*p)->next)
 		;
@@ -251,25 +263,46 @@ filter_submit(struct message *m)
 	}
 }
 
-static void
-filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
+/* NULL: it was late. */
+static struct message *
+filter_message(const struct filter *f, struct queue_id id)
 {
-	struct filter *f = arg;
+	struct message *m = message_find(id);
+
+	return m == NULL || m->known.state != M_JUDGING || m->filter != f ?
+	    NULL : m;
+}
+
+/* One that is judged again is what the filter works at now. */
+static void
+filter_waits(struct filter *f, struct chan *c, struct chan_in *in)
+{
+	struct queue_id id = { cursor_u64(&in->body) };
+	bool waits = cursor_u8(&in->body) != 0;
+	struct message *m;
+
+	if (!chan_check(c, in) || (m = filter_message(f, id)) == NULL)
+		return;
+	filter_take_back(f, m);
+	m->next = f->first;
+	f->first = m;
+	m->filter = f;
+	m->table_waits = waits;
+	f->pending++;
+	f->busy = loop_now();
+}
+
+static void
+filter_judged(struct filter *f, struct chan *c, struct chan_in *in)
+{
 	struct queue_id id = { cursor_u64(&in->body) };
 	struct view encoded = cursor_view(&in->body);
 	struct message *m;
 	struct judgement j;
 	struct arena *a;
 
-	if (in->type != MSG_FILTERED) {
-		chan_blame(c, "unexpected message");
+	if (!chan_check(c, in) || (m = filter_message(f, id)) == NULL)
 		return;
-	}
-	if (!chan_check(c, in))
-		return;
-	m = message_find(id);
-	if (m == NULL || m->known.state != M_JUDGING || m->filter != f)
-		return;		/* it was late */
 	a = arena_new(encoded.n * 16 + 65536);
 	if (!judgement_get(encoded, m->text_size, a, &j)) {
 		arena_free(&a);
@@ -289,23 +322,35 @@ filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
 	filter_give();
 }
 
+static void
+filter_on_msg(struct chan *c, struct chan_in *in, void *arg)
+{
+	if (in->type == MSG_FILTERED)
+		filter_judged(arg, c, in);
+	else if (in->type == MSG_FILTER_WAITS)
+		filter_waits(arg, c, in);
+	else
+		chan_blame(c, "unexpected message");
+}
+
 /*
- * It may be the first text that ended the filter, or that it does not come to
- * an end with, so that one goes to no other: its client comes back later, or
- * it is late.  The others go to the next filter.
+ * It may be the current text that ended the filter, or that it does not come
+ * to an end with, so that one goes to no other: its client comes back later,
+ * or it is late.  The others go to the next filter.
  */
 static void
 filter_lost(struct filter *f)
 {
 	struct message *m, *last = NULL;
 
-	if ((m = f->first) == NULL)
-		return;
-	filter_take_back(f, m);
-	if (f->hung)
-		filter_late(m);
-	else
-		writer_failed(m, 451, "4.3.0", "Error: content filter failed");
+	if ((m = filter_current(f)) != NULL) {
+		filter_take_back(f, m);
+		if (f->hung)
+			filter_late(m);
+		else
+			writer_failed(m, 451, "4.3.0",
+			    "Error: content filter failed");
+	}
 	/* Turned round, and back. */
 	while ((m = f->first) != NULL) {
 		filter_take_back(f, m);

@@ -1,6 +1,7 @@
 """A filter that gives no verdict: nothing gets past it that was not asked to,
 and one text does not hold up the others."""
 import re
+import socket
 import threading
 
 import pytest
@@ -127,6 +128,92 @@ def test_a_killed_filter_costs_one_message(make, sink):
     assert set(failed) <= {"451 4.3.0 Error: content filter failed"}
     assert len(failed) == 2
     wait_for("the others", lambda: len(sink.messages) == 10 - len(failed))
+
+
+class SlowTable:
+    """A tcp: table that has nothing, and says so of a key with "slow" in it
+    when it is let go."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+        self.go = threading.Event()
+        self.s = socket.create_server(("127.0.0.1", 0))
+        self.name = "tcp:127.0.0.1:%d" % self.s.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        try:
+            while True:
+                c, _ = self.s.accept()
+                threading.Thread(target=self.talk, args=(c,),
+                                 daemon=True).start()
+        except OSError:
+            pass
+
+    def talk(self, c):
+        try:
+            for line in c.makefile("rb"):
+                if b"slow" in line:
+                    self.asked.set()
+                    self.go.wait(60)
+                c.sendall(b"500 none\n")
+        except OSError:
+            pass
+
+    def close(self):
+        self.go.set()
+        self.s.shutdown(socket.SHUT_RDWR)
+        self.s.close()
+
+
+@pytest.fixture
+def table():
+    t = SlowTable()
+    yield t
+    t.close()
+
+
+def test_who_waits_for_a_table_is_not_to_blame(make, sink, table):
+    """The filter dies of a text that came after one that waits."""
+    # In the recipient restrictions the first question would be asked.
+    gw = make("accept", filters=1, filter_time_limit="30s",
+              sender_canonical_maps=table.name)
+    said = {}
+
+    def client(n, sender):
+        with gw.client() as c:
+            c.ehlo()
+            said[n] = c.message(sender, "user@example.com", mail(n)).text
+    waits = threading.Thread(target=client, args=("waits", "slow@x.example"))
+    waits.start()
+    assert table.asked.wait(15)
+    pids = stop_filters(gw)
+    current = threading.Thread(target=client, args=("now", "a@x.example"))
+    current.start()
+    wait_for("both with the filter", lambda: "judging 2" in
+             gw.command("status").stdout)
+    for pid in pids:
+        run("kill", "-KILL", str(pid))
+    current.join()
+    assert said == {"now": "451 4.3.0 Error: content filter failed"}
+    table.go.set()
+    waits.join()
+    assert said["waits"].startswith("250"), said
+    sink.wait_subject("waits")
+
+
+def test_a_slow_table_is_not_a_slow_filter(make, sink, table):
+    """Who waits for it is late; the filter goes on."""
+    gw = make("tempfail", filters=1, sender_canonical_maps=table.name)
+    pids = gw.pids("filter")
+    with gw.client() as c:
+        c.ehlo()
+        r = c.message("slow@x.example", "user@example.com", mail("late"))
+    assert r.text == "451 4.3.0 Error: content filter is slow"
+    table.go.set()
+    assert send(gw, "plain").startswith("250")
+    assert gw.pids("filter") == pids
+    assert "broke the rules" not in gw.log()
 
 
 def test_value():
