@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "filters/mime.h"
@@ -54,7 +55,7 @@ put_entry(struct view key, struct view value, void *arg)
 		(void)fputs("\"}\n", stdout);
 	} else {
 		(void)fwrite(key.p, 1, key.n, stdout);
-		(void)putchar('\t');
+		(void)fputs(pm->aliases ? ":\t" : "\t", stdout);
 		(void)fwrite(value.p, 1, value.n, stdout);
 		(void)putchar('\n');
 	}
@@ -253,12 +254,32 @@ postmap_query(const struct postmap *pm, char **specs, int n)
 	return q.found;
 }
 
+/* texthash: and inline: have no index. */
+static bool
+listed_from_memory(const struct postmap *pm, const char *spec)
+{
+	struct table *t;
+
+	if (strncmp(spec, "texthash:", 9) != 0 &&
+	    strncmp(spec, "inline:", 7) != 0)
+		return false;
+	t = table_open(view_of(spec), pm->config_dir, log_report, NULL);
+	if (t == NULL)
+		fatal("cannot open %s", spec);
+	table_entries(t, put_entry, (void *)(uintptr_t)pm);
+	table_free(&t);
+	return true;
+}
+
 void
 postmap_list(const struct postmap *pm, const char *spec)
 {
-	const char *path = postmap_index(spec);
-	struct table_loader l = { .origin = path, .report = postmap_report };
+	struct table_loader l = { .report = postmap_report };
+	const char *path;
 
+	if (listed_from_memory(pm, spec))
+		return;
+	path = l.origin = postmap_index(spec);
 	if (table_dump(path, put_entry, (void *)(uintptr_t)pm, &l) ==
 	    TABLE_NO_INDEX)
 		fatal("open database %s%s: %s", path, TABLE_INDEX_SUFFIX,

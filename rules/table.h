@@ -49,6 +49,9 @@ const char *table_name(const struct table *t);
  */
 enum table_answer table_find(const struct table *t, struct view key,
     struct buf *value, unsigned *ret_line);
+/* All entries of a texthash: or inline: table, keys in lower case. */
+void table_entries(const struct table *t,
+    void (*fn)(struct view key, struct view value, void *arg), void *arg);
 /* True for regexp: and pcre:, and what has one inside, and sendmail's files:
  * they are asked with whole strings only, never with parts of an address. */
 bool table_is_pattern(const struct table *t);

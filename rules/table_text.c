@@ -1,3 +1,4 @@
+#include <ctype.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
@@ -125,6 +126,28 @@ const struct table_kind table_inline = {
 	.type = "inline", .load = inline_load, .release = memory_release,
 	.find = memory_find, .each = memory_each
 };
+
+void
+table_entries(const struct table *t,
+    void (*fn)(struct view key, struct view value, void *arg), void *arg)
+{
+	const struct memory_table *m = table_data_of(t);
+	struct view key, value;
+	struct buf lower;
+	unsigned line;
+
+	ensure(table_kind_of(t)->find == memory_find);
+	buf_init(&lower, TABLE_FILE_MAX);
+	for (size_t i = 0; i < memory_count(m); i++) {
+		memory_entry(m, i, &key, &value, &line);
+		buf_clear(&lower);
+		for (size_t j = 0; j < key.n; j++)
+			(void)buf_putc(&lower,
+			    (char)tolower((unsigned char)key.p[j]));
+		fn(buf_view(&lower), value, arg);
+	}
+	buf_free(&lower);
+}
 
 /* -- cidr: --------------------------------------------------------------- */
 

@@ -61,6 +61,12 @@ def test_build_and_ask(run):
     assert run("postmap", "-js", "t").stdout.startswith(
         '{"\\"q k\\"@x": "v"}\n{"a": "1"}\n')
     assert run("postmap", "-jq", "b", "t").stdout == '{"b": "two words"}\n'
+    # those without an index can be listed, too
+    write(run, "u", "A 1\nb 2\n")
+    assert run("postmap", "-s", "texthash:u").stdout == "a\t1\nb\t2\n"
+    assert run("postmap", "-s", "inline:{X=y}").stdout == "x\ty\n"
+    assert "unsupported map type" in run(
+        "postmap", "-s", "static:x", check=False).stderr
     assert run("postmap", "-q", "x", "inline:{y=1}", "inline:{x=2}"
                ).stdout == "2\n"
 
@@ -146,7 +152,10 @@ def test_aliases(run):
     assert "al:7: need name:value pair" in r.stderr
     assert "al:8: name must be local" in r.stderr
     assert run("postalias", "-s", "al").stdout == (
-        'a b\tx, y\nlist\t:include:/x\nprog\t"|/bin/x"\nroot\tjoe\n')
+        'a b:\tx, y\nlist:\t:include:/x\nprog:\t"|/bin/x"\n'
+        'root:\tjoe\n')
+    assert run("postalias", "-q", "-", "al", stdin="root\n").stdout == (
+        "root:\tjoe\n")
     assert run("postalias", "-q", "ROOT", "al").stdout == "joe\n"
 
 
