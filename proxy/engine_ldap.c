@@ -395,8 +395,7 @@ static enum engine_answer
 ldap_walk_read(struct ldap_walk *w, const struct ldap_job *j, int id)
 {
 	LDAP *ld = w->table->conn.ld;
-	struct mono until = { clock_mono().us +
-	    w->table->conf.timeout_ms * 1000 };
+	struct mono until = ldap_conn_begin(&w->table->conn);
 	unsigned limit = w->table->conf.size_limit, n = 0;
 	enum engine_answer a = ENGINE_FOUND;
 	LDAPMessage *msg = NULL;
@@ -442,6 +441,7 @@ ldap_walk_search(struct ldap_walk *w, size_t at)
 			attrs[n++] = conf->attrs[i];
 	if (j.range != NULL)
 		attrs[n++] = j.range;
+	(void)ldap_conn_begin(&w->table->conn);
 	rc = ldap_search_ext(w->table->conn.ld, j.base, j.scope, j.filter,
 	    attrs, 0, NULL, NULL, &wait, (int)conf->size_limit, &id);
 	if (rc != LDAP_SUCCESS)

@@ -72,11 +72,15 @@ struct ldap_conn {
 	LDAP *ld;		/* NULL: none */
 	struct ldap_conncb made;	/* called for each of its sockets */
 	size_t server;		/* of ld */
+	struct mono until;	/* its sockets are waited for */
 	struct mono down_until[LDAP_SERVERS_MAX];
 };
 
 /* False: no server can be used; err says why. */
 bool ldap_conn_open(struct ldap_conn *conn, struct buf *err);
+/* From now on, what is done with it may take one timeout; it ends then, even
+ * in the middle of a TLS handshake or a message. */
+struct mono ldap_conn_begin(struct ldap_conn *conn);
 void ldap_conn_close(struct ldap_conn *conn);
 /* Something is wrong with the server of the connection: close it and try
  * others first. */

@@ -1,3 +1,5 @@
+#include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -198,27 +200,92 @@ ldap_conn_rebind(LDAP *ld, LDAP_CONST char *url, ber_tag_t request,
 	return ldap_conn_bind(ld, arg);
 }
 
+struct mono
+ldap_conn_begin(struct ldap_conn *conn)
+{
+	conn->until.us = clock_mono().us + conn->conf->timeout_ms * 1000;
+	return conn->until;
+}
+
 /*
- * The library reads the rest of a message that has begun to come without a
- * limit in time, so the socket gets one; and one in size.
+ * The library waits for the rest of a message that has begun to come, and
+ * turns round and round in a TLS handshake that does not go on, without a
+ * limit in time.  So a layer of ours, between the socket and TLS, waits.
  */
+#define LDAP_LEVEL_WAIT	(LBER_SBIOD_LEVEL_PROVIDER + 5)
+
+static bool
+ldap_wait(Sockbuf_IO_Desc *layer, short events)
+{
+	const struct ldap_conn *conn = layer->sbiod_pvt;
+	struct pollfd p = { .fd = -1, .events = events };
+	int64_t ms = (conn->until.us - clock_mono().us) / 1000;
+
+	(void)ber_sockbuf_ctrl(layer->sbiod_sb, LBER_SB_OPT_GET_FD, &p.fd);
+	if (ms > 0 && poll(&p, 1, (int)ms) > 0)
+		return true;
+	errno = ETIMEDOUT;
+	return false;
+}
+
+static ber_slen_t
+ldap_wait_read(Sockbuf_IO_Desc *layer, void *to, ber_len_t n)
+{
+	return ldap_wait(layer, POLLIN) ?
+	    LBER_SBIOD_READ_NEXT(layer, to, n) : -1;
+}
+
+static ber_slen_t
+ldap_wait_write(Sockbuf_IO_Desc *layer, void *from, ber_len_t n)
+{
+	return ldap_wait(layer, POLLOUT) ?
+	    LBER_SBIOD_WRITE_NEXT(layer, from, n) : -1;
+}
+
+static int
+ldap_wait_setup(Sockbuf_IO_Desc *layer, void *arg)
+{
+	layer->sbiod_pvt = arg;
+	return 0;
+}
+
+static int
+ldap_wait_ctrl(Sockbuf_IO_Desc *layer, int what, void *arg)
+{
+	return LBER_SBIOD_CTRL_NEXT(layer, what, arg);
+}
+
+static int
+ldap_wait_nothing(Sockbuf_IO_Desc *layer)
+{
+	(void)layer;
+	return 0;
+}
+
+static Sockbuf_IO ldap_wait_layer = {
+	.sbi_setup = ldap_wait_setup, .sbi_remove = ldap_wait_nothing,
+	.sbi_ctrl = ldap_wait_ctrl, .sbi_read = ldap_wait_read,
+	.sbi_write = ldap_wait_write, .sbi_close = ldap_wait_nothing
+};
+
+/* A message is limited in size, too. */
 static int
 ldap_conn_made(LDAP *ld, Sockbuf *sb, LDAPURLDesc *server,
     struct sockaddr *addr, struct ldap_conncb *cb)
 {
-	struct timeval wait = ldap_conn_timeout(cb->lc_arg);
+	const struct ldap_conn *conn = cb->lc_arg;
+	struct timeval wait = ldap_conn_timeout(conn->conf);
 	ber_len_t max = LDAP_MESSAGE_MAX;
 	int fd = -1;
 
 	(void)ld, (void)server, (void)addr;
 	(void)ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING, &max);
-	if (ber_sockbuf_ctrl(sb, LBER_SB_OPT_GET_FD, &fd) == 1 && fd >= 0) {
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait,
-		    sizeof(wait));
+	/* More than fits the socket is written at a time. */
+	if (ber_sockbuf_ctrl(sb, LBER_SB_OPT_GET_FD, &fd) == 1 && fd >= 0)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait,
 		    sizeof(wait));
-	}
-	return LDAP_SUCCESS;
+	return ber_sockbuf_add_io(sb, &ldap_wait_layer, LDAP_LEVEL_WAIT,
+	    cb->lc_arg) == 0 ? LDAP_SUCCESS : LDAP_LOCAL_ERROR;
 }
 
 static void
@@ -228,9 +295,9 @@ ldap_conn_gone(LDAP *ld, Sockbuf *sb, struct ldap_conncb *cb)
 }
 
 static int
-ldap_conn_options(LDAP *ld, struct ldap_conncb *made,
-    const struct ldap_conf *conf)
+ldap_conn_options(LDAP *ld, struct ldap_conn *conn)
 {
+	const struct ldap_conf *conf = conn->conf;
 	struct timeval wait = ldap_conn_timeout(conf);
 	int size = (int)conf->size_limit, require = conf->tls.verify ?
 	    LDAP_OPT_X_TLS_DEMAND : LDAP_OPT_X_TLS_NEVER;
@@ -249,10 +316,10 @@ ldap_conn_options(LDAP *ld, struct ldap_conncb *made,
 	if (conf->bind == LDAP_BIND_SASL)
 		ldap_set_text(ld, LDAP_OPT_X_SASL_SECPROPS,
 		    conf->sasl_secprops);
-	made->lc_add = ldap_conn_made;
-	made->lc_del = ldap_conn_gone;
-	made->lc_arg = arg.out;
-	(void)ldap_set_option(ld, LDAP_OPT_CONNECT_CB, made);
+	conn->made.lc_add = ldap_conn_made;
+	conn->made.lc_del = ldap_conn_gone;
+	conn->made.lc_arg = conn;
+	(void)ldap_set_option(ld, LDAP_OPT_CONNECT_CB, &conn->made);
 	if (conf->chase)
 		(void)ldap_set_rebind_proc(ld, ldap_conn_rebind, arg.out);
 	(void)ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &require);
@@ -274,7 +341,8 @@ ldap_conn_try(struct ldap_conn *conn, size_t server, struct buf *err)
 		(void)buf_puts(err, ldap_err2string(rc));
 		return false;
 	}
-	rc = ldap_conn_options(ld, &conn->made, conf);
+	(void)ldap_conn_begin(conn);
+	rc = ldap_conn_options(ld, conn);
 	if (rc != LDAP_SUCCESS) {
 		what = "TLS";
 	} else if (conf->tls.start) {

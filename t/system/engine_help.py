@@ -6,8 +6,10 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import threading
 
 from postern import BUILD, SLOW, free_port, wait_for
 
@@ -102,6 +104,87 @@ def run(*args, **kwargs):
                        stderr=subprocess.STDOUT, text=True, **kwargs)
     assert r.returncode == 0, (args, r.stdout)
     return r.stdout
+
+
+def certificates(d):
+    """An authority, a server at 127.0.0.1 by it, another authority."""
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    for ca in ("ca", "other"):
+        run("openssl", "req", "-x509", *curve, "-subj", f"/CN={ca}", "-days",
+            "30", "-keyout", f"{d}/{ca}.key", "-out", f"{d}/{ca}.pem")
+    run("openssl", "req", *curve, "-subj", "/CN=server", "-addext",
+        "subjectAltName=IP:127.0.0.1", "-keyout", f"{d}/key.pem", "-out",
+        f"{d}/req.pem")
+    run("openssl", "x509", "-req", "-in", f"{d}/req.pem", "-CA",
+        f"{d}/ca.pem", "-CAkey", f"{d}/ca.key", "-CAcreateserial", "-days",
+        "30", "-copy_extensions", "copy", "-out", f"{d}/cert.pem")
+
+
+class Silent:
+    """A server that takes connections and says nothing, ever."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.count = 0
+        self.open = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        try:
+            while True:
+                c, _ = self.listener.accept()
+                self.count += 1
+                self.open.append(c)
+                threading.Thread(target=self.talk, args=(c,),
+                                 daemon=True).start()
+        except OSError:
+            pass
+
+    def talk(self, c):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for c in self.open:
+            try:
+                c.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            c.close()
+
+
+class Between(Silent):
+    """Somebody between the client and a server.  first(client, server), two
+    sockets, may say what it likes before all goes through."""
+
+    def __init__(self, port, first):
+        self.to, self.first = port, first
+        super().__init__()
+
+    def talk(self, c):
+        s = socket.create_connection(("127.0.0.1", self.to))
+        self.open.append(s)
+        try:
+            self.first(c, s)
+            threading.Thread(target=self.copy, args=(c, s),
+                             daemon=True).start()
+        except OSError:
+            return
+        self.copy(s, c)
+
+    @staticmethod
+    def copy(a, b):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
 
 class Daemon:

@@ -5,11 +5,13 @@ import os
 import shutil
 import socket
 import threading
+import time
 import urllib.parse
 
 import pytest
 
-from engine_help import Daemon, Query, ask, check_rows, run
+from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
+                         check_rows, run)
 from postern import BUILD, SLOW, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -139,7 +141,7 @@ class Slapd(Daemon):
 
     def prepare(self):
         os.mkdir(self.dir + "/data")
-        self.make_certificates()
+        certificates(self.dir)
         with open(self.dir + "/slapd.conf", "w") as f:
             f.write(CONF.replace("{dir}", self.dir))
         ldif = []
@@ -162,25 +164,6 @@ class Slapd(Daemon):
         if value.isascii():
             return line
         return name + ":: " + base64.b64encode(value.encode()).decode()
-
-    def make_certificates(self):
-        """An authority, a server by it, another authority."""
-        d = self.dir
-
-        def openssl(*args):
-            run("openssl", *args)
-        for ca in ("ca", "other"):
-            openssl("req", "-x509", "-newkey", "ec", "-pkeyopt",
-                    "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                    f"/CN={ca}", "-days", "30", "-keyout", f"{d}/{ca}.key",
-                    "-out", f"{d}/{ca}.pem")
-        openssl("req", "-newkey", "ec", "-pkeyopt",
-                "ec_paramgen_curve:P-256", "-nodes", "-subj",
-                "/CN=slapd", "-addext", "subjectAltName=IP:127.0.0.1",
-                "-keyout", f"{d}/key.pem", "-out", f"{d}/req.pem")
-        openssl("x509", "-req", "-in", f"{d}/req.pem", "-CA", f"{d}/ca.pem",
-                "-CAkey", f"{d}/ca.key", "-CAcreateserial", "-days", "30",
-                "-copy_extensions", "copy", "-out", f"{d}/cert.pem")
 
     def command(self):
         return ["slapd", "-f", self.dir + "/slapd.conf", "-d", "0", "-h",
@@ -363,6 +346,45 @@ def test_hosts(db, hosts):
     with Query("ldap", db.table(server_host=hosts)) as q:
         for _ in range(3):
             assert q.ask("alice@example.com") == "found alice@example.com"
+
+
+@pytest.mark.parametrize("first,more", [
+    ("ldap://", {}), ("ldaps://", {}), ("ldap://", {"start_tls": "yes"}),
+])
+def test_first_server_hangs(db, first, more):
+    with Silent() as silent:
+        hosts = f"{first}127.0.0.1:{silent.port} ldap://127.0.0.1:{db.port}"
+        with Query("ldap", db.table(server_host=hosts, timeout="1s",
+                                    **more)) as q:
+            for _ in range(5):
+                assert q.ask("alice@example.com") == \
+                    "found alice@example.com"
+        # It was left alone after that.
+        assert silent.count == 1
+
+
+def test_silence_in_a_handshake(db):
+    """A server that speaks TLS, byte by byte, and never to the end; or says
+    yes to StartTLS and nothing more."""
+    def drip(client, server):
+        client.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+        while True:
+            client.sendall(b"\x03")
+            time.sleep(0.1)
+
+    def agree(client, server):
+        client.recv(65536)
+        client.sendall(ber(0x30, ber(2, b"\x01"), ber(
+            0x78, ber(10, b"\x00"), text(""), text(""))))
+        while client.recv(65536):
+            pass
+    for first, scheme, more in ((drip, "ldaps", {}),
+                                (agree, "ldap", {"start_tls": "yes"})):
+        with Between(db.port, first) as between:
+            got = ask("ldap", db.table(
+                server_host=f"{scheme}://127.0.0.1:{between.port}",
+                timeout="1s", **more), "alice@example.com")
+            assert got.startswith("temporary"), got
 
 
 @pytest.mark.parametrize("settings,good", [

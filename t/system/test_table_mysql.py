@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from engine_help import Daemon, Query, ask, check_rows, run
+from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
+                         check_rows, run)
 from postern import BUILD, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -46,6 +47,9 @@ class Mariadb(Daemon):
 
     def prepare(self):
         self.socket = os.path.join(self.dir, "s")
+        certificates(self.dir)
+        if self.become:
+            run("chown", self.user, self.dir + "/key.pem")
         self.run("mariadb-install-db", "--no-defaults",
                  "--datadir=" + self.dir + "/data", "--skip-test-db",
                  "--auth-root-authentication-method=normal")
@@ -56,7 +60,9 @@ class Mariadb(Daemon):
                 f"--port={self.port}", "--innodb-flush-method=fsync",
                 "--innodb-buffer-pool-size=8M", "--skip-name-resolve",
                 "--pid-file=" + self.dir + "/pid",
-                "--innodb-log-file-size=4M"]
+                "--innodb-log-file-size=4M",
+                *(f"--ssl-{k}={self.dir}/{k}.pem"
+                  for k in ("ca", "cert", "key"))]
 
     def ready(self):
         try:
@@ -209,6 +215,72 @@ def test_hosts(db, hosts):
     with Query("mysql", db.table(hosts=hosts)) as q:
         for _ in range(5):
             assert q.ask("info@example.com") == "found alice@example.com"
+
+
+def test_first_server_hangs(db):
+    with Silent() as silent:
+        # A socket is asked before a port.
+        with Query("mysql", db.table(
+                hosts=f"127.0.0.1:{silent.port}, 127.0.0.1:{db.port}",
+                timeout="1s", idle_interval="1000s")) as q:
+            for _ in range(20):
+                assert q.ask("info@example.com") == "found alice@example.com"
+        # One of both by chance, until there is a connection to one.
+        assert silent.count <= 1
+        with Query("mysql", db.table(
+                hosts=f"127.0.0.1:{silent.port}", timeout="1s")) as q:
+            assert q.ask("info@example.com").startswith("temporary")
+
+
+def no_tls(client, server):
+    """The server's greeting without the capability."""
+    greeting = bytearray(server.recv(65536))
+    at = greeting.index(0, 5) + 1 + 4 + 8 + 1
+    assert greeting[at + 1] & 0x08
+    greeting[at + 1] &= ~0x08
+    client.sendall(greeting)
+
+
+@pytest.mark.parametrize("host,ca,verify,good", [
+    ("127.0.0.1", "ca", "yes", True),
+    ("127.0.0.1", "ca", "no", True),
+    ("127.0.0.1", "other", "yes", False),
+    # Not the name in the certificate
+    ("localhost", "ca", "yes", False),
+])
+def test_tls(db, host, ca, verify, good):
+    settings = db.table(hosts=f"{host}:{db.port}", tls_verify_cert=verify,
+                        tls_CAfile=f"{db.dir}/{ca}.pem",
+                        query="SELECT variable_value <> '' FROM "
+                        "information_schema.session_status WHERE "
+                        "variable_name = 'Ssl_cipher' AND '%s' <> ''")
+    got = ask("mysql", settings, "info@example.com")
+    assert got == "found 1" if good else got.startswith("temporary"), got
+
+
+def test_tls_is_not_talked_out_of(db):
+    with Between(db.port, no_tls) as between:
+        settings = db.table(hosts=f"127.0.0.1:{between.port}")
+        assert ask("mysql", settings, "info@example.com") == \
+            "found alice@example.com"
+        got = ask("mysql", {**settings, "tls_verify_cert": "yes",
+                            "tls_CAfile": db.dir + "/ca.pem"},
+                  "info@example.com")
+        assert got.startswith("temporary") and "SSL" in got, got
+
+
+def test_silence_instead_of_a_handshake(db):
+    """The server greets, takes what comes, and says nothing any more."""
+    def greet(client, server):
+        client.sendall(server.recv(65536))
+        while client.recv(65536):
+            pass
+    with Between(db.port, greet) as between:
+        settings = db.table(hosts=f"127.0.0.1:{between.port}", timeout="1s")
+        assert ask("mysql", settings, "a@b").startswith("temporary")
+        assert ask("mysql", {**settings, "tls_verify_cert": "yes",
+                             "tls_CAfile": db.dir + "/ca.pem"},
+                   "a@b").startswith("temporary")
 
 
 @pytest.mark.parametrize("settings,word", [

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from engine_help import Daemon, Query, ask, check_rows
+from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
+                         check_rows, run)
 from postern import BUILD, free_port, wait_for
 
 POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1:]
@@ -41,6 +42,9 @@ class Postgres(Daemon):
 
     def prepare(self):
         self.data = os.path.join(self.dir, "data")
+        certificates(self.dir)
+        if self.become:
+            run("chown", self.user, self.dir + "/key.pem")
         self.run(POSTGRES[0] + "/initdb", "-D", self.data, "-U", "postgres",
                  "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8")
         with open(self.data + "/pg_hba.conf", "w") as f:
@@ -51,7 +55,9 @@ class Postgres(Daemon):
     def command(self):
         return [POSTGRES[0] + "/postgres", "-D", self.data, "-k", self.dir,
                 "-h", "127.0.0.1", "-p", str(self.port), "-F",
-                "-c", "shared_buffers=8MB", "-c", "max_connections=20"]
+                "-c", "shared_buffers=8MB", "-c", "max_connections=20",
+                "-c", "ssl=on", "-c", f"ssl_cert_file={self.dir}/cert.pem",
+                "-c", f"ssl_key_file={self.dir}/key.pem"]
 
     def ready(self):
         try:
@@ -209,6 +215,66 @@ def test_hosts(db, hosts):
     with Query("pgsql", settings) as q:
         for _ in range(5):
             assert q.ask("info@example.com") == "found alice@example.com"
+
+
+def test_first_server_hangs(db):
+    with Silent() as silent:
+        with Query("pgsql", db.table(
+                hosts=f"127.0.0.1:{silent.port}, 127.0.0.1:{db.port}",
+                timeout="1s", idle_interval="1000s")) as q:
+            for _ in range(20):
+                assert q.ask("info@example.com") == "found alice@example.com"
+        # One of both by chance, until there is a connection to one.
+        assert silent.count <= 1
+        with Query("pgsql", db.table(
+                hosts=f"127.0.0.1:{silent.port}", timeout="1s")) as q:
+            assert q.ask("info@example.com").startswith("temporary")
+
+
+def no_tls(client, server):
+    """Nothing but an answer to SSLRequest."""
+    client.recv(8)
+    client.sendall(b"N")
+
+
+TLS = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND '%s' <> ''"
+
+
+@pytest.mark.parametrize("host,mode,ca,good", [
+    ("127.0.0.1", "verify-full", "ca", True),
+    ("127.0.0.1", "require", "ca", True),
+    ("127.0.0.1", "verify-full", "other", False),
+    ("127.0.0.1", "verify-ca", "other", False),
+    # Not the name in the certificate
+    ("localhost", "verify-full", "ca", False),
+])
+def test_tls(db, host, mode, ca, good):
+    settings = db.table(query=TLS, hosts=f"postgresql://{host}:{db.port}/"
+                        f"?sslmode={mode}&sslrootcert={db.dir}/{ca}.pem")
+    got = ask("pgsql", settings, "info@example.com")
+    assert got == "found t" if good else got.startswith("temporary"), got
+
+
+def test_tls_is_not_talked_out_of(db):
+    with Between(db.port, no_tls) as between:
+        uri = f"postgresql://127.0.0.1:{between.port}/?sslmode="
+        assert ask("pgsql", db.table(hosts=uri + "prefer", query=TLS),
+                   "info@example.com") == "found f"
+        got = ask("pgsql", db.table(hosts=uri + "require", query=TLS),
+                  "info@example.com")
+        assert got.startswith("temporary") and "SSL" in got, got
+
+
+def test_silence_instead_of_a_handshake(db):
+    def agree(client, server):
+        client.recv(8)
+        client.sendall(b"S")
+        while client.recv(65536):
+            pass
+    with Between(db.port, agree) as between:
+        uri = f"postgresql://127.0.0.1:{between.port}/?sslmode=require"
+        got = ask("pgsql", db.table(hosts=uri, timeout="1s"), "a@b")
+        assert got.startswith("temporary"), got
 
 
 @pytest.mark.parametrize("settings,word", [
