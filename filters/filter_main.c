@@ -17,7 +17,7 @@
 #include "lib/log.h"
 #include "lib/role.h"
 #include "lib/table_client.h"
-#include "rules/table_remote.h"
+#include "rules/table_ask.h"
 
 /*
  * pread() into memory that is there already is cheaper than mmap() with its
@@ -42,7 +42,7 @@ struct asking {
 	uint64_t id, offset, size;
 	struct view encoded;	/* the envelope; ours */
 	struct table_known *known;
-	struct table_question *question;
+	struct table_asking *asked;
 	bool unchecked;
 	bool rehearsed;		/* what can be known beforehand is */
 	TAILQ_ENTRY(asking) link;
@@ -214,13 +214,12 @@ asking_waits(struct asking *a, bool waits)
 static void filter_again(struct asking *a);
 
 static void
-asking_told(enum table_reply reply, struct view value, void *arg)
+asking_told(void *arg)
 {
 	struct asking *a = arg;
 
-	a->question = NULL;
+	a->asked = NULL;
 	asking_waits(a, false);
-	table_known_add(a->known, reply, value);
 	filter_again(a);
 }
 
@@ -232,8 +231,7 @@ asking_needs(struct asking *a)
 
 	if (!table_known_end(a->known, &need))
 		return false;
-	a->question = table_client_ask(need.service, need.table, need.key,
-	    asking_told, a);
+	a->asked = table_ask_all(a->known, asking_told, a);
 	return true;
 }
 
@@ -324,7 +322,7 @@ asking_free(struct asking *a)
 	char *encoded = (char *)(uintptr_t)a->encoded.p;
 
 	TAILQ_REMOVE(&filter.asking, a, link);
-	table_client_cancel(&a->question);
+	table_ask_cancel(&a->asked);
 	table_known_free(&a->known);
 	(void)close(a->fd);
 	free(encoded);
@@ -344,7 +342,7 @@ filter_again(struct asking *a)
 	filter_message(a->chan, a->fd, a->offset, a->size, &env);
 	filter.id = 0;
 	filter.now = NULL;
-	if (a->question == NULL)
+	if (a->asked == NULL)
 		asking_free(a);
 	else
 		asking_waits(a, true);
@@ -365,7 +363,7 @@ filter_keep(struct chan *c, struct chan_in *m, uint64_t id, uint64_t offset,
 	a->size = size;
 	a->encoded = view_make(mem_copy(encoded), encoded.n);
 	a->unchecked = unchecked;
-	a->known = table_known_new();
+	a->known = table_known_gather();
 	TAILQ_INSERT_TAIL(&filter.asking, a, link);
 	filter_again(a);
 }

@@ -82,6 +82,8 @@ rewriting_header(struct stage *s, const struct mime_header *h)
 		return;
 	a = rewrite_header(w->rewrite, w->context, w->mapped, text, &w->out,
 	    &changed);
+	if (a != REWRITE_DONE && rewrite_goes_on(a))
+		return;
 	if (a != REWRITE_DONE) {
 		rewriting_failed(w, a);
 		return;

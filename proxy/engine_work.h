@@ -13,7 +13,7 @@
 #include "lib/clock.h"
 #include "proxy/lookup_engine.h"
 
-#define WORK_QUEUE_MAX		1000u	/* questions waiting, of one table */
+#define WORK_QUEUE_MAX		4000u	/* questions waiting, of one table */
 #define WORK_FAILURES		3u
 #define WORK_PAUSE_MS		1000
 #define WORK_PAUSE_MAX_MS	16000

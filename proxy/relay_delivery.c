@@ -11,7 +11,7 @@
 #include "proxy/relay_generic.h"
 #include "proxy/relay_session.h"
 #include "lib/table_client.h"
-#include "rules/table_remote.h"
+#include "rules/table_ask.h"
 
 #define DELIVERY_MAGIC	0x44454c49u
 #define REASON_MAX	1200u
@@ -29,7 +29,7 @@ delivery_free(struct delivery *d)
 	TAILQ_REMOVE(&r->deliveries, d, link);
 	r->n_deliveries--;
 	event_del(&d->timer);
-	table_client_cancel(&d->question);
+	table_ask_cancel(&d->tables_asked);
 	table_known_free(&d->tables);
 	if (d->fd >= 0)
 		close(d->fd);
@@ -613,12 +613,11 @@ probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 }
 
 static void
-delivery_told(enum table_reply reply, struct view value, void *arg)
+delivery_told(void *arg)
 {
 	struct delivery *d = arg;
 
-	d->question = NULL;
-	table_known_add(d->tables, reply, value);
+	d->tables_asked = NULL;
 	delivery_rewrite(d);
 }
 
@@ -632,13 +631,12 @@ delivery_asks(struct delivery *d)
 	struct table_need need;
 
 	if (d->tables == NULL)
-		d->tables = table_known_new();
+		d->tables = table_known_gather();
 	table_known_begin(d->tables);
 	relay_generic_rehearse(d, d->relay->generic);
 	if (!table_known_end(d->tables, &need))
 		return false;
-	d->question = table_client_ask(need.service, need.table, need.key,
-	    delivery_told, d);
+	d->tables_asked = table_ask_all(d->tables, delivery_told, d);
 	return true;
 }
 

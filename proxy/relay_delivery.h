@@ -66,7 +66,7 @@ struct delivery {
 	char why_dsn[RELAY_STATUS_MAX];
 
 	struct table_known *tables;	/* what such said of smtp_generic_maps */
-	struct table_question *question;
+	struct table_asking *tables_asked;
 	uint32_t tag;		/* of the question to lookup; 0: none */
 	struct chan *asked;	/* where it went */
 	struct event timer;	/* its time limit */

@@ -91,8 +91,8 @@ headers_one(struct headers *h, struct view text)
 		body.n--;
 	buf_clear(&h->one);
 	if (put_lines(&h->one, body, false) &&
-	    rewrite_generic_header(h->generic, buf_view(&h->one), &h->out,
-	    &changed) != REWRITE_DONE)
+	    !rewrite_goes_on(rewrite_generic_header(h->generic,
+	    buf_view(&h->one), &h->out, &changed)))
 		return false;
 	if (!changed)
 		return buf_putv(&h->now, text);
@@ -216,10 +216,10 @@ relay_generic_rehearse(struct delivery *d, struct rewrite *generic)
 
 	buf_init(&out, 2 * ADDRESS_MAX);
 	(void)rewrite_generic(generic, d->env.sender, &out);
-	for (i = 0; !table_known_needs() && i < d->n_rcpts; i++)
+	for (i = 0; !table_known_full() && i < d->n_rcpts; i++)
 		(void)rewrite_generic(generic, d->rcpts[i].out, &out);
 	buf_free(&out);
-	if (table_known_needs())
+	if (table_known_full())
 		return;
 	headers_begin(&h);
 	if (headers_read(d, &h, &s))

@@ -114,7 +114,7 @@ struct message {
 	enum spool_place to;		/* M_DEFERRING: where it goes */
 	struct spool_file file;		/* M_LOADING */
 	struct table_known *tables;	/* M_INCOMING: qmgr_tables.c */
-	struct table_question *question;
+	struct table_asking *tables_asking;
 };
 
 struct qmgr {

@@ -298,6 +298,8 @@ targets_find(const struct message *m, struct targets *ts)
 	for (i = 0; i < ts->env.nrcpts; i++) {
 		if (m->status[i] != SPOOL_OPEN)
 			continue;
+		if (table_known_full())
+			break;
 		ts->list[ts->n].rcpt = i;
 		resolve_target(m, ts->env.sender, &ts->env.rcpts[i], &ts->list[ts->n++],
 		    &transport, &nexthop);

@@ -4,9 +4,8 @@
  * Their place in the active queue is reserved.
  */
 #include "lib/log.h"
-#include "lib/table_client.h"
 #include "queue/qmgr.h"
-#include "rules/table_remote.h"
+#include "rules/table_ask.h"
 
 static struct message *asking;
 static unsigned n_asking;
@@ -24,12 +23,11 @@ tables_unlist(struct message *m)
 }
 
 static void
-tables_told(enum table_reply reply, struct view value, void *arg)
+tables_told(void *arg)
 {
 	struct message *m = arg;
 
-	m->question = NULL;
-	table_known_add(m->tables, reply, value);
+	m->tables_asking = NULL;
 	tables_unlist(m);
 	message_activate(m);
 }
@@ -42,13 +40,12 @@ tables_ask(struct message *m)
 	if (table_remote_opened() == 0)
 		return false;
 	if (m->tables == NULL)
-		m->tables = table_known_new();
+		m->tables = table_known_gather();
 	table_known_begin(m->tables);
 	resolve_rehearse(m);
 	if (!table_known_end(m->tables, &need))
 		return false;
-	m->question = table_client_ask(need.service, need.table, need.key,
-	    tables_told, m);
+	m->tables_asking = table_ask_all(m->tables, tables_told, m);
 	m->next = asking;
 	asking = m;
 	n_asking++;
@@ -58,9 +55,9 @@ tables_ask(struct message *m)
 void
 tables_unwait(struct message *m)
 {
-	if (m->question == NULL)
+	if (m->tables_asking == NULL)
 		return;
-	table_client_cancel(&m->question);
+	table_ask_cancel(&m->tables_asking);
 	tables_unlist(m);
 }
 

@@ -38,6 +38,9 @@ enum rewrite_answer {
 	REWRITE_FAILED,		/* a table could not answer: 451 4.3.0 */
 	REWRITE_TOO_MUCH	/* over a limit: 451 4.6.0 */
 };
+/* Is the next address to be looked at?  Not after a failure, but if it is for
+ * want of an answer only (rules/table_remote.h), and the result void. */
+bool rewrite_goes_on(enum rewrite_answer a);
 /* Why it was not REWRITE_DONE: one line for the log. */
 const char *rewrite_problem(const struct rewrite *r);
 

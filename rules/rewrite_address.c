@@ -3,9 +3,17 @@
 #include <stdio.h>
 
 #include "lib/log.h"
+#include "rules/table_remote.h"
 #include "rules/rewrite_priv.h"
 
 #define CANONICAL_NESTING	10u	/* results looked up again */
+
+bool
+rewrite_goes_on(enum rewrite_answer a)
+{
+	return a == REWRITE_DONE || (a == REWRITE_FAILED &&
+	    table_known_goes_on());
+}
 
 void
 rewrite_set_problem(struct rewrite *r, const char *fmt, ...)

@@ -434,7 +434,7 @@ envelope_recipients(struct growth *g, const struct rewrite_extra *extra)
 			redirect.orig = redirect.addr;
 		a = growth_add(g, &redirect, extra->redirect);
 	}
-	for (i = 0; extra->redirect.n == 0 && a == REWRITE_DONE &&
+	for (i = 0; extra->redirect.n == 0 && rewrite_goes_on(a) &&
 	    i < in->nrcpts; i++)
 		a = recipient_rewrite(g, &in->rcpts[i]);
 	if (extra->redirect.n == 0 && a == REWRITE_DONE && g->copied) {
@@ -478,7 +478,7 @@ rewrite_envelope(struct rewrite *r, const struct envelope *in,
 	if (extra->redirect.n > 0)
 		g.copied = false;
 	answer = sender_rewrite(&g);
-	if (answer == REWRITE_DONE)
+	if (rewrite_goes_on(answer))
 		answer = envelope_recipients(&g, extra);
 	if (answer == REWRITE_DONE) {
 		*ret_changed = g.changed || envelope_differs(in, &g.out);

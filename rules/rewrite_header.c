@@ -1,5 +1,6 @@
 /* The addresses in one header. */
 #include "lib/log.h"
+#include "rules/table_remote.h"
 #include "rules/rewrite_priv.h"
 
 static const struct {
@@ -104,6 +105,8 @@ header_rewrite(struct rewrite *r, struct header_way w, struct view header,
 		    view_find(m.addr, '@') < m.addr.n))
 			continue;
 		a = header_address(r, &w, &m);
+		if (a != REWRITE_DONE && rewrite_goes_on(a))
+			continue;
 		if (a != REWRITE_DONE)
 			return a;
 		if (view_eq(m.addr, buf_view(&r->address)) &&

@@ -5,24 +5,30 @@
 #include "rules/table_impl.h"
 #include "rules/table_remote.h"
 
-#define KNOWN_MAX	2000u	/* answers of one evaluation */
+#define KNOWN_MAX	20000u	/* answers of one evaluation */
 #define KNOWN_BYTES_MAX	(8u << 20)
 #define KEY_MAX		1024u
+#define SLOTS_MIN	64u
 
 struct known_answer {
-	struct known_answer *next;
-	uint32_t service;
+	struct known_answer *next;	/* in its slot */
+	uint32_t service, hash;
 	enum table_reply reply;
 	size_t table_n, key_n, value_n;
 	char bytes[];
 };
 
-struct table_known {
-	struct known_answer *list;
-	size_t n, bytes;
-	bool needs;
+struct known_need {
 	uint32_t service;
 	struct buf table, key;
+};
+
+struct table_known {
+	struct known_answer **slots;
+	size_t n_slots;
+	size_t n, bytes;
+	size_t n_needs, max_needs;
+	struct known_need needs[TABLE_NEEDS_MAX];
 };
 
 /*
@@ -39,8 +45,22 @@ table_known_new(void)
 {
 	struct table_known *k = mem_alloc(sizeof *k);
 
-	buf_init(&k->table, KEY_MAX);
-	buf_init(&k->key, KEY_MAX);
+	k->max_needs = 1;
+	k->n_slots = SLOTS_MIN;
+	k->slots = mem_array(k->n_slots, sizeof *k->slots);
+	for (size_t i = 0; i < TABLE_NEEDS_MAX; i++) {
+		buf_init(&k->needs[i].table, KEY_MAX);
+		buf_init(&k->needs[i].key, KEY_MAX);
+	}
+	return k;
+}
+
+struct table_known *
+table_known_gather(void)
+{
+	struct table_known *k = table_known_new();
+
+	k->max_needs = TABLE_NEEDS_MAX;
 	return k;
 }
 
@@ -55,12 +75,16 @@ table_known_free(struct table_known **kp)
 	*kp = NULL;
 	if (known_now == k)
 		known_now = NULL;
-	while ((a = k->list) != NULL) {
-		k->list = a->next;
-		free(a);
+	for (size_t i = 0; i < k->n_slots; i++)
+		while ((a = k->slots[i]) != NULL) {
+			k->slots[i] = a->next;
+			free(a);
+		}
+	free(k->slots);
+	for (size_t i = 0; i < TABLE_NEEDS_MAX; i++) {
+		buf_free(&k->needs[i].table);
+		buf_free(&k->needs[i].key);
 	}
-	buf_free(&k->table);
-	buf_free(&k->key);
 	free(k);
 }
 
@@ -69,8 +93,22 @@ table_known_begin(struct table_known *k)
 {
 	ensure(known_now == NULL);
 	if (k != NULL)
-		k->needs = false;
+		k->n_needs = 0;
 	known_now = k;
+}
+
+bool
+table_known_need(const struct table_known *k, size_t number,
+    struct table_need *ret)
+{
+	const struct known_need *need;
+
+	if (number >= k->n_needs)
+		return false;
+	need = &k->needs[number];
+	*ret = (struct table_need){ need->service, buf_view(&need->table),
+		buf_view(&need->key) };
+	return true;
 }
 
 bool
@@ -78,18 +116,26 @@ table_known_end(struct table_known *k, struct table_need *ret)
 {
 	ensure(known_now == k);
 	known_now = NULL;
-	if (k == NULL)
-		return false;
-	if (k->needs)
-		*ret = (struct table_need){ k->service, buf_view(&k->table),
-			buf_view(&k->key) };
-	return k->needs;
+	return k != NULL && table_known_need(k, 0, ret);
 }
 
 bool
 table_known_needs(void)
 {
-	return known_now != NULL && known_now->needs;
+	return known_now != NULL && known_now->n_needs > 0;
+}
+
+bool
+table_known_full(void)
+{
+	return table_known_needs() &&
+	    known_now->n_needs == known_now->max_needs;
+}
+
+bool
+table_known_goes_on(void)
+{
+	return table_known_needs() && !table_known_full();
 }
 
 size_t
@@ -98,13 +144,26 @@ table_remote_opened(void)
 	return opened;
 }
 
+static uint32_t
+known_hash(const struct table_need *what)
+{
+	uint32_t h = 2166136261u ^ what->service;
+
+	for (size_t i = 0; i < what->table.n; i++)
+		h = (h ^ (unsigned char)what->table.p[i]) * 16777619u;
+	for (size_t i = 0; i < what->key.n; i++)
+		h = (h ^ (unsigned char)what->key.p[i]) * 16777619u;
+	return h;
+}
+
 static const struct known_answer *
 known_find(const struct table_known *k, const struct table_need *what)
 {
+	uint32_t hash = known_hash(what);
 	const struct known_answer *a;
 
-	for (a = k->list; a != NULL; a = a->next)
-		if (a->service == what->service &&
+	for (a = k->slots[hash % k->n_slots]; a != NULL; a = a->next)
+		if (a->hash == hash && a->service == what->service &&
 		    view_eq(view_make(a->bytes, a->table_n), what->table) &&
 		    view_eq(view_make(a->bytes + a->table_n, a->key_n),
 		    what->key))
@@ -112,30 +171,62 @@ known_find(const struct table_known *k, const struct table_need *what)
 	return NULL;
 }
 
+/* As many slots as answers, or more: keys are of a peer's choice, so the time
+ * it takes is bounded by KNOWN_MAX, too. */
+static void
+known_grow(struct table_known *k)
+{
+	size_t n = 2 * k->n_slots;
+	struct known_answer **slots = mem_array(n, sizeof *slots), *a;
+
+	for (size_t i = 0; i < k->n_slots; i++)
+		while ((a = k->slots[i]) != NULL) {
+			k->slots[i] = a->next;
+			a->next = slots[a->hash % n];
+			slots[a->hash % n] = a;
+		}
+	free(k->slots);
+	k->slots = slots;
+	k->n_slots = n;
+}
+
+void
+table_known_answer(struct table_known *k, size_t number,
+    enum table_reply reply, struct view value)
+{
+	struct known_answer *a, **slot;
+	struct table_need what;
+	size_t n;
+
+	ensure(table_known_need(k, number, &what));
+	n = what.table.n + what.key.n + value.n;
+	if (k->n == k->n_slots)
+		known_grow(k);
+	a = mem_alloc(sizeof *a + n);
+	a->service = what.service;
+	a->hash = known_hash(&what);
+	a->reply = reply;
+	a->table_n = what.table.n;
+	a->key_n = what.key.n;
+	a->value_n = value.n;
+	memcpy(a->bytes, what.table.p, what.table.n);
+	if (what.key.n > 0)
+		memcpy(a->bytes + a->table_n, what.key.p, what.key.n);
+	if (value.n > 0)
+		memcpy(a->bytes + a->table_n + a->key_n, value.p, value.n);
+	slot = &k->slots[a->hash % k->n_slots];
+	a->next = *slot;
+	*slot = a;
+	k->n++;
+	k->bytes += n;
+}
+
 void
 table_known_add(struct table_known *k, enum table_reply reply,
     struct view value)
 {
-	struct known_answer *a;
-	size_t n = k->table.n + k->key.n + value.n;
-
-	ensure(k->needs);
-	k->needs = false;
-	a = mem_alloc(sizeof *a + n);
-	a->service = k->service;
-	a->reply = reply;
-	a->table_n = k->table.n;
-	a->key_n = k->key.n;
-	a->value_n = value.n;
-	memcpy(a->bytes, k->table.p, k->table.n);
-	if (k->key.n > 0)
-		memcpy(a->bytes + a->table_n, k->key.p, k->key.n);
-	if (value.n > 0)
-		memcpy(a->bytes + a->table_n + a->key_n, value.p, value.n);
-	a->next = k->list;
-	k->list = a;
-	k->n++;
-	k->bytes += n;
+	table_known_answer(k, 0, reply, value);
+	k->n_needs = 0;
 }
 
 void
@@ -143,6 +234,28 @@ table_remote_ask_with(table_ask_now *ask, void *arg)
 {
 	ask_now = ask;
 	ask_arg = arg;
+}
+
+static void
+known_note(struct table_known *k, const struct table_need *what)
+{
+	struct table_need have;
+	struct known_need *need;
+
+	if (k->n_needs == k->max_needs || k->n + k->n_needs >= KNOWN_MAX ||
+	    k->bytes >= KNOWN_BYTES_MAX)
+		return;
+	for (size_t i = 0; table_known_need(k, i, &have); i++)
+		if (have.service == what->service &&
+		    view_eq(have.table, what->table) &&
+		    view_eq(have.key, what->key))
+			return;
+	need = &k->needs[k->n_needs++];
+	need->service = what->service;
+	buf_clear(&need->table);
+	buf_clear(&need->key);
+	ensure(buf_putv(&need->table, what->table) &&
+	    buf_putv(&need->key, what->key));
 }
 
 static enum table_reply
@@ -163,14 +276,7 @@ remote_answer(const struct table_need *what, struct buf *value)
 		return a->reply == TABLE_REPLY_FOUND && !buf_putv(value,
 		    view_make(a->bytes + a->table_n + a->key_n, a->value_n)) ?
 		    TABLE_REPLY_FAILED : a->reply;
-	if (!k->needs && k->n < KNOWN_MAX && k->bytes < KNOWN_BYTES_MAX) {
-		k->needs = true;
-		k->service = what->service;
-		buf_clear(&k->table);
-		buf_clear(&k->key);
-		ensure(buf_putv(&k->table, what->table) &&
-		    buf_putv(&k->key, what->key));
-	}
+	known_note(k, what);
 	return TABLE_REPLY_FAILED;
 }
 

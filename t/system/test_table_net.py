@@ -526,6 +526,59 @@ def test_redis(sink, redis):
     closing(gw)
 
 
+@pytest.mark.skipif(not os.path.exists(f"{LIBEXEC}/lookup-redis"),
+                    reason="no hiredis")
+def test_as_many_recipients_as_one_may_have(sink, redis):
+    """Several thousand answers about one message."""
+    names = ("canonical", "virtual_alias", "transport", "smtp_generic")
+    gw = Instance(sink, start=False, main={
+        f"{n}_maps": f"redis:$config_directory/{n}.cf" for n in names})
+    for n in names:
+        redis_cf(gw, redis.port, n + ".cf", query=f"GET {n}:%s")
+    gw.start()
+    rcpts = [f"u{i}@example.com" for i in range(1000)]
+    with gw.client(timeout=120) as c:
+        c.ehlo()
+        c.send(b"MAIL FROM:<s@client.example>\r\n" + b"".join(
+            b"RCPT TO:<%s>\r\n" % r.encode() for r in rcpts))
+        for _ in range(1001):
+            assert c.reply().code == 250
+        assert c.data_cmd(mail("many")).code == 250
+    wait_for("all of them", lambda: sorted(
+        r for m in sink.find("many") for r in m.rcpts) == sorted(rcpts), 60)
+    closing(gw)
+
+
+def test_asked_side_by_side(sink):
+    """What is asked about one recipient does not wait for another's."""
+    class Two(TableServer):
+        both = threading.Barrier(2)
+        met = False
+
+        def reply(self, answer):
+            if not self.met:
+                try:
+                    self.both.wait(10)
+                    self.met = True
+                except threading.BrokenBarrierError:
+                    pass
+            return super().reply(answer)
+    server = Two()
+    gw = Instance(sink, main={"virtual_alias_maps": server.spec,
+                              "smtpd_reject_unlisted_recipient": "no"})
+    try:
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("s@client.example",
+                             [f"u{i}@example.com" for i in range(4)],
+                             mail("two")).code == 250
+        assert server.met
+        assert len(sink.wait_subject("two").rcpts) == 4
+        closing(gw)
+    finally:
+        server.close()
+
+
 def try_rcpt(gw, to):
     with gw.client() as c:
         c.ehlo()

@@ -128,8 +128,58 @@ test_limits(void **state)
 			break;
 		table_known_add(k, TABLE_REPLY_NONE, view_of(""));
 	}
-	assert_int_equal(i, 2000);
+	assert_int_equal(i, 20000);
 	free(big);
+	table_known_free(&k);
+	table_free(&t);
+}
+
+/* What is needed for one address does not hide what is for the next. */
+static void
+test_gathered(void **state)
+{
+	struct table *t = open_table("redis:/x");
+	struct table_known *k = table_known_gather();
+	struct table_need need;
+	unsigned i, passes = 0;
+	char key[32];
+	size_t n;
+	bool more;
+
+	(void)state;
+	table_known_begin(k);
+	assert_int_equal(find(t, "a", ""), TABLE_FAILED);
+	assert_true(table_known_goes_on());
+	assert_int_equal(find(t, "A", ""), TABLE_FAILED);
+	assert_int_equal(find(t, "b", ""), TABLE_FAILED);
+	assert_true(table_known_end(k, &need));
+	assert_true(table_known_need(k, 1, &need));
+	assert_true(view_is(need.key, "b"));
+	assert_false(table_known_need(k, 2, &need));
+	table_known_answer(k, 1, TABLE_REPLY_FOUND, view_of("2"));
+	table_known_answer(k, 0, TABLE_REPLY_NONE, view_of(""));
+	table_known_begin(k);
+	assert_int_equal(find(t, "b", "2"), TABLE_FOUND);
+	assert_int_equal(find(t, "a", ""), TABLE_NOT_FOUND);
+	assert_false(table_known_needs());
+	assert_false(table_known_end(k, &need));
+
+	do {
+		passes++;
+		table_known_begin(k);
+		for (i = 0; i < 1000 && !table_known_full(); i++) {
+			(void)snprintf(key, sizeof key, "k%u", i);
+			(void)find(t, key, "");
+		}
+		assert_int_equal(table_known_goes_on(), !table_known_full() &&
+		    table_known_needs());
+		more = table_known_end(k, &need);
+		for (n = 0; table_known_need(k, n, &need); n++)
+			table_known_answer(k, n, TABLE_REPLY_NONE,
+			    view_of(""));
+		assert_true(n <= TABLE_NEEDS_MAX);
+	} while (more);
+	assert_int_equal(passes, 1000 / TABLE_NEEDS_MAX + 2);
 	table_known_free(&k);
 	table_free(&t);
 }
@@ -182,6 +232,7 @@ main(void)
 		cmocka_unit_test(test_case),
 		cmocka_unit_test(test_without),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_gathered),
 		cmocka_unit_test(test_names),
 	};
 
