@@ -1,6 +1,6 @@
 /*
  * sendmail's access map, with the features access_db (skip),
- * blocklist_recipients and delay_checks as most sites have them.
+ * blocklist_recipients and delay_checks(friend) as most sites have them.
  *
  * For each key the tagged entry comes before the untagged one.  What it says
  * becomes an action of access(5):
@@ -10,6 +10,8 @@
  *	REJECT	550 with sendmail's text
  *	SKIP	not found, and no less qualified key is looked up
  *	QUARANTINE:text	HOLD text
+ *	FRIEND	with the tag Spam: only, and after To: and what has no tag:
+ *		permit_auth_destination
  *	ERROR:D.S.N:code text, ERROR:code text, code text: that reply
  */
 #include "lib/address.h"
@@ -19,6 +21,7 @@
 struct query {
 	const struct memory_table *m;
 	const char *tag;	/* "Connect:" */
+	bool tagged;		/* entries without a tag are not meant */
 	struct view value;
 	unsigned line;
 };
@@ -37,7 +40,8 @@ query_has(struct query *q, struct view key)
 		memcpy(text, tag.p, n);
 	memcpy(text + n, key.p, key.n);
 	return memory_has(q->m, view_make(text, n + key.n), &q->value,
-	    &q->line) || memory_has(q->m, key, &q->value, &q->line);
+	    &q->line) || (!q->tagged &&
+	    memory_has(q->m, key, &q->value, &q->line));
 }
 
 static bool
@@ -153,12 +157,28 @@ put_action(struct view value, enum access_key kind, struct buf *out)
 	return sendmail_error(value, "", out);
 }
 
-/* FRIEND and HATER answer a question that is not asked here. */
+/* FRIEND and HATER answer another question: access_friend(). */
 static bool
 says_nothing(struct view value)
 {
 	return view_is_nocase(value, "SKIP") ||
 	    view_is_nocase(value, "FRIEND") || view_is_nocase(value, "HATER");
+}
+
+/* A recipient who wants all mail: what checks senders and clients behind
+ * this is not for him.  HATER turns that round, for whole lists of checks,
+ * and cannot be had here. */
+static enum table_answer
+access_friend(const struct memory_table *m, struct view rcpt,
+    struct buf *value, unsigned *ret_line)
+{
+	struct query q = { .m = m, .tag = "Spam:", .tagged = true };
+
+	if (!query_mail(&q, rcpt) || !view_is_nocase(q.value, "FRIEND"))
+		return TABLE_NOT_FOUND;
+	*ret_line = q.line;
+	return buf_puts(value, "permit_auth_destination") ? TABLE_FOUND :
+	    TABLE_FAILED;
 }
 
 static enum table_answer
@@ -206,6 +226,8 @@ sendmail_access_ask(void *data, enum access_key kind, struct view key,
 		/* sendmail does not look up such names. */
 		break;
 	}
+	if (kind == ACCESS_RECIPIENT && (!found || says_nothing(q.value)))
+		return access_friend(data, key, value, ret_line);
 	if (!found)
 		return TABLE_NOT_FOUND;
 	return access_answer(&q, kind, value, ret_line);
