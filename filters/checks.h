@@ -18,11 +18,10 @@
 #include "filters/findings.h"
 #include "filters/mime.h"
 #include "lib/conf.h"
+#include "lib/conf_choice.h"
 #include "lib/envelope.h"
 #include "rules/table.h"
 
-enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
-	HEADER_END_REJECT };
 
 struct checks_rules {
 	struct table_list header, mime_header, nested_header, body;

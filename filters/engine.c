@@ -49,20 +49,6 @@ report_one(bool error, const char *text, void *arg)
 }
 
 static void
-report_parameter(struct report *r, const char *name, const char *value)
-{
-	struct buf b;
-
-	buf_init(&b, 4096);
-	if (!buf_printf(&b, "main.cf: %s: bad value \"%s\"", name, value)) {
-		buf_clear(&b);
-		buf_printf(&b, "main.cf: %s: bad value", name);
-	}
-	report_one(true, buf_cstr(&b), r);
-	buf_free(&b);
-}
-
-static void
 open_rules(const struct conf *cf, const char *specs,
     enum verdict_dialect dialect, struct table_list *ret, struct report *r)
 {
@@ -140,21 +126,6 @@ any_rules(const struct checks_rules *r)
 	    r->decoded_header.n > 0 || r->decoded_body.n > 0;
 }
 
-static enum header_end_action
-header_end_action(const struct conf *cf, struct report *r)
-{
-	const char *s = cf->non_empty_end_of_header_action;
-
-	if (strcmp(s, "fix_quietly") == 0)
-		return HEADER_END_FIX;
-	if (strcmp(s, "add_header") == 0)
-		return HEADER_END_ADD;
-	if (strcmp(s, "reject") == 0)
-		return HEADER_END_REJECT;
-	report_parameter(r, "non_empty_end_of_header_action", s);
-	return HEADER_END_FIX;
-}
-
 /* What is said about addresses; NULL after a report. */
 static struct rewrite *
 open_rewrite(const struct conf *cf, struct report *r)
@@ -171,7 +142,9 @@ struct engine *
 engine_open(const struct conf *cf, table_report *report, void *arg)
 {
 	struct report r = { report, arg, false };
-	enum header_end_action end = header_end_action(cf, &r);
+	enum header_end_action end = conf_choice(
+	    "non_empty_end_of_header_action",
+	    view_of(cf->non_empty_end_of_header_action));
 	struct mime_options o = {
 		.header_size_limit = (size_t)cf->header_size_limit,
 		.line_length_limit = (size_t)cf->line_length_limit,

@@ -78,7 +78,7 @@ conf_fill(struct conf *cf, size_t i, struct conf_reporter *r)
 	struct conf_setting *s = conf_source_find(src, name);
 	const char *text = p->def;
 	unsigned before = r->errors;
-	char why[128];
+	char why[256];
 	int64_t n = 0;
 	struct buf b;
 	bool raw;
@@ -93,7 +93,8 @@ conf_fill(struct conf *cf, size_t i, struct conf_reporter *r)
 		text = conf_source_text(src, r, s);
 	}
 	src->defaults[i] = text;
-	if (r->errors == before &&
+	/* A text that is another parameter's is reported with that one. */
+	if (r->errors == before && (s != NULL || p->kind != CONF_STR) &&
 	    !conf_value_good(p, view_of(text), &n, why, sizeof why))
 		conf_tell(r, true, s != NULL ? s->line : 0, "%s = %.200s: %s",
 		    p->name, text, why);
@@ -111,7 +112,7 @@ conf_fill_others(struct conf_source *src, struct conf_reporter *r)
 	const struct conf_param *p;
 	struct conf_setting *s;
 	unsigned line, before;
-	char why[128];
+	char why[256];
 	const char *text;
 	int64_t n;
 	size_t i;
@@ -144,7 +145,7 @@ conf_finish(struct conf_source *src, const char *dir, struct conf_reporter *r)
 	size_t i;
 
 	cf->source = src;
-	conf_source_compute(src, r);
+	conf_source_compute(src);
 	for (i = 0; i < conf_params_count; i++)
 		conf_fill(cf, i, r);
 	conf_check(src, dir, r);

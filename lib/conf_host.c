@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/conf_source.h"
 #include "lib/netaddr.h"
 
@@ -142,16 +143,15 @@ class_bits(const struct netaddr *a, unsigned subnet)
 static void
 networks_protocols(struct networks *nets, struct view protocols)
 {
-	struct view word;
+	char why[256];
+	uint32_t set;
 
-	while ((word = conf_word(&protocols)).n > 0) {
-		if (view_is_nocase(word, "all"))
-			nets->ipv4 = nets->ipv6 = true;
-		else if (view_is_nocase(word, "ipv4"))
-			nets->ipv4 = true;
-		else if (view_is_nocase(word, "ipv6"))
-			nets->ipv6 = true;
-	}
+	/* It may not have been checked yet. */
+	if (!conf_choice_good("inet_protocols", protocols, why, sizeof why))
+		return;
+	set = conf_choice("inet_protocols", protocols);
+	nets->ipv4 = (set & PROTOCOL_IPV4) != 0;
+	nets->ipv6 = (set & PROTOCOL_IPV6) != 0;
 }
 
 static void
@@ -173,16 +173,17 @@ bool
 conf_default_networks(struct view style, struct view interfaces,
     struct view protocols, struct buf *out)
 {
-	bool host = view_is_nocase(style, "host");
-	bool class = view_is_nocase(style, "class");
+	char why[256];
+	enum networks_style s;
 	struct networks *nets;
 	struct ifaddrs *list = NULL, *ifa;
 	struct netaddr a;
 	struct view word;
 	unsigned full, bits;
 
-	if (!host && !class && !view_is_nocase(style, "subnet"))
+	if (!conf_choice_good("mynetworks_style", style, why, sizeof why))
 		return false;
+	s = conf_choice("mynetworks_style", style);
 	nets = mem_alloc(sizeof *nets);
 	networks_protocols(nets, protocols);
 	while ((word = conf_word(&interfaces)).n > 0)
@@ -204,8 +205,8 @@ conf_default_networks(struct view style, struct view interfaces,
 		if (!networks_wanted(nets, ifa, &a))
 			continue;
 		bits = mask_bits(ifa->ifa_netmask, full);
-		networks_add(nets, &a, host ? full : class ?
-		    class_bits(&a, bits) : bits);
+		networks_add(nets, &a, s == NETWORKS_HOST ? full :
+		    s == NETWORKS_CLASS ? class_bits(&a, bits) : bits);
 	}
 	if (list != NULL)
 		freeifaddrs(list);
@@ -292,10 +293,9 @@ compute_name(struct conf_source *src)
 }
 
 void
-conf_source_compute(struct conf_source *src, struct conf_reporter *r)
+conf_source_compute(struct conf_source *src)
 {
 	struct buf style, interfaces, protocols, nets;
-	struct conf_setting *s;
 
 	compute_name(src);
 	/* An empty mynetworks is a decision: nobody may relay. */
@@ -308,15 +308,10 @@ conf_source_compute(struct conf_source *src, struct conf_reporter *r)
 	quiet_value(src, "mynetworks_style", &style);
 	quiet_value(src, "inet_interfaces", &interfaces);
 	quiet_value(src, "inet_protocols", &protocols);
+	/* Another style is reported with the other values. */
 	if (conf_default_networks(view_trim(buf_view(&style)),
-	    buf_view(&interfaces), buf_view(&protocols), &nets)) {
+	    buf_view(&interfaces), buf_view(&protocols), &nets))
 		compute(src, "mynetworks", buf_view(&nets));
-	} else {
-		s = conf_source_find(src, view_of("mynetworks_style"));
-		conf_tell(r, true, s != NULL ? s->line : 0,
-		    "mynetworks_style = %.100s: must be host, subnet or class",
-		    buf_cstr(&style));
-	}
 	buf_free(&style);
 	buf_free(&interfaces);
 	buf_free(&protocols);

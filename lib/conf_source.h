@@ -78,7 +78,7 @@ bool conf_source_value(const struct conf_source *src, struct view name,
  * Set myhostname, mydomain and mynetworks where the file does not, from the
  * kernel's host name and the network interfaces.
  */
-void conf_source_compute(struct conf_source *src, struct conf_reporter *r);
+void conf_source_compute(struct conf_source *src);
 /*
  * The blocks that an unset mynetworks means, for style "host", "subnet" or
  * "class", in out.  interfaces and protocols: inet_interfaces and
@@ -125,6 +125,8 @@ struct conf *conf_open(const char *dir, char *const *overrides, size_t n,
  * CONF_READ_MAX.  False with errno; EFBIG: larger. */
 #define CONF_READ_MAX	(CONF_FILE_MAX + 64 * 1024)
 bool conf_read_file(const char *path, struct buf *out);
+/* Is every text a value of p? */
+bool conf_param_is_text(const struct conf_param *p);
 /* Whether text is a good value of p; if not, why in `why`. */
 bool conf_value_good(const struct conf_param *p, struct view text,
     int64_t *ret, char *why, size_t why_size);

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "lib/conf_choice.h"
 #include "lib/conf_source.h"
 #include "lib/feedback.h"
 
@@ -120,16 +121,30 @@ time_text(int64_t ms, char *to, size_t size)
 		(void)snprintf(to, size, "%" PRId64 "ms", ms);
 }
 
+static bool
+is_feedback(const char *name)
+{
+	struct view v = view_of(name), suffix = view_of("_feedback");
+
+	return v.n > suffix.n && view_eq(view_from(v, v.n - suffix.n), suffix);
+}
+
+bool
+conf_param_is_text(const struct conf_param *p)
+{
+	return p->kind == CONF_STR && !conf_choice_known(p->name) &&
+	    !is_feedback(p->name);
+}
+
 /* A text whose form is known from the parameter's name. */
 static bool
 text_good(const char *name, struct view text, char *why, size_t why_size)
 {
-	struct view v = view_of(name), suffix = view_of("_feedback");
 	struct feedback f;
 
-	if (v.n < suffix.n ||
-	    !view_eq(view_from(v, v.n - suffix.n), suffix) ||
-	    feedback_parse(text, &f))
+	if (!conf_choice_good(name, text, why, why_size))
+		return false;
+	if (!is_feedback(name) || feedback_parse(text, &f))
 		return true;
 	(void)snprintf(why, why_size, "not a number from 0 to 1, "
 	    "number/concurrency or number/sqrt_concurrency");

@@ -1,4 +1,3 @@
-#define SYSLOG_NAMES
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -8,6 +7,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -144,18 +144,6 @@ role_log_lost(void)
 	asked = false;
 }
 
-static int
-role_facility(const char *name)
-{
-	const CODE *c;
-
-	for (c = facilitynames; c->c_name != NULL; c++)
-		if (strcmp(c->c_name, name) == 0)
-			return c->c_val;
-	log_warn("unknown syslog facility: %s", name);
-	return LOG_MAIL;
-}
-
 static struct conf *
 role_read_conf(int fd)
 {
@@ -225,7 +213,8 @@ role_init(struct chan_in *m)
 	m->fd[1] = -1;
 	log_on_lost(role_log_lost);
 	role.conf = role_read_conf(m->fd[0]);
-	role.log_facility = role_facility(role.conf->syslog_facility);
+	role.log_facility = (int)conf_choice("syslog_facility",
+	    view_of(role.conf->syslog_facility));
 	log_facility(role.log_facility);
 	user_name = role.jailed && user.n > 0 ? mem_copy(user) : NULL;
 	root_name = role.jailed && root.n > 0 ? mem_copy(root) : NULL;

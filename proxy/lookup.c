@@ -4,6 +4,7 @@
  */
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/role.h"
 #include "proxy/lookup_request.h"
@@ -102,13 +103,11 @@ lookup_peer(const struct role_peer *peer, int fd)
 static void
 lookup_load(void)
 {
-	struct view rest = view_of(role_conf()->inet_protocols), word;
-	bool ipv4 = false, ipv6 = false;
+	uint32_t set = conf_choice("inet_protocols",
+	    view_of(role_conf()->inet_protocols));
+	bool ipv4 = (set & PROTOCOL_IPV4) != 0;
+	bool ipv6 = (set & PROTOCOL_IPV6) != 0;
 
-	while ((word = conf_word(&rest)).n > 0) {
-		ipv4 |= !view_is_nocase(word, "ipv6");
-		ipv6 |= !view_is_nocase(word, "ipv4");
-	}
 	lookup_route_families(ipv4 || !ipv6, ipv6 || !ipv4);
 	lookup_fact_families(ipv4 || !ipv6, ipv6 || !ipv4);
 	lookup_service_load(role_conf());

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/mem.h"
 #include "proxy/master_listen.h"
 
@@ -142,22 +143,11 @@ listen_service(struct listen_work *w, const struct conf *cf)
 static bool
 listen_protocols(struct listen_work *w, const char *protocols)
 {
-	struct view rest = view_of(protocols), word;
+	uint32_t set = conf_choice("inet_protocols", view_of(protocols));
 
-	while ((word = conf_word(&rest)).n > 0) {
-		if (view_is_nocase(word, "all")) {
-			w->v4 = w->v6 = true;
-			w->lenient = true;
-		} else if (view_is_nocase(word, "ipv4")) {
-			w->v4 = true;
-		} else if (view_is_nocase(word, "ipv6")) {
-			w->v6 = true;
-		} else {
-			report_error(w->r, "main.cf: inet_protocols: unknown "
-			    "protocol %.*s", VIEW_ARGS(word));
-			return false;
-		}
-	}
+	w->v4 = (set & PROTOCOL_IPV4) != 0;
+	w->v6 = (set & PROTOCOL_IPV6) != 0;
+	w->lenient = (set & PROTOCOL_PRESENT) != 0;
 	if (!w->v4 && !w->v6) {
 		report_error(w->r, "main.cf: inet_protocols is empty");
 		return false;

@@ -1,13 +1,12 @@
-#define SYSLOG_NAMES
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <syslog.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/mem.h"
 #include "proxy/master.h"
 
@@ -76,17 +75,6 @@ master_log_fd(struct master *m, enum log_sink *ret_sink)
 	return fd;
 }
 
-static int
-master_log_facility(const char *name)
-{
-	const CODE *c;
-
-	for (c = facilitynames; c->c_name != NULL; c++)
-		if (strcmp(c->c_name, name) == 0)
-			return c->c_val;
-	return LOG_MAIL;
-}
-
 const struct reporter master_log_reporter = { log_report, NULL };
 
 bool
@@ -99,7 +87,8 @@ master_log_open(struct master *m, const struct conf *cf,
 
 	free(m->log_file);
 	m->log_file = mem_strdup(cf->maillog_file);
-	m->log_facility = master_log_facility(cf->syslog_facility);
+	m->log_facility = (int)conf_choice("syslog_facility",
+	    view_of(cf->syslog_facility));
 	fd = master_log_fd(m, &sink);
 	if (sink == LOG_SINK_STDERR && m->log_file[0] != '\0') {
 		report_error(r, "cannot open the log %s: %s", m->log_file,

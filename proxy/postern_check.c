@@ -115,14 +115,6 @@ check_router(const struct conf *cf, const struct reporter *r)
 }
 
 static bool
-check_overrides(const struct conf *cf, const struct reporter *r)
-{
-	uint32_t flags;
-	bool ok = override_flags(cf, &flags, r->fn, r->arg);
-
-	return override_filter_check(cf, r->fn, r->arg) && ok;
-}
-
 /* The lists that are smtpd's own. */
 static bool
 check_words(const struct conf *cf, const struct reporter *r)
@@ -167,7 +159,8 @@ check_smtpd(const struct conf *cf, const char *config_dir,
 
 	ok = check_maps(cf->relay_recipient_maps, config_dir, DIALECT_NONE,
 	    r);
-	ok = check_overrides(cf, r) && check_words(cf, r) && ok;
+	ok = override_filter_check(cf, r->fn, r->arg) && check_words(cf, r) &&
+	    ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
 	ok = p != NULL && policy_lint(p, r->fn, r->arg) && ok;
@@ -353,7 +346,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			ok = check_router(cf, r) && ok;
 			break;
 		case ROLE_PICKUP:
-			ok = check_overrides(cf, r) && check_words(cf, r) && ok;
+			ok = override_filter_check(cf, r->fn, r->arg) && ok;
 			break;
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/conf_source.h"
 #include "lib/mem.h"
 #include "proxy/postern.h"
 
@@ -25,7 +26,7 @@ run_silent(bool error, const char *text, void *arg)
 }
 
 /*
- * The settings of main.cf that are plain text.  Stopping, or asking what is
+ * The settings of main.cf that any text is good for.  Stopping, or asking what is
  * wrong, must be possible with a broken main.cf, and takes no more than
  * queue_directory.
  */
@@ -49,7 +50,9 @@ run_conf_texts(const char *config_dir)
 			name = view_head(v, view_find(v, '='));
 			keep = name.n < v.n && line[0] != '#';
 			param = conf_param_find(view_trim(name));
-			if (param != NULL && param->kind != CONF_STR)
+			if (param == NULL)
+				param = conf_composed(view_trim(name));
+			if (param != NULL && !conf_param_is_text(param))
 				keep = false;
 		}
 		if (keep && !buf_putv(&text, v))

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/role.h"
@@ -153,26 +154,6 @@ relay_peer(const struct role_peer *peer, int fd)
 	TAILQ_INSERT_TAIL(&links, l, link);
 }
 
-static enum relay_family
-relay_family(const char *parameter, const char *value, const char *any)
-{
-	struct view rest = view_of(value), word;
-	unsigned f = 0;
-
-	while ((word = conf_word(&rest)).n > 0) {
-		if (view_is_nocase(word, "ipv4"))
-			f |= FAMILY_IPV4;
-		else if (view_is_nocase(word, "ipv6"))
-			f |= FAMILY_IPV6;
-		else if (view_is_nocase(word, any))
-			return FAMILY_ANY;
-		else
-			log_warn("%s: unknown value: %.*s", parameter,
-			    VIEW_ARGS(word));
-	}
-	return f == 0 ? FAMILY_ANY : (enum relay_family)f;
-}
-
 static void
 relay_bind_address(const char *parameter, const char *value, uint8_t family,
     struct netaddr *ret)
@@ -198,9 +179,10 @@ relay_load(void)
 	TAILQ_INIT(&r->deliveries);
 	TAILQ_INIT(&r->idle);
 	r->discard = relay_ehlo_keywords(cf->smtp_discard_ehlo_keywords);
-	r->family = relay_family("inet_protocols", cf->inet_protocols, "all");
-	r->preferred = relay_family("smtp_address_preference",
-	    cf->smtp_address_preference, "any");
+	r->family = FAMILY_ANY & conf_choice("inet_protocols",
+	    view_of(cf->inet_protocols));
+	r->preferred = FAMILY_ANY & conf_choice("smtp_address_preference",
+	    view_of(cf->smtp_address_preference));
 	relay_bind_address("smtp_bind_address", cf->smtp_bind_address,
 	    AF_INET, &r->bind4);
 	relay_bind_address("smtp_bind_address6", cf->smtp_bind_address6,

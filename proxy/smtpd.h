@@ -7,9 +7,9 @@
 
 #include "lib/chan.h"
 #include "lib/conf.h"
+#include "lib/conf_choice.h"
 #include "proxy/smtpd_session.h"
 
-enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
 
 #define SESSIONS_MAX		(1u << 20)	/* smtpd_session_limit is less */
 #define NAME_WAIT_MS		15000
@@ -31,7 +31,7 @@ struct server {
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
 	bool dsn;		/* DSN is announced */
-	uint8_t notify;		/* notice_classes() */
+	uint8_t notify;		/* enum notify_class */
 	uint32_t notices;	/* to the postmaster, in this minute */
 	struct mono notices_since;
 	uint32_t flags;		/* of each envelope: rules/override.h */
@@ -103,8 +103,6 @@ void session_ask_end(struct session *s);
 
 /* -- mail to the postmaster (smtpd_notice.c) -------- */
 
-/* Those of notify_classes that are about sessions. */
-uint8_t notice_classes(const char *list);
 /* Lines of the conversation; who: "In" or "Out". */
 void notice_said(struct session *s, const char *who, struct view text);
 /* The refusal that comes next is one of policy. */

@@ -17,44 +17,12 @@
 #define NOTICES_MAX	20u	/* in a minute */
 #define MINUTE_US	60000000
 
-enum notice_class {
-	CLASS_POLICY = 1 << 0,
-	CLASS_PROTOCOL = 1 << 1,
-	CLASS_RESOURCE = 1 << 2,
-	CLASS_SOFTWARE = 1 << 3,
-};
-static const struct {
-	const char *name;
-	enum notice_class bit;
-} classes[] = {
-	{ "policy", CLASS_POLICY },
-	{ "protocol", CLASS_PROTOCOL },
-	{ "resource", CLASS_RESOURCE },
-	{ "software", CLASS_SOFTWARE },
-};
-#define CLASSES	(sizeof classes / sizeof classes[0])
-
-uint8_t
-notice_classes(const char *list)
-{
-	struct view rest = view_of(list), word;
-	uint8_t set = 0;
-	size_t i;
-
-	/* qmgr warns of words that nobody knows. */
-	while ((word = conf_word(&rest)).n > 0)
-		for (i = 0; i < CLASSES; i++)
-			if (view_is_nocase(word, classes[i].name))
-				set |= (uint8_t)classes[i].bit;
-	return set;
-}
-
 /* Memory for what is said is spent only where clients' mistakes count; what
  * goes wrong here is in the log. */
 static bool
 notice_listens(const struct session *s)
 {
-	return (s->server->notify & (CLASS_POLICY | CLASS_PROTOCOL)) != 0;
+	return (s->server->notify & (TELL_POLICY | TELL_PROTOCOL)) != 0;
 }
 
 void
@@ -89,19 +57,19 @@ reply_class(struct view reply)
 	char detail = subject != 0 && status.p[3] == '.' ? status.p[4] : 0;
 
 	if (subject == '7' || (subject == '5' && detail == '3'))
-		return CLASS_POLICY;
+		return TELL_POLICY;
 	if (subject == '3')
-		return detail == '4' ? CLASS_POLICY :
-		    detail == '5' ? CLASS_SOFTWARE : CLASS_RESOURCE;
+		return detail == '4' ? TELL_POLICY :
+		    detail == '5' ? TELL_SOFTWARE : TELL_RESOURCE;
 	if (subject == '5' || view_starts_nocase(code, "50"))
-		return CLASS_PROTOCOL;
+		return TELL_PROTOCOL;
 	return 0;
 }
 
 void
 notice_policy(struct session *s)
 {
-	s->noted |= CLASS_POLICY;
+	s->noted |= TELL_POLICY;
 	s->note_known = true;
 }
 
@@ -118,7 +86,6 @@ notice_text(const struct session *s, uint8_t which, const char *to,
     struct buf *b)
 {
 	const struct conf *cf = s->server->cf;
-	size_t i;
 
 	(void)buf_printf(b, "Received: by %s (%s); %s\r\n", cf->myhostname,
 	    cf->mail_name, received_date());
@@ -132,9 +99,7 @@ notice_text(const struct session *s, uint8_t which, const char *to,
 	    s->client, cf->myhostname);
 	(void)buf_puts(b, "A session that you want to hear of "
 	    "(notify_classes:");
-	for (i = 0; i < CLASSES; i++)
-		if ((which & classes[i].bit) != 0)
-			(void)buf_printf(b, " %s", classes[i].name);
+	conf_choice_put("notify_classes", which, b);
 	(void)buf_printf(b, ").\r\n\r\nClient: %s\r\nHELO: %s\r\n\r\n",
 	    s->name, s->helo != NULL ? s->helo : "none");
 	if (s->talk.n > 0) {

@@ -64,28 +64,6 @@ server_ehlo(struct server *sv)
 	buf_free(&b);
 }
 
-static enum bare_lf
-server_bare_lf(const char *value)
-{
-	static const struct {
-		const char *name;
-		enum bare_lf is;
-	} names[] = {
-		{ "normalize", BARE_LF_NORMALIZE },
-		{ "yes", BARE_LF_NORMALIZE },
-		/* A bare LF never ends a message, whatever is set. */
-		{ "no", BARE_LF_NORMALIZE },
-		{ "note", BARE_LF_NOTE },
-		{ "reject", BARE_LF_REJECT },
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof names / sizeof names[0]; i++)
-		if (strcasecmp(value, names[i].name) == 0)
-			return names[i].is;
-	return 0;
-}
-
 /* Tables that commands are looked up in must answer at once. */
 static bool
 server_commands(struct server *sv, table_report *report, void *arg)
@@ -116,17 +94,10 @@ bool
 server_load(struct server *sv, const struct conf *cf,
     const struct netaddr *own, size_t n_own, table_report *report, void *arg)
 {
-	char *why;
 
 	*sv = (struct server){ .cf = cf, .free_bytes = UINT64_MAX };
-	sv->bare_lf = server_bare_lf(cf->smtpd_forbid_bare_newline);
-	if (sv->bare_lf == 0) {
-		why = mem_printf("bad value for smtpd_forbid_bare_newline: "
-		    "%s", cf->smtpd_forbid_bare_newline);
-		report(true, why, arg);
-		free(why);
-		return false;
-	}
+	sv->bare_lf = conf_choice("smtpd_forbid_bare_newline",
+	    view_of(cf->smtpd_forbid_bare_newline));
 	sv->bare_lf_exclusions = net_list_open(
 	    "smtpd_forbid_bare_newline_exclusions",
 	    cf->smtpd_forbid_bare_newline_exclusions, cf->config_directory,
@@ -137,15 +108,16 @@ server_load(struct server *sv, const struct conf *cf,
 	    report, arg);
 	sv->flush_domains = class_list_open(cf, "fast_flush_domains",
 	    cf->fast_flush_domains, report, arg);
-	if (!override_flags(cf, &sv->flags, report, arg) ||
-	    !override_filter_check(cf, report, arg))
+	sv->flags = override_flags(cf);
+	if (!override_filter_check(cf, report, arg))
 		return false;
 	if (!server_commands(sv, report, arg))
 		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
 	server_ehlo(sv);
-	sv->notify = notice_classes(cf->notify_classes);
+	sv->notify = (uint8_t)conf_choice("notify_classes",
+	    view_of(cf->notify_classes));
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
 	return sv->local_clients != NULL && sv->bare_lf_exclusions != NULL &&
 	    sv->event_exceptions != NULL && sv->flush_domains != NULL &&

@@ -467,8 +467,8 @@ pickup_load_overrides(const struct conf *cf)
 	struct judgement j = { .verdict.action = ACTION_OK,
 		.filter = view_of(cf->content_filter) };
 
-	if (!override_flags(cf, &pickup.flags, log_report, NULL) ||
-	    !override_filter_check(cf, log_report, NULL))
+	pickup.flags = override_flags(cf);
+	if (!override_filter_check(cf, log_report, NULL))
 		fatal("the configuration cannot be used");
 	buf_init(&pickup.asked, ASKED_BYTES);
 	if (j.filter.n > 0)

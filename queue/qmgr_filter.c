@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
 #include "rules/rewrite.h"
@@ -26,7 +27,6 @@ struct filter {
 	struct mono busy;
 };
 
-enum late_action { LATE_TEMPFAIL = 1, LATE_HOLD, LATE_ACCEPT };
 
 static const char late_text[] = "no verdict within filter_time_limit";
 static enum late_action late_action;
@@ -42,18 +42,8 @@ static struct loop_work let_go = { .fn = filter_let_go };
 void
 filter_load(void)
 {
-	static const struct { const char *word; enum late_action action; }
-	    words[] = { { "tempfail", LATE_TEMPFAIL }, { "hold", LATE_HOLD },
-	    { "accept", LATE_ACCEPT } };
-	const char *value = qmgr.cf->filter_timeout_action;
-	size_t i;
-
-	for (i = 0; i < sizeof words / sizeof words[0]; i++)
-		if (strcmp(value, words[i].word) == 0)
-			late_action = words[i].action;
-	if (late_action == 0)
-		fatal("bad value for filter_timeout_action: %s: need "
-		    "tempfail, hold or accept", value);
+	late_action = conf_choice("filter_timeout_action",
+	    view_of(qmgr.cf->filter_timeout_action));
 }
 
 static struct filter *

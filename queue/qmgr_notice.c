@@ -6,16 +6,10 @@
  * one.  Copies, and notices of a delay, are not worth another attempt.
  */
 #include "lib/address.h"
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/history.h"
 #include "queue/qmgr.h"
-
-enum notify_class {
-	CLASS_BOUNCE = 1 << 0,
-	CLASS_2BOUNCE = 1 << 1,
-	CLASS_DELAY = 1 << 2,
-	CLASS_ELSEWHERE = 1 << 3,	/* not this role's */
-};
 
 static uint32_t classes;
 static char *double_bounce[3];		/* the address, in our domains */
@@ -24,33 +18,9 @@ static char *error_recipient;
 void
 notice_load(void)
 {
-	static const struct {
-		const char *name;
-		enum notify_class bit;
-	} names[] = {
-		{ "bounce", CLASS_BOUNCE },
-		{ "2bounce", CLASS_2BOUNCE },
-		{ "delay", CLASS_DELAY },
-		{ "data", CLASS_ELSEWHERE },
-		{ "policy", CLASS_ELSEWHERE },
-		{ "protocol", CLASS_ELSEWHERE },
-		{ "resource", CLASS_ELSEWHERE },
-		{ "software", CLASS_ELSEWHERE },
-	};
 	const struct conf *cf = qmgr.cf;
-	struct view rest = view_of(cf->notify_classes), word;
-	size_t i;
 
-	while ((word = conf_word(&rest)).n > 0) {
-		for (i = 0; i < sizeof names / sizeof names[0]; i++)
-			if (view_is_nocase(word, names[i].name))
-				break;
-		if (i < sizeof names / sizeof names[0])
-			classes |= names[i].bit;
-		else
-			log_warn("notify_classes: unknown class: %s",
-			    log_safe(word));
-	}
+	classes = conf_choice("notify_classes", view_of(cf->notify_classes));
 	if (cf->bounce_queue_lifetime > cf->maximal_queue_lifetime)
 		log_warn("bounce_queue_lifetime is larger than "
 		    "maximal_queue_lifetime, which is used for both");
@@ -153,21 +123,21 @@ notice_is_due(struct message *m, const struct envelope *e,
 			return false;
 		if (!bounce && !twice)
 			return true;
-		if (twice || (classes & (CLASS_BOUNCE | CLASS_2BOUNCE)) == 0)
+		if (twice || (classes & (TELL_BOUNCE | TELL_2BOUNCE)) == 0)
 			notice_drop(m, e);
 		return false;
 	case NOTICE_DOUBLE:
-		return bounce && (classes & (CLASS_BOUNCE | CLASS_2BOUNCE)) &&
+		return bounce && (classes & (TELL_BOUNCE | TELL_2BOUNCE)) &&
 		    notice_has(m, RCPT_BOUNCED);
 	case NOTICE_FAILURE_COPY:
-		return !bounce && !twice && (classes & CLASS_BOUNCE) != 0 &&
+		return !bounce && !twice && (classes & TELL_BOUNCE) != 0 &&
 		    notice_has(m, RCPT_BOUNCED);
 	case NOTICE_SUCCESS:
 		return !bounce && !twice && notice_owed(m);
 	case NOTICE_DELAY:
 		return !bounce && !twice && notice_late(m);
 	case NOTICE_DELAY_COPY:
-		return !twice && (classes & CLASS_DELAY) != 0 &&
+		return !twice && (classes & TELL_DELAY) != 0 &&
 		    m->late && notice_has(m, RCPT_DEFERRED);
 	case NOTICE_KINDS:
 		break;

@@ -8,9 +8,8 @@
 #include "lib/conf.h"
 #include "rules/table.h"
 
-/* For the envelope: enum envelope_flag.  False after a report. */
-bool override_flags(const struct conf *cf, uint32_t *ret, table_report *report,
-    void *arg);
+/* For the envelope: enum envelope_flag. */
+uint32_t override_flags(const struct conf *cf);
 /* no_unknown_recipient_checks */
 bool override_unlisted(const struct conf *cf);
 /* Is content_filter "transport:destination", or empty?  False after a

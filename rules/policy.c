@@ -1,6 +1,7 @@
 /* A policy: everything of main.cf that restrictions need. */
 #include <stdlib.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "rules/override.h"
@@ -28,33 +29,27 @@ policy_say(struct restriction_reader *rd, const char *what, const char *why,
 	free(text);
 }
 
-/* unknown_*_tempfail_action */
-static bool
-policy_tempfail(struct restriction_reader *rd, const char *name,
-    const char *value, bool *ret)
+/* While an answer is not known: try the other restrictions first? */
+static void
+policy_tempfail(struct policy *p)
 {
-	if (strcasecmp(value, "defer") != 0 &&
-	    strcasecmp(value, "defer_if_permit") != 0) {
-		policy_say(rd, name, "need defer or defer_if_permit", value);
-		return false;
-	}
-	*ret = strcasecmp(value, "defer_if_permit") == 0;
-	return true;
-}
+	const struct conf *cf = p->cf;
 
-static bool
-policy_catchall(struct restriction_reader *rd)
-{
-	const char *value = rd->p->cf->address_verify_catchall_action;
-
-	if (strcasecmp(value, "accept") != 0 &&
-	    strcasecmp(value, "tempfail") != 0) {
-		policy_say(rd, "address_verify_catchall_action",
-		    "need accept or tempfail", value);
-		return false;
-	}
-	rd->p->verify_catchall_put_off = strcasecmp(value, "tempfail") == 0;
-	return true;
+	p->helo_put_off = TEMPFAIL_DEFER_IF_PERMIT == conf_choice(
+	    "unknown_helo_hostname_tempfail_action",
+	    view_of(cf->unknown_helo_hostname_tempfail_action));
+	p->address_put_off = TEMPFAIL_DEFER_IF_PERMIT == conf_choice(
+	    "unknown_address_tempfail_action",
+	    view_of(cf->unknown_address_tempfail_action));
+	p->verify_rcpt_put_off = TEMPFAIL_DEFER_IF_PERMIT == conf_choice(
+	    "unverified_recipient_tempfail_action",
+	    view_of(cf->unverified_recipient_tempfail_action));
+	p->verify_sender_put_off = TEMPFAIL_DEFER_IF_PERMIT == conf_choice(
+	    "unverified_sender_tempfail_action",
+	    view_of(cf->unverified_sender_tempfail_action));
+	p->verify_catchall_put_off = CATCHALL_TEMPFAIL == conf_choice(
+	    "address_verify_catchall_action",
+	    view_of(cf->address_verify_catchall_action));
 }
 
 static bool
@@ -244,18 +239,7 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	p->keys = addr_keys_of(cf, p->classes);
 	ok = policy_maps(&rd) && ok;
 	ok = policy_routes(&rd) && ok;
-	ok = policy_tempfail(&rd, "unknown_helo_hostname_tempfail_action",
-	    cf->unknown_helo_hostname_tempfail_action, &p->helo_put_off) &&
-	    ok;
-	ok = policy_tempfail(&rd, "unknown_address_tempfail_action",
-	    cf->unknown_address_tempfail_action, &p->address_put_off) && ok;
-	ok = policy_tempfail(&rd, "unverified_recipient_tempfail_action",
-	    cf->unverified_recipient_tempfail_action,
-	    &p->verify_rcpt_put_off) && ok;
-	ok = policy_tempfail(&rd, "unverified_sender_tempfail_action",
-	    cf->unverified_sender_tempfail_action,
-	    &p->verify_sender_put_off) && ok;
-	ok = policy_catchall(&rd) && ok;
+	policy_tempfail(p);
 	ok = policy_lists(&rd) && ok;
 	ok = policy_check_tables(&rd) && ok;
 	ok = policy_check_rejects(&rd) && ok;

@@ -12,21 +12,6 @@ struct opening {
 	bool failed;
 };
 
-static void __attribute__((format(printf, 2, 3)))
-opening_complain(struct opening *o, const char *fmt, ...)
-{
-	struct buf b;
-	va_list ap;
-
-	buf_init(&b, 4096);
-	va_start(ap, fmt);
-	(void)buf_vprintf(&b, fmt, ap);
-	va_end(ap);
-	o->report(true, buf_cstr(&b), o->arg);
-	buf_free(&b);
-	o->failed = true;
-}
-
 static void
 open_tables(struct opening *o, const char *specs, struct table_list *ret)
 {
@@ -35,69 +20,31 @@ open_tables(struct opening *o, const char *specs, struct table_list *ret)
 		o->failed = true;
 }
 
-static unsigned
-open_classes(struct opening *o, const char *name, const char *text)
-{
-	static const struct {
-		const char *word;
-		unsigned class;
-	} words[] = {
-		{ "envelope_sender", CLASS_ENVELOPE_SENDER },
-		{ "envelope_recipient", CLASS_ENVELOPE_RECIPIENT },
-		{ "header_sender", CLASS_HEADER_SENDER },
-		{ "header_recipient", CLASS_HEADER_RECIPIENT },
-	};
-	struct view rest = view_of(text), word;
-	unsigned classes = 0;
-	size_t i;
-
-	while ((word = conf_word(&rest)).n > 0) {
-		for (i = 0; i < sizeof words / sizeof words[0]; i++)
-			if (view_is_nocase(word, words[i].word))
-				break;
-		if (i < sizeof words / sizeof words[0])
-			classes |= words[i].class;
-		else
-			opening_complain(o, "main.cf: %s: unknown class "
-			    "\"%.*s\"", name, VIEW_ARGS(view_head(word, 100)));
-	}
-	return classes;
-}
-
-static bool
-open_propagates(const struct conf *cf, const char *what)
-{
-	struct view rest = view_of(cf->propagate_unmatched_extensions), word;
-
-	while ((word = conf_word(&rest)).n > 0)
-		if (view_is_nocase(word, what))
-			return true;
-	return false;
-}
-
 static void
 open_maps(struct rewrite *r, struct opening *o)
 {
 	const struct conf *cf = o->cf;
-	bool canonical = open_propagates(cf, "canonical");
+	uint32_t extensions = conf_choice("propagate_unmatched_extensions",
+	    view_of(cf->propagate_unmatched_extensions));
+	bool canonical = (extensions & EXTENSION_CANONICAL) != 0;
 
 	r->sender = (struct rewrite_map){ .name = "sender_canonical_maps",
 		.propagate = canonical,
-		.classes = open_classes(o, "sender_canonical_classes",
-		    cf->sender_canonical_classes) };
+		.classes = conf_choice("sender_canonical_classes",
+		    view_of(cf->sender_canonical_classes)) };
 	open_tables(o, cf->sender_canonical_maps, &r->sender.tables);
 	r->recipient = (struct rewrite_map){
 		.name = "recipient_canonical_maps", .propagate = canonical,
-		.classes = open_classes(o, "recipient_canonical_classes",
-		    cf->recipient_canonical_classes) };
+		.classes = conf_choice("recipient_canonical_classes",
+		    view_of(cf->recipient_canonical_classes)) };
 	open_tables(o, cf->recipient_canonical_maps, &r->recipient.tables);
 	r->canonical = (struct rewrite_map){ .name = "canonical_maps",
 		.propagate = canonical,
-		.classes = open_classes(o, "canonical_classes",
-		    cf->canonical_classes) };
+		.classes = conf_choice("canonical_classes",
+		    view_of(cf->canonical_classes)) };
 	open_tables(o, cf->canonical_maps, &r->canonical.tables);
 	r->alias = (struct rewrite_map){ .name = "virtual_alias_maps",
-		.propagate = open_propagates(cf, "virtual") };
+		.propagate = (extensions & EXTENSION_VIRTUAL) != 0 };
 	open_tables(o, cf->virtual_alias_maps, &r->alias.tables);
 	r->sender_bcc.name = "sender_bcc_maps";
 	open_tables(o, cf->sender_bcc_maps, &r->sender_bcc.tables);
@@ -111,9 +58,8 @@ open_masquerade(struct rewrite *r, struct opening *o)
 	const struct conf *cf = o->cf;
 
 	r->masquerade = cf->masquerade_domains;
-	if (view_trim(view_of(r->masquerade)).n > 0)
-		r->masquerade_classes = open_classes(o, "masquerade_classes",
-		    cf->masquerade_classes);
+	r->masquerade_classes = conf_choice("masquerade_classes",
+	    view_of(cf->masquerade_classes));
 	r->masquerade_exceptions = domain_list_open("masquerade_exceptions",
 	    cf->masquerade_exceptions, false, cf->config_directory,
 	    o->report, o->arg);
@@ -186,7 +132,9 @@ rewrite_open_generic(const struct conf *cf, const struct netaddr *own,
 	struct rewrite *r = open_begin(&o, own, n_own);
 
 	r->generic.name = "smtp_generic_maps";
-	r->generic.propagate = open_propagates(cf, "generic");
+	r->generic.propagate = (EXTENSION_GENERIC & conf_choice(
+	    "propagate_unmatched_extensions",
+	    view_of(cf->propagate_unmatched_extensions))) != 0;
 	open_tables(&o, cf->smtp_generic_maps, &r->generic.tables);
 	if (o.failed)
 		rewrite_free(&r);

@@ -5,19 +5,13 @@
 #define RULES_REWRITE_PRIV_H
 
 #include "lib/address.h"
+#include "lib/conf_choice.h"
 #include "rules/addr_find.h"
 #include "rules/mailbox.h"
 #include "rules/rewrite.h"
 
 #define REWRITE_VALUE_MAX	(1u << 20)	/* of a table's result */
 #define REWRITE_RESULTS_MAX	10000u		/* addresses in one */
-
-enum rewrite_class {
-	CLASS_ENVELOPE_SENDER = 1 << 0,
-	CLASS_ENVELOPE_RECIPIENT = 1 << 1,
-	CLASS_HEADER_SENDER = 1 << 2,
-	CLASS_HEADER_RECIPIENT = 1 << 3
-};
 
 struct rewrite_map {
 	const char *name;	/* of its parameter */

@@ -101,12 +101,16 @@ ERRORS = {
     "table-type": ("transport_maps = hsah:/etc/x\n", "hsah"),
     "no-argument": ("smtpd_sender_restrictions = check_sender_access\n",
                     "nothing follows"),
-    "class-name": ("canonical_classes = envelope_sendr\n", "unknown class"),
     "ambiguity": ("mime_ambiguity = perhaps\n", "bad value"),
     "condition": ("mime_ambiguity_checks = tenf reject\n",
                   'unknown condition "tenf"'),
     "no-action": ("mime_ambiguity_checks = tnef, yenc warn\n",
                   'unknown action "yenc"'),
+    "one-of": ("filter_timeout_action = hope\n",
+               "must be tempfail, hold or accept"),
+    "some-of": ("notify_classes = bounce, polcy\n",
+                'unknown word "polcy"'),
+    "class-name": ("canonical_classes = envelope_sendr\n", "unknown word"),
     "service": ("smtpd_client_restrictions = check_policy_service x\n", "x"),
 }
 
@@ -119,9 +123,15 @@ def test_error(gateway, name):
     assert text in said
 
 
+@pytest.mark.parametrize("name", ["one-of", "some-of", "class-name"])
+def test_place_of_a_word(gateway, name):
+    _, said = check(gateway, ERRORS[name][0])
+    assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \
+        ERRORS[name][0].strip() + ": " in said
+
+
 @pytest.mark.parametrize("name", ["unknown", "everybody", "every-domain",
-                                  "class-name", "no-argument",
-                                  "condition"])
+                                  "no-argument", "condition"])
 def test_place_of_a_parameter(gateway, name):
     _, said = check(gateway, ERRORS[name][0])
     assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \

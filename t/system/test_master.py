@@ -103,7 +103,7 @@ def test_port_in_use(make, sink):
 
 @pytest.mark.parametrize("file,line,error", [
     ("main.cf", "message_size_limit = large", "message_size_limit"),
-    ("main.cf", "inet_protocols = ipx", "unknown protocol"),
+    ("main.cf", "inet_protocols = ipx", "unknown word"),
     ("master.cf", "x unix -", "master.cf"),
     ("master.cf", "nowhere inet n - y - - smtpd", "bad address or port"),
     ("header_checks", "/^Subject: (/ REJECT", r"header_checks:\d+: "),
@@ -184,12 +184,15 @@ def test_only_users_of_a_file_are_replaced(make, sink):
     assert min(generation(gw, "filter")) > max(generation(gw, "qmgr"))
 
 
-def test_broken_main_cf(make, sink):
+@pytest.mark.parametrize("name", [
+    "message_size_limit", "inet_protocols",
+    "x_destination_concurrency_positive_feedback"])
+def test_broken_main_cf(make, sink, name):
     """Refused with file and line; in force again when it is right."""
     gw = make(sink)
-    gw.expect_log("not a number|reload failed")
+    gw.expect_log("not a number|unknown word|reload failed")
     line = sum(1 for _ in open(gw.path("main.cf"))) + 1
-    gw.set(message_size_limit="large")
+    gw.set(**{name: "large"})
     gw.wait_log(rf"error: reload failed: \S+main.cf:{line}: .*keeping "
                 "generation 1$")
     p = gw.command("reload", check=False)
@@ -198,7 +201,8 @@ def test_broken_main_cf(make, sink):
     assert send(gw, "still") == 250
     # and stopping it, or asking, does not need a good main.cf
     assert "not in force" in gw.command("status").stdout
-    gw.edit("main.cf", lambda t: t.replace("= large", "= 20000"))
+    gw.edit("main.cf", lambda t: t.replace(
+        f"{name} = large", "message_size_limit = 20000"))
     gw.wait_log("generation \\d+ is in service")
     with gw.client() as c:
         assert "SIZE 20000" in c.ehlo().text

@@ -653,9 +653,6 @@ header_block(void **state)
 	    "with non-empty line: not a header from mx.b.org[192.0.2.1]; "
 	    "from=<a@b.org> to=<rcpt@example.com> proto=ESMTP helo=<mx.b>\n");
 	end(&f);
-	assert_false(begin(&f, "non_empty_end_of_header_action = x\n", NULL,
-	    NULL));
-	end(&f);
 }
 
 static void

@@ -92,6 +92,31 @@ test_values(void **state)
 	check_refused("x_destination_rate_delay = -1\n", "not a time");
 	check_refused("mynetworks_style = world\n",
 	    "must be host, subnet or class");
+	check_refused("filter_timeout_action = hope\n",
+	    "E main.cf:1: filter_timeout_action = hope: must be tempfail, "
+	    "hold or accept");
+	check_refused("\nsmtpd_forbid_bare_newline = rejct\n",
+	    "E main.cf:2: smtpd_forbid_bare_newline = rejct: must be "
+	    "normalize, yes, no, note or reject");
+	check_refused("smtpd_forbid_bare_newline =\n", "must be normalize");
+	check_refused("notify_classes = bounce, polcy\n",
+	    "unknown word \"polcy\": must be bounce, 2bounce, data, ");
+	check_refused("canonical_classes = header\n", "\"header\"");
+	check_refused("receive_override_options = no_such_thing\n",
+	    "\"no_such_thing\"");
+	check_refused("inet_protocols = ipx\n", "\"ipx\": must be all, ipv4");
+	check_refused("non_empty_end_of_header_action = x\n",
+	    "must be fix_quietly, add_header or reject");
+	check_refused("unverified_sender_tempfail_action = maybe\n",
+	    "must be defer_if_permit or defer");
+	check_refused("address_verify_catchall_action = reject\n",
+	    "must be accept or tempfail");
+	check_refused("syslog_facility = post\n", "local6 or local7");
+	/* Once, not also for each parameter that is the same by default. */
+	check_refused("reject_tempfail_action = later\n",
+	    "E main.cf:1: reject_tempfail_action = later: must be "
+	    "defer_if_permit or defer");
+	assert_false(heard("unverified_sender_tempfail_action"));
 	/* Every mistake is named, not only the first. */
 	check_refused("soft_bounce=x\nhopcount_limit=y\n", "main.cf:2");
 	assert_true(heard("main.cf:1"));
