@@ -1,5 +1,7 @@
 #include "filters/checks.h"
+#include "lib/hits.h"
 #include "lib/log.h"
+#include "rules/table_row.h"
 
 /* A message cannot fill the log: further lines are counted only. */
 #define LOGGED_MAX	1000u
@@ -294,6 +296,8 @@ ask(struct checks *c, const struct table_list *list, const char *name,
 		return false;
 	}
 	v.where = buf_view(&c->where);
+	hits_add(v.where, table_row_hash(t, line, u->text,
+	    buf_view(&c->value)), v.action == ACTION_WARN, view_of(c->id));
 	return act(c, u, &v);
 }
 

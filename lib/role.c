@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/conf_choice.h"
+#include "lib/hits.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -91,6 +92,7 @@ role_phase(void)
 void
 role_exit(void)
 {
+	hits_flush();
 	if (role.control != NULL)
 		chan_drain(role.control);
 	log_flush();

@@ -11,6 +11,7 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
+#include "proxy/master_hits.h"
 #include "proxy/master_setup.h"
 
 #define FILES_WANTED	1048576u	/* hard limit, for smtpd and gate */
@@ -335,6 +336,7 @@ main(int argc, char **argv)
 	m->started = clock_mono();
 	m->qmgr_lock = m->showq = -1;
 	buf_init(&m->failure, 2048);
+	m->hits = hits_book_new();
 	log_context(master_describe, m);
 	master_options(m, argc, argv);
 	master_open(m);

@@ -218,6 +218,7 @@ struct master {
 	struct control *control;
 	int showq;			/* listening; -1: not */
 	struct event showq_event;
+	struct hits_book *hits;		/* what rules did */
 	struct buf failure;		/* why the last turn failed */
 };
 

@@ -9,6 +9,7 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
+#include "proxy/master_hits.h"
 
 #define CLIENTS_MAX	8u
 #define LINE_MAX_BYTES	4096u
@@ -184,6 +185,28 @@ control_status_is(struct instance *i, uint32_t tag, struct view lines)
 		client_status_end(c);
 }
 
+/* -- rules ---------------------------------------------------------------- */
+
+static void
+client_hit(const struct hits_sum *s, void *arg)
+{
+	const struct hit *h = &s->hit;
+
+	client_say(arg, "%016llx %llu %llu %llu %llu %lld %.*s %.*s\n",
+	    (unsigned long long)h->hash, (unsigned long long)h->n,
+	    (unsigned long long)h->trial, (unsigned long long)s->hour,
+	    (unsigned long long)s->day, (long long)h->last_us,
+	    VIEW_ARGS(view_head(h->who, view_find(h->who, ' '))),
+	    VIEW_ARGS(h->where));
+}
+
+static void
+client_rules(struct client *c)
+{
+	hits_book_each(c->control->m->hits, clock_mono(), client_hit, c);
+	client_finish(c, NULL);
+}
+
 /* -- commands ------------------------------------------------------------- */
 
 static void
@@ -230,6 +253,8 @@ client_command(struct client *c, struct view line)
 	rest = view_trim(rest);
 	if (view_is(verb, "status")) {
 		client_status(c);
+	} else if (view_is(verb, "rules")) {
+		client_rules(c);
 	} else if (view_is(verb, "up")) {
 		client_finish(c, c->control->m->up ? NULL : "starting");
 	} else if (view_is(verb, "reload")) {

@@ -11,6 +11,7 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
+#include "proxy/master_hits.h"
 
 #define READY_LIMIT_MS	60000
 #define CLOSED_LIMIT_MS	3000	/* between end of file and end of process */
@@ -197,6 +198,22 @@ instance_blame(struct instance *i, pid_t pid, struct view why)
 }
 
 static void
+instance_hits(struct instance *i, struct chan_in *m)
+{
+	uint32_t n = cursor_u32(&m->body), k;
+	struct hit rows[HITS_ROWS_MAX];
+
+	if (n > HITS_ROWS_MAX)
+		m->body.bad = true;
+	for (k = 0; k < n && !m->body.bad; k++)
+		hits_get(&m->body, &rows[k]);
+	if (!chan_check(i->control, m))
+		return;
+	for (k = 0; k < n; k++)
+		hits_book_add(i->m->hits, &rows[k], clock_mono());
+}
+
+static void
 instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct instance *i = arg;
@@ -220,6 +237,9 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		n = cursor_u8(&m->body);
 		if (chan_check(c, m))
 			turn_want(i->m, (enum role_kind)n);
+		break;
+	case MSG_HITS:
+		instance_hits(i, m);
 		break;
 	case MSG_STATUS_IS:
 		n = cursor_u32(&m->body);

@@ -39,6 +39,8 @@ static const struct {
 	    "say what a client would be told, and by which rules" },
 	{ "replay", postern_replay, true, "DIR [--rules NEWDIR]",
 	    "saved messages through the rules, or what NEWDIR's change" },
+	{ "rules", postern_rules, true, "[-ajt] [FILE...]",
+	    "how often each rule has fired (-t: those that only warn)" },
 	{ "flush", postern_flush, true, "[[-s] DOMAIN]",
 	    "try to deliver deferred mail now (.DOMAIN: below it)" },
 	{ "queue", postern_queue, true, "[--once] [--json] [-n SECONDS]",

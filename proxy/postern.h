@@ -22,7 +22,8 @@ typedef int postern_verb(struct postern *p, int argc, char **argv);
 postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
-    postern_release, postern_delete, postern_explain, postern_replay;
+    postern_release, postern_delete, postern_explain, postern_replay,
+    postern_rules;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 
@@ -52,6 +53,9 @@ pid_t postern_running(const struct conf *cf);
  */
 bool postern_ask(const struct conf *cf, const char *command,
     const char **ret_error);
+/* The same, but the lines go to answer. */
+bool postern_fetch(const struct conf *cf, const char *command,
+    struct buf *answer, const char **ret_error);
 /* Wait until each port greets with 220; NULL or what went wrong. */
 const char *postern_wait_ports(const struct listen_set *set, int64_t limit_ms);
 

@@ -65,20 +65,20 @@ postern_connect(const struct conf *cf)
 	return fd;
 }
 
-/* Print what is complete but for the last line, which is the result. */
+/* What is complete stays, without the last line, which is the result. */
 static bool
-postern_answer(struct buf *answer, const char **ret_error)
+postern_result(struct buf *answer, const char **ret_error)
 {
 	static char error[2048];
-	struct view all = buf_view(answer), line = view_make(NULL, 0);
+	struct view all = buf_view(answer), line;
+	size_t start = all.n;
 
-	while (all.n > 0) {
-		line = view_head(all, view_find(all, '\n'));
-		all = view_from(all, line.n + 1);
-		if (all.n > 0)
-			printf("%.*s\n", VIEW_ARGS(line));
-	}
-	fflush(stdout);
+	if (start > 0 && all.p[start - 1] == '\n')
+		all.n--;
+	for (start = all.n; start > 0 && all.p[start - 1] != '\n'; start--)
+		;
+	line = view_from(all, start);
+	answer->n = start;
 	if (view_is(line, "OK"))
 		return true;
 	*ret_error = NULL;
@@ -91,14 +91,12 @@ postern_answer(struct buf *answer, const char **ret_error)
 }
 
 bool
-postern_ask(const struct conf *cf, const char *command,
+postern_fetch(const struct conf *cf, const char *command, struct buf *answer,
     const char **ret_error)
 {
 	int fd = postern_connect(cf);
-	struct buf answer;
 	ssize_t n;
 	char *to;
-	bool ok;
 
 	*ret_error = "cannot reach master";
 	if (fd < 0) {
@@ -107,21 +105,34 @@ postern_ask(const struct conf *cf, const char *command,
 		    "Postern is not running";
 		return false;
 	}
-	buf_init(&answer, ANSWER_MAX);
 	if (dprintf(fd, "%s\n", command) < 0) {
 		close(fd);
 		return false;
 	}
-	while ((to = buf_room(&answer, 4096)) != NULL) {
+	while ((to = buf_room(answer, 4096)) != NULL) {
 		n = read(fd, to, 4096);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;
-		answer.n += (size_t)n;
+		answer->n += (size_t)n;
 	}
 	close(fd);
-	ok = postern_answer(&answer, ret_error);
+	return postern_result(answer, ret_error);
+}
+
+bool
+postern_ask(const struct conf *cf, const char *command,
+    const char **ret_error)
+{
+	struct buf answer;
+	bool ok;
+
+	buf_init(&answer, ANSWER_MAX);
+	ok = postern_fetch(cf, command, &answer, ret_error);
+	if (answer.n > 0)
+		(void)fwrite(answer.p, 1, answer.n, stdout);
+	fflush(stdout);
 	buf_free(&answer);
 	return ok;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/hits.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
@@ -129,6 +130,19 @@ policy_log_notes(struct session *s, const struct policy_facts *f,
 	for (i = 0; i < r->n_notes; i++)
 		policy_log(s, f, r->notes[i].action,
 		    log_safe(r->notes[i].text), r->notes[i].where);
+}
+
+static void
+policy_count(const struct session *s, const struct policy_result *r)
+{
+	char client[NETADDR_TEXT];
+	uint32_t i;
+
+	if (r->n_hits > 0)
+		(void)netaddr_text(&s->addr, client);
+	for (i = 0; i < r->n_hits; i++)
+		hits_add(r->hits[i].where, r->hits[i].hash, r->hits[i].trial,
+		    view_of(client));
 }
 
 static void
@@ -418,6 +432,7 @@ policy_pass(struct session *s, enum policy_stage stage, struct view args,
 	if (f.asked > 0)
 		facts_clear(&s->facts, SHELF_EVALUATION);
 	policy_log_notes(s, &f, r);
+	policy_count(s, r);
 	policy_carry_stage(s, stage, r);
 	if (r->outcome == POLICY_REFUSE) {
 		policy_refused(s, stage, &f, r);

@@ -2,20 +2,28 @@
 #include "lib/netaddr.h"
 #include "rules/access.h"
 #include "rules/table_impl.h"
+#include "rules/table_row.h"
 
 struct access_query {
 	const struct table *table;
 	const struct access_style *style;
 	struct buf *value;
 	unsigned *ret_line;
+	uint64_t *ret_row;
 };
 
 static enum table_answer
 query_ask(const struct access_query *q, struct view key)
 {
+	enum table_answer a;
+
 	if (key.n == 0)
 		return TABLE_NOT_FOUND;
-	return table_find(q->table, key, q->value, q->ret_line);
+	a = table_find(q->table, key, q->value, q->ret_line);
+	if (a == TABLE_FOUND && q->ret_row != NULL)
+		*q->ret_row = table_row_hash(q->table, *q->ret_line, key,
+		    buf_view(q->value));
+	return a;
 }
 
 /* The name and, down to its last label, the domains it is in. */
@@ -121,16 +129,23 @@ access_address(const struct access_query *q, struct view addr)
 
 enum table_answer
 access_find(const struct table *t, enum access_key kind, struct view key,
-    const struct access_style *style, struct buf *value, unsigned *ret_line)
+    const struct access_style *style, struct buf *value, unsigned *ret_line,
+    uint64_t *ret_row)
 {
-	struct access_query q = { t, style, value, ret_line };
+	struct access_query q = { t, style, value, ret_line, ret_row };
+	enum table_answer a;
 
 	buf_clear(value);
 	if (key.n == 0 || key.n > ACCESS_KEY_MAX)
 		return TABLE_NOT_FOUND;
-	if (table_kind_of(t)->access != NULL)
-		return table_kind_of(t)->access(table_data_of(t), kind, key,
+	if (table_kind_of(t)->access != NULL) {
+		a = table_kind_of(t)->access(table_data_of(t), kind, key,
 		    value, ret_line);
+		if (a == TABLE_FOUND && ret_row != NULL)
+			*ret_row = table_row_hash(t, *ret_line, key,
+			    buf_view(value));
+		return a;
+	}
 	if (table_is_pattern(t))
 		return query_ask(&q, key);
 	switch (kind) {

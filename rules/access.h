@@ -43,9 +43,10 @@ struct access_style {
 };
 
 /* value is cleared first and holds the answer; *ret_line is the line of it
- * (0: not known), set with TABLE_FOUND. */
+ * (0: not known), and *ret_row, which may be NULL, the hash of its row
+ * (rules/table_row.h); both set with TABLE_FOUND. */
 enum table_answer access_find(const struct table *t, enum access_key kind,
     struct view key, const struct access_style *style, struct buf *value,
-    unsigned *ret_line);
+    unsigned *ret_line, uint64_t *ret_row);
 
 #endif

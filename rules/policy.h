@@ -31,6 +31,7 @@ enum policy_stage {
 
 #define POLICY_TEXT_MAX		512u
 #define POLICY_NOTES_MAX	32u
+#define POLICY_HITS_MAX		64u
 #define POLICY_LIST_MAX		16u	/* BCC, PREPEND: of one message */
 #define POLICY_ASKS_MAX		100u	/* facts for one evaluation */
 
@@ -91,6 +92,16 @@ struct policy_note {
 	struct view where;	/* "file:line", or empty */
 };
 
+/*
+ * A rule that fired: a row of a table, "file:line" and its hash
+ * (rules/table_row.h), or a restriction, "smtpd_relay_restrictions: reject_...".
+ */
+struct policy_hit {
+	struct view where;
+	uint64_t hash;
+	bool trial;		/* it warns, or would have refused */
+};
+
 struct policy_result {
 	enum policy_outcome outcome;
 	struct fact_name need;
@@ -104,6 +115,9 @@ struct policy_result {
 	struct view where;		/* the rule that refused */
 	uint32_t n_notes;
 	struct policy_note notes[POLICY_NOTES_MAX];
+	/* Further ones are not listed. */
+	uint32_t n_hits;
+	struct policy_hit hits[POLICY_HITS_MAX];
 	/* For the message, when permitted. */
 	bool hold, discard;
 	struct view hold_text, hold_where, redirect, filter;
@@ -132,6 +146,18 @@ void policy_free(struct policy **p);
  * error: every client may send mail to everybody.
  */
 bool policy_lint(const struct policy *p, table_report *report, void *arg);
+
+/*
+ * Call each for every restriction without a table and every class of
+ * restrictions, by the name it has as a struct policy_hit; trial: behind
+ * warn_if_reject.
+ */
+void policy_each_rule(const struct policy *p,
+    void (*each)(struct view where, bool trial, void *arg), void *arg);
+/* The same for the tables that they look into; trial: none of them is looked
+ * into without warn_if_reject. */
+void policy_each_table(const struct policy *p,
+    void (*each)(const char *spec, bool trial, void *arg), void *arg);
 
 /* Would policy_evaluate() do anything at this stage?  With
  * smtpd_delay_reject, client, HELO and MAIL are looked at with RCPT. */

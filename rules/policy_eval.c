@@ -133,6 +133,7 @@ eval_refused(struct eval *e, bool policy)
 	struct policy_reply *r = &e->r->reply;
 
 	if (policy && e->warn > 0) {
+		eval_decided(e, true);
 		eval_note(e, "reject_warning", eval_text(e, "%u %s %s",
 		    r->code, r->status, r->text));
 		return STEP_NEXT;
@@ -142,6 +143,7 @@ eval_refused(struct eval *e, bool policy)
 		*r = e->on_reject;
 		e->put_off_reject = false;
 	}
+	eval_decided(e, false);
 	e->r->where = e->where;
 	e->r->reply_policy = policy;
 	return STEP_REFUSE;
@@ -300,6 +302,7 @@ eval_trace(const struct eval *e, struct view list, size_t i, const char *word,
 enum step
 eval_list(struct eval *e, const struct restriction *list, size_t n)
 {
+	const struct restriction *outer = e->at;
 	unsigned before = e->depth++;
 	enum step s = STEP_NEXT;
 	size_t i;
@@ -317,6 +320,7 @@ eval_list(struct eval *e, const struct restriction *list, size_t n)
 			break;
 		}
 		e->where = view_of("");
+		e->at = &list[i];
 		s = list[i].kind->fn(e, &list[i]);
 		if (log_tracing())
 			eval_trace(e, e->list, i + 1, list[i].kind->word,
@@ -332,6 +336,7 @@ eval_list(struct eval *e, const struct restriction *list, size_t n)
 		if (e->put_off_permit && e->put_off_reject)
 			break;
 	}
+	e->at = outer;
 	e->depth = before;
 	if (e->warn >= e->depth)
 		e->warn = 0;
@@ -347,6 +352,7 @@ eval_subject(struct eval *e, const struct restriction_list *l,
 	e->bare = bare;
 	e->depth = e->warn = 0;
 	e->list = view_of(l->name != NULL ? l->name : "");
+	e->at = NULL;
 	return l->n > 0 ? eval_list(e, l->list, l->n) : STEP_NEXT;
 }
 
@@ -545,6 +551,7 @@ policy_evaluate(const struct policy *p, enum policy_stage stage,
 	ret->endpoint = ret->request = ret->where = view_of("");
 	ret->hold_text = ret->hold_where = view_of("");
 	ret->redirect = ret->filter = view_of("");
+	ret->n_hits = 0;
 	ret->n_notes = ret->n_bcc = ret->n_prepend = 0;
 	ret->hold = ret->discard = ret->reply_policy = ret->deferred = false;
 	log_trace("begin %s", stage_names[stage]);

@@ -14,6 +14,7 @@
 #define VALUE_MAX	4096u	/* of an access table */
 #define FOUND_MAX	(1u << 20)	/* of other tables, as alias lists */
 #define DEPTH_MAX	50u	/* lists within lists */
+#define HIT_ARGUMENT_MAX	300u	/* bytes shown in its name */
 #define WORDS_MAX	50u	/* restrictions in an access table's result */
 
 enum argument { ARG_NONE = 0, ARG_TABLE, ARG_DOMAIN, ARG_SERVICE,
@@ -119,6 +120,7 @@ struct eval {
 	unsigned depth, warn;
 	struct view where;		/* of the rule at work */
 	struct view list;		/* parameter, class or table result */
+	const struct restriction *at;	/* at work, of that list */
 	enum address_class class;	/* of the recipient; NONE: not asked */
 	bool listed_rcpt, listed_sender;	/* were checked */
 	bool put_off_permit, put_off_reject;
@@ -157,6 +159,9 @@ void services_free(struct policy *p);
 void restriction_list_free(struct restriction_list *l);
 bool restriction_classes(struct restriction_reader *rd);
 bool restriction_protects(const struct restriction_list *l);
+/* "LIST: reject_rbl_client zen.example" */
+void restriction_name(const struct restriction *r, struct view list,
+    struct buf *out);
 /* The words of an access table's result; at most max.  False: *ret_why. */
 bool restriction_words(const struct policy *p, struct view text,
     struct restriction *list, size_t max, size_t *ret_n,
@@ -198,6 +203,10 @@ void eval_permit_note(struct eval *e, struct view action, enum subject s,
     struct view name, const char *from);
 /* The restriction permits; what tables say is noted by eval_permit_note(). */
 void eval_permitted(struct eval *e, const struct restriction *r);
+/* The row e->where fired; it may turn out to be a trial. */
+void eval_hit(struct eval *e, uint64_t hash);
+/* The rule at work refuses; trial: it only warns. */
+void eval_decided(struct eval *e, bool trial);
 /* In the arena of the result. */
 struct view eval_text(struct eval *e, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

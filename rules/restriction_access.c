@@ -230,6 +230,7 @@ access_result(struct eval *e, struct view value, const char *what,
 	case ACTION_DEFER:
 		return result_refuse(&r, &v);
 	case ACTION_WARN:
+		eval_decided(e, true);
 		eval_note(e, "warn", v.text);
 		return STEP_NEXT;
 	case ACTION_INFO:
@@ -309,10 +310,12 @@ access_lookup(struct eval *e, const struct table *t, enum access_key kind,
 	struct view where = e->where, value;
 	enum table_answer a;
 	unsigned line = 0;
+	uint64_t row = 0;
 	enum step step;
 
 	*ret_found = false;
-	a = access_find(t, kind, key, &e->p->style, e->value, &line);
+	a = access_find(t, kind, key, &e->p->style, e->value, &line,
+	    &row);
 	if (a == TABLE_FOUND && e->value->n > VALUE_MAX)
 		a = TABLE_FAILED;
 	switch (a) {
@@ -331,6 +334,7 @@ access_lookup(struct eval *e, const struct table *t, enum access_key kind,
 	*ret_found = true;
 	e->where = line > 0 ? eval_text(e, "%s:%u", table_origin(t), line) :
 	    eval_text(e, "%s", table_origin(t));
+	eval_hit(e, row);
 	/* The buffer is used again by lists that the value names. */
 	value = eval_copy(e, buf_view(e->value));
 	step = access_result(e, value, table_name(t), name, s);

@@ -288,6 +288,7 @@ sendmail_access_each(void *data,
 const struct table_kind sendmail_access = {
 	.type = "sendmail-access", .pattern = true, .source = true,
 	.load = sendmail_access_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = sendmail_access_find, .each = sendmail_access_each,
 	.access = sendmail_access_ask
 };

@@ -8,7 +8,7 @@
 /* -- reading --------------------------------------------------------------- */
 
 /* The next line that says something; false at the end. */
-static bool
+bool
 sendmail_line(struct table_source *s, struct view *ret)
 {
 	while (s->rest.n > 0) {
@@ -321,6 +321,7 @@ mailertable_find(void *data, size_t *pos, struct view key, struct buf *value,
 const struct table_kind sendmail_mailertable = {
 	.type = "sendmail-mailertable", .source = true,
 	.load = mailertable_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = mailertable_find, .each = memory_each
 };
 
@@ -431,6 +432,7 @@ virtusertable_access(void *data, enum access_key kind, struct view key,
 const struct table_kind sendmail_virtusertable = {
 	.type = "sendmail-virtusertable", .pattern = true, .source = true,
 	.load = virtusertable_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = virtusertable_find, .each = memory_each,
 	.access = virtusertable_access
 };
@@ -484,6 +486,7 @@ genericstable_find(void *data, size_t *pos, struct view key,
 const struct table_kind sendmail_genericstable = {
 	.type = "sendmail-genericstable", .source = true,
 	.load = virtusertable_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = genericstable_find, .each = memory_each
 };
 
@@ -514,6 +517,7 @@ domaintable_find(void *data, size_t *pos, struct view key, struct buf *value,
 const struct table_kind sendmail_domaintable = {
 	.type = "sendmail-domaintable", .pattern = true, .source = true,
 	.load = virtusertable_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = domaintable_find, .each = memory_each
 };
 
@@ -580,11 +584,13 @@ relay_domains_find(void *data, size_t *pos, struct view key,
 const struct table_kind sendmail_relay_domains = {
 	.type = "sendmail-relay-domains", .pattern = true, .source = true,
 	.load = class_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = relay_domains_find, .each = memory_each
 };
 
 const struct table_kind sendmail_cw = {
 	.type = "sendmail-cw", .pattern = true, .source = true,
 	.load = class_load, .release = memory_release,
+	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = memory_find, .each = memory_each
 };

@@ -21,6 +21,8 @@
 
 #define SENDMAIL_KEY_MAX	1100u
 
+/* The next line with text; the number of it is in s->line. */
+bool sendmail_line(struct table_source *s, struct view *ret);
 /* The entries of a file as makemap reads it: "key value", no line continues
  * another.  check, if not NULL, says what is wrong with a value. */
 struct memory_table *sendmail_read(struct table_source *s,

@@ -303,6 +303,21 @@ table_kind_name(size_t i)
 	return i < sizeof(kinds) / sizeof(kinds[0]) ? kinds[i]->type : NULL;
 }
 
+const struct table_kind *
+table_spec_kind(struct view spec, const char *config_dir, char **ret_file)
+{
+	struct view inner = spec_without_proxy(spec);
+	size_t colon = view_find(inner, ':');
+	struct view name = view_from(inner, colon + 1);
+	const struct table_kind *kind = kind_find(view_head(inner, colon));
+
+	if (kind == NULL || name.n == 0 || name.p[0] == '{' ||
+	    (!kind->source && !kind->indexed))
+		return NULL;
+	*ret_file = path_resolve(name, config_dir);
+	return kind;
+}
+
 static void
 spec_files(struct view spec, const char *config_dir, unsigned depth,
     void (*each)(const char *file, void *arg), void *arg)

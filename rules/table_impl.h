@@ -141,6 +141,8 @@ void memory_entry(const struct memory_table *m, size_t i,
     struct view *ret_key, struct view *ret_value, unsigned *ret_line);
 bool memory_has(const struct memory_table *m, struct view key,
     struct view *ret_value, unsigned *ret_line);
+/* Of the entry on this line; 0: not known. */
+uint64_t memory_row_hash(void *data, unsigned line);
 /* For a struct table_kind. */
 void memory_release(void *data);
 enum table_answer memory_find(void *data, size_t *pos, struct view key,
@@ -174,6 +176,12 @@ struct table_kind {
 	uint64_t (*limit_hits)(void *data);
 	/* NULL: as the member pattern says. */
 	bool (*is_pattern)(void *data);
+	/* rules/table_row.h: by line; NULL: of key and value. */
+	uint64_t (*row_hash)(void *data, unsigned line);
+	/* What a line gives, if a row is a whole line; else it is a key and a
+	 * value. */
+	struct view (*line_result)(struct view text);
+	bool plain_lines;	/* no line is continued by the next */
 	/* sendmail's keys for access_find(); NULL: those of access(5). */
 	enum table_answer (*access)(void *data, enum access_key key_kind,
 	    struct view key, struct buf *value, unsigned *ret_line);
@@ -192,6 +200,13 @@ extern const struct table_kind table_static, table_inline, table_texthash,
 struct table *table_open_inner(struct view spec, struct table_loader *l);
 const struct table_kind *table_kind_of(const struct table *t);
 void *table_data_of(const struct table *t);
+
+/* The kind of a "type:file" with a text, and that file; NULL: it is none. */
+const struct table_kind *table_spec_kind(struct view spec,
+    const char *config_dir, char **ret_file);
+/* Of a row (rules/table_row.h). */
+uint64_t row_hash_text(struct view text);
+uint64_t row_hash_entry(struct view key, struct view value);
 
 /* The limit that table_pattern_limits() set. */
 uint32_t table_match_limit(void);

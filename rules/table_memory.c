@@ -159,6 +159,28 @@ memory_entry(const struct memory_table *h, size_t i, struct view *ret_key,
 	*ret_line = e->line;
 }
 
+/* The lines rise but where a later entry took the place of an earlier one. */
+uint64_t
+memory_row_hash(void *data, unsigned line)
+{
+	const struct memory_table *h = data;
+	struct view key, value;
+	size_t low = 0, high = h->n, mid;
+	unsigned at;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (h->list[mid].line < line)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low == h->n || h->list[low].line != line)
+		return 0;
+	memory_entry(h, low, &key, &value, &at);
+	return row_hash_entry(key, value);
+}
+
 bool
 memory_has(const struct memory_table *h, struct view key,
     struct view *ret_value, unsigned *ret_line)

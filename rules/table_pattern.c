@@ -17,6 +17,7 @@ struct rule {
 	bool negate, second_negate;
 	bool warned;		/* that a limit was reached */
 	unsigned line;
+	uint64_t hash;
 	struct pattern *first;
 	struct pattern *second;	/* "/first/!/second/", or NULL */
 	size_t end;		/* RULE_IF: its endif */
@@ -339,7 +340,8 @@ patterns_load(const char *type, struct view name, struct table_source *s,
 	s->comment = sample_comment;
 	s->comment_arg = t;
 	while (table_source_next(s, l, &text, &line)) {
-		struct rule r = { .line = line };
+		struct rule r = { .line = line,
+			.hash = row_hash_text(text) };
 
 		if (line_parse(t, &blocks, text, &r, l))
 			patterns_add(t, &r);
@@ -495,6 +497,46 @@ patterns_samples(void *data, struct table_loader *l)
 }
 
 static uint64_t
+patterns_row_hash(void *data, unsigned line)
+{
+	const struct patterns *t = data;
+	size_t low = 0, high = t->n, mid;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (t->list[mid].line < line)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < t->n && t->list[low].line == line ? t->list[low].hash : 0;
+}
+
+/* "/pattern/flags result" */
+static struct view
+patterns_line_result(struct view text)
+{
+	const struct view none = view_make("", 0);
+	char delimiter;
+	size_t i;
+
+	do {
+		(void)table_negation(&text);
+		if (text.n == 0 || isalnum((unsigned char)text.p[0]))
+			return none;
+		delimiter = text.p[0];
+		for (i = 1; i < text.n && text.p[i] != delimiter; )
+			i += text.p[i] == '\\' ? 2 : 1;
+		text = view_from(text, i + 1);
+		for (i = 0; i < text.n && !view_space(text.p[i]) &&
+		    text.p[i] != '!'; i++)
+			;
+		text = view_from(text, i);
+	} while (text.n > 0 && text.p[0] == '!');
+	return view_trim(text);
+}
+
+static uint64_t
 patterns_limit_hits(void *data)
 {
 	const struct patterns *t = data;
@@ -506,12 +548,14 @@ const struct table_kind table_regexp = {
 	.type = "regexp", .pattern = true, .source = true,
 	.load = patterns_load, .release = patterns_release,
 	.find = patterns_find, .each = patterns_each,
-	.samples = patterns_samples, .limit_hits = patterns_limit_hits
+	.samples = patterns_samples, .limit_hits = patterns_limit_hits,
+	.row_hash = patterns_row_hash, .line_result = patterns_line_result
 };
 
 const struct table_kind table_pcre = {
 	.type = "pcre", .pattern = true, .source = true,
 	.load = patterns_load, .release = patterns_release,
 	.find = patterns_find, .each = patterns_each,
-	.samples = patterns_samples, .limit_hits = patterns_limit_hits
+	.samples = patterns_samples, .limit_hits = patterns_limit_hits,
+	.row_hash = patterns_row_hash, .line_result = patterns_line_result
 };

@@ -159,6 +159,7 @@ struct cidr_rule {
 	unsigned bits;
 	struct netaddr net;
 	unsigned line;
+	uint64_t hash;
 	size_t end;		/* CIDR_IF: the rule of its endif */
 	size_t value, value_n;	/* in pool */
 };
@@ -245,7 +246,8 @@ cidr_load(const char *type, struct view name, struct table_source *s,
 	(void)name;
 	buf_init(&c->pool, 2 * (size_t)TABLE_FILE_MAX);
 	while (table_source_next(s, l, &text, &line)) {
-		struct cidr_rule r = { .line = line };
+		struct cidr_rule r = { .line = line,
+			.hash = row_hash_text(text) };
 		struct view value = { NULL, 0 };
 
 		if (table_keyword(&text, "endif")) {
@@ -316,7 +318,35 @@ cidr_each(void *data,
 			    c->list[i].value_n), c->list[i].line, arg);
 }
 
+static uint64_t
+cidr_row_hash(void *data, unsigned line)
+{
+	const struct cidr *c = data;
+	size_t low = 0, high = c->n, mid;
+
+	while (low < high) {
+		mid = low + (high - low) / 2;
+		if (c->list[mid].line < line)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < c->n && c->list[low].line == line ? c->list[low].hash : 0;
+}
+
+static struct view
+cidr_line_result(struct view text)
+{
+	struct view key, value;
+
+	if (table_keyword(&text, "if") || table_keyword(&text, "endif"))
+		return view_make("", 0);
+	(void)table_negation(&text);
+	return table_entry(text, &key, &value) ? value : view_make("", 0);
+}
+
 const struct table_kind table_cidr = {
 	.type = "cidr", .source = true, .load = cidr_load,
-	.release = cidr_release, .find = cidr_find, .each = cidr_each
+	.release = cidr_release, .find = cidr_find, .each = cidr_each,
+	.row_hash = cidr_row_hash, .line_result = cidr_line_result
 };

@@ -70,11 +70,11 @@ use_access(const struct table *t, struct view key, struct buf *value)
 
 	for (int k = ACCESS_NONE; k <= ACCESS_CLIENT_ADDR; k++) {
 		a = access_find(t, (enum access_key)k, key, &style, value,
-		    &line);
+		    &line, NULL);
 		ensure(a == TABLE_FOUND || a == TABLE_NOT_FOUND ||
 		    a == TABLE_FAILED);
 		b = access_find(t, (enum access_key)k, key, &style, value,
-		    &line);
+		    &line, NULL);
 		ensure(a == b);
 	}
 }

@@ -85,7 +85,7 @@ test_order(void **state)
 		for (unsigned k = 0; k <= n; k++) {
 			struct table *t = table_of(l->asked, k, n);
 			enum table_answer a = access_find(t, l->kind,
-			    view_of(l->key), &style, &value, &line);
+			    view_of(l->key), &style, &value, &line, NULL);
 			char want[12];
 
 			snprintf(want, sizeof want, "%u", k);
@@ -122,7 +122,7 @@ test_nothing_more(void **state)
 		    lookups[i].delimiters };
 
 		if (access_find(t, lookups[i].kind, view_of(lookups[i].key),
-		    &style, &value, &line) != TABLE_NOT_FOUND)
+		    &style, &value, &line, NULL) != TABLE_NOT_FOUND)
 			fail_msg("%s asked for line %u", lookups[i].key, line);
 	}
 	table_free(&t);
@@ -142,19 +142,19 @@ test_patterns_see_whole_keys(void **state)
 	t = open_text("pcre", "/^example\\.com$/ no\n/^user@example/ no\n"
 	    "/^user\\+x@example\\.com$/ yes\n");
 	assert_int_equal(access_find(t, ACCESS_RECIPIENT,
-	    view_of("user+x@example.com"), &style, &value, &line),
+	    view_of("user+x@example.com"), &style, &value, &line, NULL),
 	    TABLE_FOUND);
 	assert_string_equal(buf_cstr(&value), "yes");
 	assert_int_equal(line, 3);
 	assert_int_equal(access_find(t, ACCESS_RECIPIENT,
-	    view_of("other@example.com"), &style, &value, &line),
+	    view_of("other@example.com"), &style, &value, &line, NULL),
 	    TABLE_NOT_FOUND);
 	table_free(&t);
 	t = open_text("cidr", "192.0.2.0/24 net\n");
 	assert_int_equal(access_find(t, ACCESS_CLIENT_ADDR,
-	    view_of("192.0.2.9"), &style, &value, &line), TABLE_FOUND);
+	    view_of("192.0.2.9"), &style, &value, &line, NULL), TABLE_FOUND);
 	assert_int_equal(access_find(t, ACCESS_CLIENT_ADDR,
-	    view_of("192.0.3.9"), &style, &value, &line), TABLE_NOT_FOUND);
+	    view_of("192.0.3.9"), &style, &value, &line, NULL), TABLE_NOT_FOUND);
 	table_free(&t);
 	buf_free(&value);
 }
@@ -172,11 +172,11 @@ test_bounds(void **state)
 	buf_init(&value, 100);
 	memset(key, 'a', sizeof key);
 	assert_int_equal(access_find(t, ACCESS_SENDER, view_make(key,
-	    sizeof key), &style, &value, &line), TABLE_NOT_FOUND);
+	    sizeof key), &style, &value, &line, NULL), TABLE_NOT_FOUND);
 	assert_int_equal(access_find(t, ACCESS_SENDER, view_make(key,
-	    sizeof key - 1), &style, &value, &line), TABLE_FOUND);
+	    sizeof key - 1), &style, &value, &line, NULL), TABLE_FOUND);
 	assert_int_equal(access_find(t, ACCESS_SENDER, view_make(key, 0),
-	    &style, &value, &line), TABLE_NOT_FOUND);
+	    &style, &value, &line, NULL), TABLE_NOT_FOUND);
 	table_free(&t);
 	buf_free(&value);
 }

@@ -73,7 +73,7 @@ one_key(const char *name, const struct table *t, struct view line)
 	if (kind == ACCESS_NONE)
 		a = table_find(t, key, &value, &n);
 	else
-		a = access_find(t, kind, key, &style, &value, &n);
+		a = access_find(t, kind, key, &style, &value, &n, NULL);
 	if (a != expected || (a == TABLE_FOUND &&
 	    !view_eq(buf_view(&value), want)))
 		fail_msg("%s: %.*s: answer %d, \"%s\"", name,
