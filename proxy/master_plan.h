@@ -52,8 +52,9 @@ unsigned plan_cores(void);
 struct plan *plan_make(const struct service_table *t, unsigned cores,
     int64_t role_processes, const struct reporter *r);
 /* A lookup-TYPE for each type of table behind a connection that cf, or a "-o"
- * of a service, names. */
-void plan_add_tables(struct plan *p, const struct conf *cf,
+ * of a service, names.  False after a report: too many, or one is named where
+ * there is no time to ask it. */
+bool plan_add_tables(struct plan *p, const struct conf *cf,
     const struct service_table *t, const struct reporter *r);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */

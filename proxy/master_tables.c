@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/conf_source.h"
@@ -30,6 +31,112 @@ tables_name(uint32_t service, struct view table, void *arg)
 		t->full = true;
 }
 
+/* -- where nobody can wait ------------------------------------------------- */
+
+/*
+ * What is looked into where there is no time for an answer: for each line of
+ * a message, for a connection that is counted, by commands.
+ */
+static const char *const at_once[] = {
+	"authorized_flush_users",
+	"authorized_mailq_users",
+	"authorized_submit_users",
+	"body_checks",
+	"fast_flush_domains",
+	"header_checks",
+	"local_header_rewrite_clients",
+	"mime_header_checks",
+	"mynetworks",
+	"nested_header_checks",
+	"smtpd_client_event_limit_exceptions",
+	"smtpd_forbid_bare_newline_exclusions",
+	"smtpd_reject_filter_maps",
+	"smtpd_reject_footer_maps",
+};
+
+struct misplaced {
+	const struct reporter *r;
+	const char *file;
+	unsigned line;		/* 0: not known */
+	const char *name;
+	bool found;
+};
+
+static void
+misplaced_table(uint32_t service, struct view table, void *arg)
+{
+	struct misplaced *m = arg;
+	char place[16] = "";
+
+	(void)service;
+	if (m->line > 0)
+		(void)snprintf(place, sizeof place, ":%u", m->line);
+	report_error(m->r, "%s%s: %s: %.*s: a table behind a connection "
+	    "cannot be asked here", m->file, place, m->name,
+	    VIEW_ARGS(view_head(table, 200)));
+	m->found = true;
+}
+
+/* A value that is another parameter's by default is told with that one. */
+static bool
+misplaced_conf(const struct conf *cf, const struct reporter *r)
+{
+	struct misplaced m = { .r = r, .file = cf->source->origin };
+	const struct conf_setting *s;
+	size_t i;
+
+	for (i = 0; i < sizeof at_once / sizeof at_once[0]; i++) {
+		m.name = at_once[i];
+		s = conf_source_find(cf->source, view_of(m.name));
+		if (s == NULL || s->line == 0)
+			continue;
+		m.line = s->line;
+		table_remote_names(view_of(conf_text(cf, s->name)),
+		    misplaced_table, &m);
+	}
+	return m.found;
+}
+
+static bool
+misplaced_override(const struct conf *cf, const struct service *s,
+    const char *override, const struct reporter *r)
+{
+	struct view name = view_trim(view_head(view_of(override),
+	    view_find(view_of(override), '=')));
+	struct misplaced m = { .r = r };
+	size_t i;
+
+	for (i = 0; i < sizeof at_once / sizeof at_once[0]; i++)
+		if (view_is(name, at_once[i]))
+			break;
+	if (i == sizeof at_once / sizeof at_once[0])
+		return false;
+	m.name = at_once[i];
+	m.file = "master.cf";
+	m.line = s->line;
+	table_remote_names(view_of(conf_expand(cf, strchr(override, '=') +
+	    1)), misplaced_table, &m);
+	return m.found;
+}
+
+static bool
+misplaced_any(const struct conf *cf, const struct service_table *s,
+    const struct reporter *r)
+{
+	bool found = misplaced_conf(cf, r);
+	size_t i, k;
+
+	for (i = 0; i < s->n; i++)
+		for (k = 0; k < s->list[i].n_overrides; k++)
+			if (strchr(s->list[i].overrides[k], '=') != NULL &&
+			    misplaced_override(cf, &s->list[i],
+			    s->list[i].overrides[k], r))
+				found = true;
+	return found;
+}
+
+/* -- all tables ------------------------------------------------------------ */
+
 /* All values: a table may be named in a parameter that the user made. */
 static void
 tables_of_conf(struct tables *t, const struct conf *cf)
@@ -60,7 +167,7 @@ tables_of_services(struct tables *t, const struct conf *cf,
 		}
 }
 
-void
+bool
 plan_add_tables(struct plan *p, const struct conf *cf,
     const struct service_table *s, const struct reporter *r)
 {
@@ -97,6 +204,7 @@ plan_add_tables(struct plan *p, const struct conf *cf,
 	for (i = 0; i <= t.n; i++)
 		buf_free(&t.names[i]);
 	free(t.names);
+	return !t.full && !misplaced_any(cf, s, r);
 }
 
 const char *

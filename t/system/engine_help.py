@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 
-from postern import BUILD, SLOW, free_port, wait_for
+from postern import BUILD, SLOW, Instance, free_port, wait_for
 
 
 class Query:
@@ -97,6 +97,39 @@ def check_rows(kind, common, rows):
                 if want not in (got, short if short != "found" else got):
                     wrong.append((settings, key, want, got))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def check_commands(kind, settings, key, value):
+    """postmap -q and postern check, over lookup-KIND; value of key, and none
+    of others."""
+    gw = Instance(start=False, main={
+        "relay_recipient_maps": f"{kind}:$config_directory/t.cf"})
+    try:
+        spec = f"{kind}:{gw.path('t.cf')}"
+        text = "".join(f"{n} = {v}\n" for n, v in settings.items())
+        gw.write("t.cf", text)
+
+        def postmap(*args, stdin=""):
+            p = subprocess.run(
+                [os.path.join(BUILD, "bin/postmap"), "-c", gw.etc, *args],
+                capture_output=True, text=True, input=stdin,
+                timeout=60 * SLOW)
+            return p.returncode, p.stdout, p.stderr
+        assert postmap("-q", key, spec) == (0, value + "\n", "")
+        assert postmap("-q", key, "proxy:" + spec)[:2] == (0, value + "\n")
+        assert postmap("-q", "no@such.example", spec) == (1, "", "")
+        assert postmap("-q", "-", spec, stdin=f"no@such.example\n{key}\n"
+                       )[:2] == (0, f"{key}\t{value}\n")
+        assert gw.command("check").returncode == 0
+        # a mistake in the table's parameters is found by both
+        gw.write("t.cf", text + "expansion_limit = many\n")
+        p = gw.command("check", check=False)
+        assert p.returncode != 0 and "expansion_limit" in p.stderr, p.stderr
+        assert f"{spec}: cannot be opened" in p.stderr, p.stderr
+        status, out, err = postmap("-q", key, spec)
+        assert status == 1 and out == "" and "expansion_limit" in err, err
+    finally:
+        gw.destroy(check=False)
 
 
 def run(*args, **kwargs):

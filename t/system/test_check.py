@@ -110,6 +110,12 @@ ERRORS = {
                "must be tempfail, hold or accept"),
     "some-of": ("notify_classes = bounce, polcy\n",
                 'unknown word "polcy"'),
+    "not-asked": ("header_checks = ldap:/etc/x.cf\n",
+                  "cannot be asked here"),
+    "not-asked-list": ("mynetworks = 127.0.0.0/8, !proxy:mysql:/etc/x.cf\n",
+                       "cannot be asked here"),
+    "not-asked-inside": ("body_checks = unionmap:{pcre:/etc/x, "
+                         "tcp:127.0.0.1:7}\n", "cannot be asked here"),
     "class-name": ("canonical_classes = envelope_sendr\n", "unknown word"),
     "service": ("smtpd_client_restrictions = check_policy_service x\n", "x"),
 }
@@ -131,7 +137,8 @@ def test_place_of_a_word(gateway, name):
 
 
 @pytest.mark.parametrize("name", ["unknown", "everybody", "every-domain",
-                                  "no-argument", "condition"])
+                                  "no-argument", "condition", "not-asked",
+                                  "not-asked-list"])
 def test_place_of_a_parameter(gateway, name):
     _, said = check(gateway, ERRORS[name][0])
     assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \

@@ -11,7 +11,7 @@ import urllib.parse
 import pytest
 
 from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
-                         check_rows, run)
+                         check_commands, check_rows, run)
 from postern import BUILD, SLOW, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -610,3 +610,8 @@ def test_directory_that_lies():
     got, _, memory = ask_fake(
         lambda base, attrs: b"\x30\x84\x40\x00\x00\x00" + b"\x02" * 40000000)
     assert got.startswith("temporary") and memory < 60000 * SLOW, memory
+
+
+def test_commands(db):
+    check_commands("ldap", db.table(), "alice@example.com",
+                   "alice@example.com")

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
-                         check_rows, run)
+                         check_commands, check_rows, run)
 from postern import BUILD, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -330,3 +330,6 @@ def test_stopped_hung_restarted(db):
         assert q.ask("info@example.com") == "found alice@example.com"
 
 
+def test_commands(db):
+    check_commands("mysql", db.table(), "info@example.com",
+                   "alice@example.com")

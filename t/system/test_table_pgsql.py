@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from engine_help import (Between, Daemon, Query, Silent, ask, certificates,
-                         check_rows, run)
+                         check_commands, check_rows, run)
 from postern import BUILD, free_port, wait_for
 
 POSTGRES = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1:]
@@ -311,3 +311,8 @@ def test_stopped_hung_restarted(db):
         db.stop()
         db.start()
         assert q.ask("info@example.com") == "found alice@example.com"
+
+
+def test_commands(db):
+    check_commands("pgsql", db.table(), "info@example.com",
+                   "alice@example.com")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from engine_help import Query, ask, check_rows
+from engine_help import Query, ask, check_commands, check_rows
 from postern import BUILD
 
 pytestmark = pytest.mark.skipif(
@@ -183,3 +183,8 @@ def test_locked(db, tmp_path):
         con.execute("COMMIT")
         assert q.ask("info@example.com") == "found alice@example.com"
     con.close()
+
+
+def test_commands(db):
+    check_commands("sqlite", {"dbpath": db, "query": QUERY}, "info@example.com",
+                   "alice@example.com")
