@@ -205,24 +205,17 @@ samples_table(struct samples *s, struct view spec)
 	table_free(&t);
 }
 
-static bool
-samples_has_any(struct view spec)
-{
-	return view_starts_nocase(spec, "regexp:") ||
-	    view_starts_nocase(spec, "pcre:");
-}
-
 static void
 samples_words(struct samples *s, const char *text)
 {
 	struct view rest = view_of(text), word;
 
 	while ((word = conf_word(&rest)).n > 0)
-		if (samples_has_any(word))
+		if (table_has_samples(word, s->cf->config_directory))
 			samples_table(s, word);
 }
 
-/* All pattern tables that a parameter or a class names. */
+/* All tables that a parameter or a class names. */
 static bool
 check_samples(const struct conf *cf, const struct reporter *r)
 {

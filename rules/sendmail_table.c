@@ -19,6 +19,9 @@ sendmail_line(struct table_source *s, struct view *ret)
 		s->line++;
 		if (line.n > 0 && line.p[line.n - 1] == '\r')
 			line.n--;
+		if (line.n > 0 && line.p[0] == '#' && s->comment != NULL)
+			s->comment(view_from(line, 1), s->line,
+			    s->comment_arg);
 		if (line.n == 0 || line.p[0] == '#' || view_trim(line).n == 0)
 			continue;
 		*ret = line;

@@ -292,7 +292,8 @@ table_check_samples(const struct table *t, table_report *report, void *arg)
 	struct table_loader l = { .origin = table_origin(t), .report = report,
 	    .arg = arg };
 
-	return t->kind->samples == NULL || t->kind->samples(t->data, &l);
+	return t->kind->samples != NULL ? t->kind->samples(t->data, &l) :
+	    table_samples(t, &l);
 }
 
 /* -- names ---------------------------------------------------------------- */

@@ -111,11 +111,18 @@ void table_each_result(const struct table *t,
  *	# pass: Subject: I love you
  *	/^Subject:.*ILOVEYOU/	REJECT
  *
+ * Other files, those of cidr: and all that are keys and values, may have them
+ * in front of a row: its match: samples must be answered by this row (with
+ * the result, if "=> RESULT" follows), its pass: samples must not.
+ *
  * True if each rule's pattern matches its match: samples and none of its
- * pass: samples; else each breach is reported.  Other tables have none.
+ * pass: samples; else each breach is reported.
  */
 bool table_check_samples(const struct table *t, table_report *report,
     void *arg);
+
+/* Has the text of this "type:name" any?  It is read, but not as a table. */
+bool table_has_samples(struct view spec, const char *config_dir);
 
 /* A list of tables as in "header_checks = a, b": the first answer wins. */
 struct table_list {

@@ -201,6 +201,8 @@ struct table *table_open_inner(struct view spec, struct table_loader *l);
 const struct table_kind *table_kind_of(const struct table *t);
 void *table_data_of(const struct table *t);
 
+/* table_check_samples() of the kinds without one of their own. */
+bool table_samples(const struct table *t, struct table_loader *l);
 /* The kind of a "type:file" with a text, and that file; NULL: it is none. */
 const struct table_kind *table_spec_kind(struct view spec,
     const char *config_dir, char **ret_file);

@@ -75,6 +75,25 @@ def test_broken_sample(gateway, name):
     assert f"{gateway.etc}/sample:1: " in said
 
 
+@pytest.mark.parametrize("kind,row", [
+    ("cidr", "192.0.2.0/24 REJECT"), ("texthash", "a.example REJECT"),
+    ("hash", "a.example REJECT"), ("sendmail-access", "a.example\tREJECT")])
+@pytest.mark.parametrize("where", [
+    "smtpd_client_restrictions = check_client_access {}, permit",
+    "smtpd_restriction_classes = mine\nmine = check_client_access {}"])
+def test_broken_sample_of_a_row(gateway, kind, row, where):
+    setting = where.format(f"{kind}:$config_directory/sample") + "\n"
+    good = "# match: 192.0.2.7\n" if kind == "cidr" else \
+        "# match: x.a.example\n"
+    status, said = check(gateway, setting, sample=good + row + "\n")
+    assert status == 0, said
+    status, said = check(gateway, setting, sample=good +
+                         "# match: 198.51.100.1\n" + row + "\n")
+    assert status != 0
+    assert f"{gateway.etc}/sample:2: this sample is not answered by line 3" \
+        in said
+
+
 @pytest.mark.parametrize("name", NUMBERS)
 def test_broken_value(gateway, name):
     status, said = check(gateway, f"{name} = 12 monkeys\n")
