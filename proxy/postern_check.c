@@ -114,7 +114,6 @@ check_router(const struct conf *cf, const struct reporter *r)
 	return ok;
 }
 
-static bool
 /* The lists that are smtpd's own. */
 static bool
 check_words(const struct conf *cf, const struct reporter *r)
@@ -145,7 +144,7 @@ check_words(const struct conf *cf, const struct reporter *r)
 		addr_list_free(&l);
 	}
 	return check_maps(cf->smtpd_command_filter, cf->config_directory,
-	    false, r) && ok;
+	    DIALECT_NONE, r) && ok;
 }
 
 static bool
