@@ -7,6 +7,8 @@ PREFIX = /usr
 SAN =
 BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
 PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound libidn2
+# Vectorscan, or Hyperscan, which has the same interface; HS= builds without.
+HS = $(shell pkg-config --exists libhs && echo libhs)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wcast-qual -Wvla -Wswitch-enum -Wimplicit-fallthrough -Wpointer-arith \
 	-Wwrite-strings -Wformat=2 -Werror
@@ -16,7 +18,7 @@ OPT = $(if $(SAN),-O1 -fno-omit-frame-pointer,-O2 -D_FORTIFY_SOURCE=2)
 CFLAGS = $(OPT) -g
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -I$(BUILD) $(WARN) $(CFLAGS) \
 	$(SANFLAGS) -fstack-protector-strong -fPIE -pthread \
-	$(shell pkg-config --cflags $(PACKAGES))
+	$(shell pkg-config --cflags $(PACKAGES)) $(if $(HS),-DHAVE_HS)
 ALL_LDFLAGS = $(LDFLAGS) $(SANFLAGS) -pie -Wl,-z,relro,-z,now -pthread
 Q = $(if $(V),,@)
 
@@ -95,7 +97,11 @@ showq_LIBS = -lxxhash
 postqueue_LIBS = -lxxhash
 postsuper_LIBS = -lxxhash
 postcat_LIBS = -lxxhash
-RULES_LIBS = -lpcre2-8 -llmdb -lidn2
+# What a program does not use of these it is not linked with.
+RULES_LIBS = -lpcre2-8 -llmdb -lidn2 -Wl,--as-needed $(if $(HS),-lhs) \
+	-lxxhash -Wl,--no-as-needed
+$(BUILD)/rules/pattern_set.o $(BUILD)/tidy/rules/pattern_set.ok: ALL_CFLAGS += \
+	$(if $(HS),$(shell pkg-config --cflags $(HS)))
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_A = $(BUILD)/lib.a

@@ -12,6 +12,7 @@
 #include "filters/rewriting.h"
 #include "lib/log.h"
 #include "lib/own_addr.h"
+#include "rules/pattern_set.h"
 
 struct engine {
 	struct checks_rules rules;
@@ -31,6 +32,14 @@ struct engine {
 	bool look_inside;	/* somebody wants to know of leaves */
 	bool open_inner;	/* ... and of messages in them */
 };
+
+static bool rules_alone;
+
+void
+engine_rules_alone(void)
+{
+	rules_alone = true;
+}
 
 /* Reports go through here, to know whether there was an error. */
 struct report {
@@ -102,6 +111,8 @@ load_rules(const struct conf *cf, struct checks_rules *ret, struct report *r)
 
 	*ret = (struct checks_rules){ 0 };
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
+	table_pattern_sets(rules_alone ? NULL : pattern_sets(),
+	    cf->rules_cache_directory);
 	open_rules(cf, header, DIALECT_CHECKS, &ret->header, r);
 	share_rules(cf, cf->mime_header_checks, &ret->header, header,
 	    &ret->mime_header, r);

@@ -23,6 +23,8 @@ struct engine;
 struct engine *engine_open(const struct conf *cf, table_report *report,
     void *arg);
 void engine_free(struct engine **e);
+/* For measurements, before engine_open(): rules are asked one by one. */
+void engine_rules_alone(void);
 /* Only check: as engine_open(), and the samples in rule files. */
 bool engine_check(const struct conf *cf, table_report *report, void *arg);
 

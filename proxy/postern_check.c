@@ -9,6 +9,7 @@
 #include "rules/condition_policy.h"
 #include "rules/local_clients.h"
 #include "rules/override.h"
+#include "rules/pattern_set.h"
 #include "rules/policy.h"
 #include "rules/rewrite.h"
 #include "rules/route.h"
@@ -393,6 +394,8 @@ postern_check(struct postern *p, int argc, char **argv)
 	if (argc != 1)
 		fatal("usage: postern check");
 	table_check_only();
+	/* To report what cannot be asked together; nothing is kept. */
+	table_pattern_sets(pattern_sets(), NULL);
 	c = postern_check_all(p, true);
 	if (c == NULL)
 		return 1;

@@ -45,6 +45,30 @@ table_match_limit(void)
 	return match_limit;
 }
 
+static struct {
+	const struct pattern_sets *sets;
+	const char *cache;
+} together;
+
+void
+table_pattern_sets(const struct pattern_sets *how, const char *cache)
+{
+	together.sets = how;
+	together.cache = cache != NULL && cache[0] != '\0' ? cache : NULL;
+}
+
+const struct pattern_sets *
+table_pattern_sets_used(void)
+{
+	return together.sets;
+}
+
+const char *
+table_pattern_cache(void)
+{
+	return together.cache;
+}
+
 static const struct table_kind *
 kind_find(struct view type)
 {

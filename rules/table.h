@@ -78,6 +78,17 @@ void table_pattern_limits(uint32_t match_limit);
 uint64_t table_limit_hits(const struct table *t);
 
 /*
+ * How regexp: and pcre: tables opened from now on ask many rules at once:
+ * pattern_sets() of rules/pattern_set.h; NULL, and before the first call: one
+ * by one.  The answers are the same, but for this: a pattern that cannot match
+ * is not asked, and so does not reach its limit either.  cache: a directory
+ * where compiled sets are kept (rules/pattern_cache.h); NULL or "": none.  The
+ * string is not copied.
+ */
+struct pattern_sets;
+void table_pattern_sets(const struct pattern_sets *how, const char *cache);
+
+/*
  * For `postern check`, before table_open(): nothing is built, and an indexed
  * table whose text has a mistake is not opened, even if there is an old one.
  */

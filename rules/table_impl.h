@@ -212,5 +212,8 @@ uint64_t row_hash_entry(struct view key, struct view value);
 
 /* The limit that table_pattern_limits() set. */
 uint32_t table_match_limit(void);
+/* What table_pattern_sets() set. */
+const struct pattern_sets *table_pattern_sets_used(void);
+const char *table_pattern_cache(void);
 
 #endif

@@ -1,16 +1,15 @@
 #include <stdlib.h>
 
 #include "lib/log.h"
-#include "rules/pattern.h"
+#include "rules/pattern_result.h"
+#include "rules/pattern_set.h"
 #include "rules/table_impl.h"
 
-enum rule_op { RULE_MATCH = 1, RULE_IF, RULE_ENDIF };
+/* With fewer rules PCRE2 alone is faster (contrib/bench/rules). */
+#define TOGETHER_MIN	8u
+#define NO_RULE	SIZE_MAX
 
-/* A result is literal text and groups, one after the other. */
-struct piece {
-	struct view text;
-	unsigned group;		/* 0: text */
-};
+enum rule_op { RULE_MATCH = 1, RULE_IF, RULE_ENDIF };
 
 struct rule {
 	enum rule_op op;
@@ -21,12 +20,11 @@ struct rule {
 	struct pattern *first;
 	struct pattern *second;	/* "/first/!/second/", or NULL */
 	size_t end;		/* RULE_IF: its endif */
-	char *result;		/* as written */
-	struct piece *piece;
-	size_t n_pieces;
+	size_t parent;		/* the "if" around it, or NO_RULE */
+	bool positive;		/* a pattern in it has to match */
+	struct needs *needs;	/* until all rules are read */
+	struct pattern_result *result;	/* NULL: of an if or endif */
 };
-
-#define SAMPLE_NO_RULE	SIZE_MAX
 
 struct sample {
 	size_t rule;
@@ -45,6 +43,9 @@ struct patterns {
 	struct sample *samples;
 	size_t n_samples, n_samples_placed;
 	uint64_t limit_hits;
+	const struct pattern_sets *sets;	/* NULL: one by one */
+	struct pattern_set *set;	/* NULL: too few, or not possible */
+	struct arena *arena;	/* while rules are read */
 };
 
 /* -- reading a rule ------------------------------------------------------ */
@@ -110,90 +111,29 @@ written_compile(struct patterns *t, const struct written *w, unsigned groups,
 	return p;
 }
 
-static void
-rule_piece(struct rule *r, struct view text, unsigned group)
-{
-	if (group == 0 && text.n == 0)
-		return;
-	r->piece = mem_resize(r->piece, r->n_pieces + 1, sizeof(*r->piece));
-	r->piece[r->n_pieces++] = (struct piece){ text, group };
-}
-
 /*
- * The name after a '$': "1", "{1}" or "(1)".  *rest moves behind it.  False:
- * not one of these.
+ * What a text must have in it for the rule to hold.  Every pattern in it that
+ * is not negated must match, so one of them is enough.  What a negated one
+ * says is not known before it is asked: it may give up, too.
  */
-static bool
-macro_name(struct view *rest, struct view *ret)
+static void
+rule_needs(const struct patterns *t, struct rule *r,
+    const struct written *first, const struct written *second)
 {
-	size_t i = 0;
+	const struct written *w = !first->negate ? first :
+	    second != NULL && !second->negate ? second : NULL;
+	const struct pattern_node *tree;
+	struct needs l;
 
-	if (rest->n > 0 && (rest->p[0] == '{' || rest->p[0] == '(')) {
-		size_t close = view_find(*rest, rest->p[0] == '{' ? '}' : ')');
-
-		if (close == rest->n)
-			return false;
-		*ret = view_head(view_from(*rest, 1), close - 1);
-		*rest = view_from(*rest, close + 1);
-		return ret->n > 0;
-	}
-	while (i < rest->n && (isalnum((unsigned char)rest->p[i]) ||
-	    rest->p[i] == '_'))
-		i++;
-	*ret = view_head(*rest, i);
-	*rest = view_from(*rest, i);
-	return i > 0;
-}
-
-static bool
-macro_number(struct view name, unsigned *ret)
-{
-	unsigned n = 0;
-
-	for (size_t i = 0; i < name.n; i++) {
-		if (!isdigit((unsigned char)name.p[i]) ||
-		    n > PATTERN_GROUPS_MAX)
-			return false;
-		n = n * 10 + (unsigned)(name.p[i] - '0');
-	}
-	*ret = n;
-	return n >= 1 && n <= PATTERN_GROUPS_MAX;
-}
-
-/* Splits r->result into pieces; *ret_groups is the highest $n in it. */
-static bool
-rule_result(struct rule *r, struct view result, unsigned *ret_groups,
-    struct table_loader *l)
-{
-	struct view rest, name;
-	unsigned groups = 0, group;
-
-	r->result = mem_copy(result);
-	rest = view_make(r->result, result.n);
-	for (;;) {
-		size_t dollar = view_find(rest, '$');
-
-		rule_piece(r, view_head(rest, dollar), 0);
-		if (dollar == rest.n)
-			break;
-		rest = view_from(rest, dollar + 1);
-		if (rest.n > 0 && rest.p[0] == '$') {
-			rule_piece(r, view_head(rest, 1), 0);
-			rest = view_from(rest, 1);
-		} else if (!macro_name(&rest, &name) ||
-		    !macro_number(name, &group)) {
-			table_complain(l, r->line, true, "bad replacement "
-			    "syntax: after $ in the result there must be a "
-			    "number from 1 to %u or another $",
-			    PATTERN_GROUPS_MAX);
-			return false;
-		} else {
-			rule_piece(r, view_head(rest, 0), group);
-			groups = group > groups ? group : groups;
-		}
-	}
-	*ret_groups = groups;
-	return true;
+	r->positive = w != NULL;
+	if (w == NULL || t->sets == NULL)
+		return;
+	arena_reset(t->arena);
+	tree = pattern_tree(t->syntax, w->text, w->flags, t->arena);
+	if (tree == NULL || !pattern_needs(tree, &l))
+		return;
+	r->needs = mem_alloc(sizeof(l));
+	*r->needs = l;
 }
 
 static bool
@@ -215,8 +155,13 @@ match_parse(struct patterns *t, struct view text, struct rule *r,
 		table_complain(l, r->line, true, "no result after the pattern");
 		return false;
 	}
-	if (!rule_result(r, text, &groups, l))
+	r->result = pattern_result_new(text, &groups);
+	if (r->result == NULL) {
+		table_complain(l, r->line, true, "bad replacement syntax: "
+		    "after $ in the result there must be a number from 1 to "
+		    "%u or another $", PATTERN_GROUPS_MAX);
 		return false;
+	}
 	if (groups > 0 && first.negate) {
 		table_complain(l, r->line, true, "$%u in the result of a "
 		    "negated pattern", groups);
@@ -227,6 +172,7 @@ match_parse(struct patterns *t, struct view text, struct rule *r,
 	r->first = written_compile(t, &first, groups, r->line, l);
 	if (has_second)
 		r->second = written_compile(t, &second, 0, r->line, l);
+	rule_needs(t, r, &first, has_second ? &second : NULL);
 	return r->first != NULL && (!has_second || r->second != NULL);
 }
 
@@ -244,6 +190,7 @@ if_parse(struct patterns *t, struct view text, struct rule *r,
 		    "between if and endif must not start with white space)");
 	r->negate = w.negate;
 	r->first = written_compile(t, &w, 0, r->line, l);
+	rule_needs(t, r, &w, NULL);
 	return r->first != NULL;
 }
 
@@ -252,8 +199,8 @@ rule_free(struct rule *r)
 {
 	pattern_free(&r->first);
 	pattern_free(&r->second);
-	free(r->result);
-	free(r->piece);
+	free(r->needs);
+	pattern_result_free(&r->result);
 }
 
 /* -- samples ------------------------------------------------------------- */
@@ -263,7 +210,7 @@ static void
 sample_comment(struct view text, unsigned line, void *arg)
 {
 	struct patterns *t = arg;
-	struct sample s = { .rule = SAMPLE_NO_RULE, .line = line };
+	struct sample s = { .rule = NO_RULE, .line = line };
 
 	text = view_trim(text);
 	s.match = view_starts_nocase(text, "match:");
@@ -284,6 +231,78 @@ samples_place(struct patterns *t, size_t rule, unsigned line)
 	while (t->n_samples_placed < t->n_samples &&
 	    t->samples[t->n_samples_placed].line < line)
 		t->samples[t->n_samples_placed++].rule = rule;
+}
+
+/* -- all rules at once --------------------------------------------------- */
+
+/* How many lines a report about several rules names. */
+#define NAMED_MAX	10u
+
+static void
+report_alone(const struct patterns *t, struct table_loader *l)
+{
+	struct buf lines;
+	unsigned n = 0;
+
+	buf_init(&lines, 16 * NAMED_MAX);
+	for (size_t i = 0; i < t->n; i++) {
+		const struct rule *r = &t->list[i];
+
+		if (!r->positive || r->needs != NULL)
+			continue;
+		if (n++ < NAMED_MAX)
+			(void)buf_printf(&lines, n == 1 ? "%u" : ", %u",
+			    r->line);
+	}
+	if (n > 0)
+		table_complain(l, 0, false, "%u patterns cannot be asked "
+		    "together with the others, which is slower: line%s %s%s",
+		    n, n == 1 ? "" : "s", buf_cstr(&lines),
+		    n > NAMED_MAX ? " ..." : "");
+	buf_free(&lines);
+}
+
+static void
+set_fill(struct patterns *t)
+{
+	t->set = t->sets->new(t->n);
+	for (size_t i = 0; i < t->n; i++) {
+		const struct rule *r = &t->list[i];
+
+		if (r->op == RULE_ENDIF)
+			t->sets->never(t->set, i);
+		else if (r->needs != NULL)
+			t->sets->add(t->set, i, r->needs);
+	}
+}
+
+static void
+set_make(struct patterns *t, struct table_loader *l)
+{
+	const char *why;
+	size_t n = 0;
+
+	for (size_t i = 0; i < t->n; i++)
+		n += t->list[i].needs != NULL;
+	if (n < TOGETHER_MIN)
+		return;
+	set_fill(t);
+	if (t->sets->build(t->set, table_pattern_cache(), &why)) {
+		report_alone(t, l);
+	} else {
+		table_complain(l, 0, false, "%s; its rules are asked one by "
+		    "one, which is slower", why);
+		t->sets->free(&t->set);
+	}
+}
+
+static void
+needs_free(struct patterns *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		free(t->list[i].needs);
+		t->list[i].needs = NULL;
+	}
 }
 
 /* -- loading ------------------------------------------------------------- */
@@ -337,11 +356,16 @@ patterns_load(const char *type, struct view name, struct table_source *s,
 	t->syntax = strcmp(type, table_pcre.type) == 0 ? PATTERN_PCRE :
 	    PATTERN_POSIX;
 	t->engine = pattern_engine_new(t->syntax, table_match_limit());
+	t->sets = table_pattern_sets_used();
+	if (t->sets != NULL)
+		t->arena = arena_new(PATTERN_TREE_MEMORY);
 	s->comment = sample_comment;
 	s->comment_arg = t;
 	while (table_source_next(s, l, &text, &line)) {
 		struct rule r = { .line = line,
-			.hash = row_hash_text(text) };
+			.hash = row_hash_text(text),
+			.parent = blocks.depth > 0 ?
+			    blocks.rule[blocks.depth - 1] : NO_RULE };
 
 		if (line_parse(t, &blocks, text, &r, l))
 			patterns_add(t, &r);
@@ -349,6 +373,10 @@ patterns_load(const char *type, struct view name, struct table_source *s,
 			rule_free(&r);
 	}
 	table_blocks_end(&blocks, l);
+	if (t->sets != NULL && l->errors == 0)
+		set_make(t, l);
+	needs_free(t);
+	arena_free(&t->arena);
 	return t;
 }
 
@@ -362,6 +390,8 @@ patterns_release(void *data)
 	for (size_t i = 0; i < t->n_samples; i++)
 		free(t->samples[i].text);
 	pattern_engine_free(&t->engine);
+	if (t->set != NULL)
+		t->sets->free(&t->set);
 	free(t->samples);
 	free(t->list);
 	free(t->origin);
@@ -408,17 +438,52 @@ static enum table_answer
 rule_answer(const struct patterns *t, const struct rule *r, struct view key,
     struct buf *value, unsigned *ret_line)
 {
-	for (size_t i = 0; i < r->n_pieces; i++) {
-		const struct piece *p = &r->piece[i];
-
-		if (!buf_putv(value, p->group == 0 ? p->text :
-		    pattern_group(t->engine, key, p->group))) {
-			buf_clear(value);
-			return TABLE_FAILED;
-		}
+	if (!pattern_result_put(r->result, t->engine, key, value)) {
+		buf_clear(value);
+		return TABLE_FAILED;
 	}
 	*ret_line = r->line;
 	return TABLE_FOUND;
+}
+
+/* An "if" from `from` on around rule i that cannot match, or NO_RULE. */
+static size_t
+shut_block(const struct patterns *t, size_t from, size_t i)
+{
+	size_t p = t->list[i].parent;
+
+	while (p != NO_RULE && p >= from && t->sets->has(t->set, p))
+		p = t->list[p].parent;
+	return p != NO_RULE && p >= from ? p : NO_RULE;
+}
+
+/*
+ * As one by one, but only those that may match.  An "if" among them that does
+ * not is left here as there; one that is not among them, by shut_block().
+ */
+static enum table_answer
+find_in_set(struct patterns *t, size_t *pos, struct view key,
+    struct buf *value, unsigned *ret_line)
+{
+	size_t i = t->sets->next(t->set, *pos), shut;
+
+	while (i < t->n) {
+		struct rule *r = &t->list[i];
+
+		shut = shut_block(t, *pos, i);
+		if (shut != NO_RULE) {
+			i = t->list[shut].end;
+		} else if (!rule_holds(t, r, key)) {
+			if (r->op == RULE_IF)
+				i = r->end;
+		} else if (r->op == RULE_MATCH) {
+			*pos = i + 1;
+			return rule_answer(t, r, key, value, ret_line);
+		}
+		i = t->sets->next(t->set, i + 1);
+	}
+	*pos = t->n;
+	return TABLE_NOT_FOUND;
 }
 
 static enum table_answer
@@ -427,6 +492,8 @@ patterns_find(void *data, size_t *pos, struct view key, struct buf *value,
 {
 	struct patterns *t = data;
 
+	if (t->set != NULL && t->sets->scan(t->set, key))
+		return find_in_set(t, pos, key, value, ret_line);
 	for (size_t i = *pos; i < t->n; i++) {
 		struct rule *r = &t->list[i];
 
@@ -465,9 +532,7 @@ patterns_each(void *data,
 		if (r->op != RULE_MATCH)
 			continue;
 		buf_clear(&b);
-		for (size_t k = 0; k < r->n_pieces; k++)
-			ensure(buf_putv(&b, r->piece[k].group == 0 ?
-			    r->piece[k].text : sample));
+		ensure(pattern_result_sample(r->result, sample, &b));
 		fn(buf_view(&b), r->line, arg);
 	}
 	buf_free(&b);
@@ -482,7 +547,7 @@ patterns_samples(void *data, struct table_loader *l)
 		const struct sample *s = &t->samples[i];
 		struct rule *r;
 
-		if (s->rule == SAMPLE_NO_RULE) {
+		if (s->rule == NO_RULE) {
 			table_complain(l, s->line, true,
 			    "no rule follows this sample");
 			continue;

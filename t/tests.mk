@@ -92,6 +92,14 @@ $(LEAFCAT): $(call OBJ,t/tools/leafcat.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) \
 		$(RULES_LIBS) $(LIBS)
 
+# Measures what body rules cost
+RULEBENCH = $(BUILD)/t/tools/rulebench
+$(RULEBENCH): $(call OBJ,t/tools/rulebench.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(FILTERS_A) \
+		$(RULES_A) $(LIB_A) $(RULES_LIBS) $(LIBS)
+
 # Preloaded into a role, it makes system calls fail
 FAULTS = $(BUILD)/t/fault/fault.so
 $(FAULTS): t/fault/fault.c
@@ -102,7 +110,7 @@ $(FAULTS): t/fault/fault.c
 units: $(UNITS)
 fuzzers: $(FUZZERS)
 tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
-	$(ENGINE_QUERY) $(LEAFCAT)
+	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 # `make check-long REST=1`: only what `make check` leaves out.

@@ -1,0 +1,785 @@
+/*
+ * A property: random patterns and texts get from a set the answers that
+ * asking one by one gives.  PATTERN_ROUNDS: how many sets (make check-long
+ * takes more), PATTERN_SEED: where to start; it is printed.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "rules/pattern_cache.h"
+#include "rules/pattern_set.h"
+#include "t/unit/table_help.h"
+
+#define ROUNDS		30u
+#define SET		40u
+#define TEXTS		150u
+#define LIMIT		100000u
+
+static uint64_t state;
+
+static unsigned
+pick(unsigned n)
+{
+	state = state * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)((state >> 33) % n);
+}
+
+static bool
+chance(unsigned percent)
+{
+	return pick(100) < percent;
+}
+
+#define ONE_OF(list)	((list)[pick(sizeof(list) / sizeof((list)[0]))])
+
+/* -- patterns ------------------------------------------------------------ */
+
+static const char *const letters[] = { "a", "b", "c", "A", "B", "x", "ab",
+	"Ca", "_", "0", "7", " ", "\\.", "-", ":", "=", "\xe4", "\xc3\xa4",
+	"@", "\\$", "\\[", "z", "k", "\xa0" };
+static const char *const posix_atoms[] = { ".", "^", "$", "\\w", "\\W",
+	"\\s", "\\S", "\\b", "\\<", "\\>", "\\B", "\\`", "\\'", "[ab]",
+	"[^ab]", "[a-c]", "[^a-c]", "[A-C]", "[^A-C]", "[]a]", "[^]a]",
+	"[[:alpha:]]", "[^[:upper:]]", "[[:lower:]0]", "[[:space:]]",
+	"[^[:punct:]]", "[\\w]", "[a-]", "[@-Z]", "[_-z]", "[[:digit:]x]",
+	"[[.a.]]", "[[=a=]]", "()", "[^\xe4]", "[\x80-\xff]" };
+static const char *const pcre_atoms[] = { ".", "^", "$", "\\w", "\\W", "\\s",
+	"\\S", "\\b", "\\B", "\\A", "\\z", "\\Z", "\\d", "\\D", "\\h", "\\H",
+	"\\v", "\\V", "\\t", "\\n", "\\x41", "\\x{61}", "\\R", "\\N", "\\K",
+	"[ab]", "[^ab]", "[a-c]", "[^a-c]", "[A-C]", "[^A-C]", "[]a]",
+	"[^]a]", "[[:alpha:]]", "[^[:upper:]]", "[[:^alpha:]]", "[\\w.]",
+	"[^\\w]", "[\\d-]", "[a\\-c]", "[\\x41-\\x43]", "[@-Z]", "[_-z]",
+	"\\1", "\\g1", "\\Qa.b\\E", "(?i)", "(?-i)", "(?m)", "(?-m)", "(?s)",
+	"(?x) # a\n", "(?-s)", "(?#a)", "[^\xe4]", "[\x80-\xff]", "()",
+	"[\\b]", "\\cA", "\\pL", "(?:)", "\\G", "[^\\D]", "[\\S ]" };
+static const char *const posix_groups[] = { "(" };
+static const char *const pcre_groups[] = { "(", "(?:", "(?i:", "(?-i:",
+	"(?m:", "(?>", "(?|", "(?=", "(?!", "(?<=", "(?<!", "(?<n>",
+	"(?P<p>", "(?im-s:", "(?'q'", "(?x:" };
+static const char *const repeats[] = { "*", "+", "?", "{2}", "{1,3}",
+	"{2,}", "{0,2}", "{17,20}", "{0}", "{3,40}" };
+/* Larger ones inside one another, or back references, can take regcomp() and
+ * regexec() all the memory there is. */
+static const char *const posix_repeats[] = { "*", "+", "?", "{2}", "{1,3}",
+	"{0,2}", "{0}" };
+static const char *const posix_flags[] = { "", "", "", "i", "m", "im", "x" };
+static const char *const pcre_flags[] = { "", "", "", "i", "m", "s", "x",
+	"A", "E", "U", "im", "iA", "mE", "smx", "sim" };
+
+static void
+make_pattern(struct buf *b, bool pcre, unsigned depth)
+{
+	unsigned n = pick(depth == 0 ? 6 : 4) + (depth == 0 ? 1 : 0);
+
+	while (n-- > 0) {
+		if (chance(55)) {
+			buf_puts(b, ONE_OF(letters));
+		} else if (chance(70) || depth > 2) {
+			buf_puts(b, pcre ? ONE_OF(pcre_atoms) :
+			    ONE_OF(posix_atoms));
+		} else {
+			buf_puts(b, pcre ? ONE_OF(pcre_groups) :
+			    ONE_OF(posix_groups));
+			make_pattern(b, pcre, depth + 1);
+			buf_putc(b, ')');
+		}
+		if (chance(25))
+			buf_puts(b, pcre ? ONE_OF(repeats) :
+			    ONE_OF(posix_repeats));
+		if (pcre && chance(4))
+			buf_putc(b, chance(50) ? '?' : '+');
+		if (chance(8))
+			buf_putc(b, '|');
+	}
+}
+
+static void
+make_text(struct buf *b)
+{
+	static const char *const more[] = { "\n", "\r\n", "\t", "aA", "abc",
+		"CAB", "..", "ab.b", "\x85", "\xff", "b\n", "kK", "Z", "1",
+		"aaaaaaaaaaaaaaaaaaa", "[", "]", "`", "^" };
+	unsigned n = 1 + pick(chance(20) ? 25 : 6);
+
+	buf_clear(b);
+	while (n-- > 0)
+		buf_puts(b, chance(70) ? ONE_OF(letters) : ONE_OF(more));
+	if (chance(3))
+		buf_putc(b, '\0');
+	if (chance(15))
+		buf_putc(b, '\n');
+}
+
+/* One that can be compiled; flags is static. */
+static struct pattern *
+make_valid(struct pattern_engine *e, bool pcre, struct buf *text,
+    const char **ret_flags)
+{
+	struct buf why;
+	struct pattern *p;
+
+	buf_init(&why, 1000);
+	do {
+		buf_clear(text);
+		make_pattern(text, pcre, 0);
+		*ret_flags = pcre ? ONE_OF(pcre_flags) : ONE_OF(posix_flags);
+		p = text->n > 0 && memchr(text->p, '\n', text->n) == NULL ?
+		    pattern_compile(e, buf_view(text), view_of(*ret_flags), 0,
+		    &why) : NULL;
+	} while (p == NULL);
+	buf_free(&why);
+	return p;
+}
+
+static unsigned
+rounds(void)
+{
+	const char *s = getenv("PATTERN_ROUNDS");
+	const char *seed = getenv("PATTERN_SEED");
+
+	state = seed != NULL ? strtoull(seed, NULL, 10) : 1;
+	print_message("seed %llu\n", (unsigned long long)state);
+	return s != NULL ? (unsigned)strtoul(s, NULL, 10) : ROUNDS;
+}
+
+static void
+show(struct view v)
+{
+	for (size_t i = 0; i < v.n; i++) {
+		unsigned char ch = (unsigned char)v.p[i];
+
+		if (ch < ' ' || ch > '~' || ch == '\\')
+			print_error("\\x%02x", ch);
+		else
+			print_error("%c", ch);
+	}
+	print_error("\n");
+}
+
+/* -- the strings of a pattern -------------------------------------------- */
+
+static bool
+literal_at(const struct literal *l, const char *p)
+{
+	return l->nocase ? strncasecmp(l->p, p, l->n) == 0 :
+	    memcmp(l->p, p, l->n) == 0;
+}
+
+static bool
+has_one(struct view text, const struct literals *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t k = 0; k + l->list[i].n <= text.n; k++)
+			if (literal_at(&l->list[i], text.p + k))
+				return true;
+	return false;
+}
+
+static bool
+has_needs(struct view text, const struct needs *l)
+{
+	return has_one(text, &l->of[0]) &&
+	    (l->n == 1 || has_one(text, &l->of[1]));
+}
+
+static bool
+needs_of(enum pattern_syntax syntax, struct view text, struct view flags,
+    struct needs *ret)
+{
+	struct arena *a = arena_new(PATTERN_TREE_MEMORY);
+	const struct pattern_node *tree = pattern_tree(syntax, text, flags,
+	    a);
+	bool ok = tree != NULL && pattern_needs(tree, ret);
+
+	arena_free(&a);
+	return ok;
+}
+
+/* -- a set --------------------------------------------------------------- */
+
+struct member {
+	struct pattern *pattern;
+	char *text;
+	size_t n;
+	const char *flags;
+	bool known;
+	struct needs needs;
+};
+
+static void
+show_miss(const char *what, const struct member *m, struct view text)
+{
+	print_error("%s: ", what);
+	show(view_make(m->text, m->n));
+	print_error("flags: %s\ntext: ", m->flags);
+	show(text);
+}
+
+struct seen {
+	unsigned saved, matches;
+};
+
+static void
+check_text(const struct pattern_sets *sets, const struct pattern_set *set,
+    struct pattern_engine *e, const struct member *list, struct view text,
+    struct seen *seen)
+{
+	for (size_t i = 0; i < SET; i++) {
+		const struct member *m = &list[i];
+		bool may = !m->known || has_needs(text, &m->needs);
+
+		bool matches = m->known && pattern_match(e, m->pattern,
+		    text) == PATTERN_MATCH;
+
+		seen->saved += !may;
+		seen->matches += matches;
+		if (matches && !may) {
+			show_miss("matches without its strings", m, text);
+			fail();
+		}
+		if (set != NULL && sets->has(set, i) != may) {
+			show_miss(may ? "not found by the set" :
+			    "found by the set only", m, text);
+			fail();
+		}
+	}
+}
+
+static struct pattern_set *
+make_set(const struct pattern_sets *sets, const struct member *list)
+{
+	struct pattern_set *set = sets->new(SET);
+	const char *why;
+
+	for (size_t i = 0; i < SET; i++)
+		if (list[i].known)
+			sets->add(set, i, &list[i].needs);
+	if (!sets->build(set, NULL, &why))
+		sets->free(&set);
+	return set;
+}
+
+/* Returns how many of the patterns have strings. */
+static size_t
+one_set(bool pcre, struct seen *seen)
+{
+	enum pattern_syntax syntax = pcre ? PATTERN_PCRE : PATTERN_POSIX;
+	struct pattern_engine *e = pattern_engine_new(syntax, LIMIT);
+	const struct pattern_sets *sets = pattern_sets();
+	struct pattern_set *set = NULL;
+	struct member list[SET];
+	struct buf text;
+	size_t known = 0;
+
+	buf_init(&text, 10000);
+	for (size_t i = 0; i < SET; i++) {
+		struct member *m = &list[i];
+
+		m->pattern = make_valid(e, pcre, &text, &m->flags);
+		m->n = text.n;
+		m->text = mem_copy(buf_view(&text));
+		m->known = needs_of(syntax, buf_view(&text),
+		    view_of(m->flags), &m->needs);
+		known += m->known;
+	}
+	if (sets != NULL)
+		set = make_set(sets, list);
+	for (unsigned k = 0; k < TEXTS; k++) {
+		make_text(&text);
+		if (set != NULL)
+			assert_true(sets->scan(set, buf_view(&text)));
+		check_text(sets, set, e, list, buf_view(&text), seen);
+	}
+	for (size_t i = 0; i < SET; i++) {
+		pattern_free(&list[i].pattern);
+		free(list[i].text);
+	}
+	if (set != NULL)
+		sets->free(&set);
+	pattern_engine_free(&e);
+	buf_free(&text);
+	return known;
+}
+
+static void
+test_candidates(void **unused)
+{
+	unsigned n = rounds();
+	struct seen seen = { 0, 0 };
+	size_t known = 0;
+
+	(void)unused;
+	for (unsigned i = 0; i < n; i++)
+		known += one_set(i % 2 == 0, &seen);
+	/* Else nothing was shown. */
+	assert_true(known > n * SET / 4);
+	print_message("%zu of %u patterns, saved %u, matches %u\n", known,
+	    n * SET, seen.saved, seen.matches);
+	assert_true(seen.saved > n * SET * TEXTS / 8);
+	assert_true(seen.matches > n * SET * TEXTS / 1000);
+}
+
+/* -- many strings -------------------------------------------------------- */
+
+static void
+make_literal(struct literal *l)
+{
+	static const char bytes[] = "abcdeABC01 =\xe4";
+	unsigned from = pick(4);
+
+	l->n = (unsigned char)(2 + pick(LITERAL_BYTES_MAX - 1));
+	l->nocase = chance(70);
+	for (unsigned i = 0; i < l->n; i++) {
+		l->p[i] = bytes[from + pick(sizeof(bytes) - 1 - from)];
+		if (l->nocase && isupper((unsigned char)l->p[i]))
+			l->p[i] |= 0x20;
+	}
+}
+
+static void
+make_literals(struct literals *l)
+{
+	l->n = 1 + pick(3);
+	for (size_t i = 0; i < l->n; i++)
+		make_literal(&l->list[i]);
+}
+
+static void
+make_long_text(struct buf *b, const struct needs *list, unsigned n)
+{
+	buf_clear(b);
+	while (b->n < 200) {
+		const struct literal *l = &list[pick(n)].of[0].list[0];
+
+		if (chance(50))
+			buf_puts(b, ONE_OF(letters));
+		else
+			buf_putv(b, view_make(l->p, chance(70) ? l->n :
+			    pick(l->n)));
+	}
+}
+
+static void
+one_large_set(const struct pattern_sets *sets, unsigned n, const char *in)
+{
+	struct needs *list = mem_array(n, sizeof(*list));
+	struct pattern_set *set = sets->new(n);
+	struct buf text;
+	const char *why;
+	size_t next;
+
+	buf_init(&text, 1000);
+	for (unsigned i = 0; i < n; i++) {
+		list[i].n = 1 + pick(2);
+		for (size_t k = 0; k < list[i].n; k++)
+			make_literals(&list[i].of[k]);
+		sets->add(set, i, &list[i]);
+	}
+	assert_true(sets->build(set, in, &why));
+	for (unsigned k = 0; k < 30; k++) {
+		make_long_text(&text, list, n);
+		assert_true(sets->scan(set, buf_view(&text)));
+		next = sets->next(set, 0);
+		for (unsigned i = 0; i < n; i++) {
+			bool may = has_needs(buf_view(&text), &list[i]);
+
+			assert_int_equal(sets->has(set, i), may);
+			assert_int_equal(next == i, may);
+			if (may)
+				next = sets->next(set, i + 1);
+		}
+		assert_int_equal(next, n);
+	}
+	sets->free(&set);
+	free(list);
+	buf_free(&text);
+}
+
+static void
+test_large(void **unused)
+{
+	const struct pattern_sets *sets = pattern_sets();
+	unsigned n = rounds() / 10;
+
+	(void)unused;
+	if (sets == NULL)
+		skip();
+	for (unsigned i = 0; i < n; i++)
+		one_large_set(sets, 1 + pick(i % 3 == 0 ? 100 : 5000),
+		    NULL);
+}
+
+/* -- a table ------------------------------------------------------------- */
+
+static void
+make_table(struct buf *b, bool pcre, unsigned rules)
+{
+	struct pattern_engine *e = pattern_engine_new(pcre ? PATTERN_PCRE :
+	    PATTERN_POSIX, LIMIT);
+	const char *flags;
+	struct buf text;
+	unsigned open = 0;
+
+	buf_init(&text, 10000);
+	buf_clear(b);
+	for (unsigned i = 0; i < rules; i++) {
+		struct pattern *p = make_valid(e, pcre, &text, &flags);
+		bool block = chance(15);
+
+		pattern_free(&p);
+		buf_puts(b, block ? "if " : "");
+		buf_puts(b, chance(15) ? "!" : "");
+		buf_putc(b, '~');
+		buf_putv(b, buf_view(&text));
+		buf_printf(b, "~%s", flags);
+		open += block;
+		if (!block && !pcre && chance(10))
+			buf_printf(b, "!~%s~", ONE_OF(letters));
+		buf_puts(b, block ? "\n" : " result\n");
+		if (open > 0 && chance(15)) {
+			buf_puts(b, "endif\n");
+			open--;
+		}
+	}
+	while (open-- > 0)
+		buf_puts(b, "endif\n");
+	buf_free(&text);
+	pattern_engine_free(&e);
+}
+
+/* All rules that match, one after the other. */
+static void
+check_all(const struct table *one, const struct table *all, struct view text)
+{
+	size_t pos_one = 0, pos_all = 0;
+	unsigned line_one, line_all;
+	enum table_answer answer;
+	struct buf value;
+
+	buf_init(&value, 1000);
+	do {
+		line_one = line_all = 0;
+		answer = table_find_from(one, &pos_one, text, &value,
+		    &line_one);
+		assert_int_equal(answer, table_find_from(all, &pos_all, text,
+		    &value, &line_all));
+		assert_int_equal(line_one, line_all);
+		assert_int_equal(pos_one, pos_all);
+	} while (answer == TABLE_FOUND);
+	buf_free(&value);
+}
+
+static void
+test_tables(void **unused)
+{
+	unsigned n = rounds();
+	struct buf text;
+
+	(void)unused;
+	buf_init(&text, 1000000);
+	for (unsigned i = 0; i < n; i++) {
+		const char *spec = i % 2 == 0 ? "pcre:rules" : "regexp:rules";
+		struct table *one, *all;
+
+		make_table(&text, i % 2 == 0, 20 + pick(60));
+		write_file("rules", text.p, text.n);
+		table_pattern_limits(LIMIT);
+		table_pattern_sets(NULL, NULL);
+		one = try_spec(spec);
+		if (one == NULL)
+			print_error("%s", reported);
+		assert_non_null(one);
+		table_pattern_sets(pattern_sets(), NULL);
+		all = try_spec(spec);
+		assert_non_null(all);
+		for (unsigned k = 0; k < TEXTS; k++) {
+			make_text(&text);
+			check_all(one, all, buf_view(&text));
+		}
+		table_free(&one);
+		table_free(&all);
+	}
+	buf_free(&text);
+}
+
+/* -- which strings ------------------------------------------------------- */
+
+/* want: "a|b & =C", where "=" is for this case only; NULL: there are none. */
+static void
+strings(enum pattern_syntax syntax, const char *text, const char *flags,
+    const char *want)
+{
+	struct needs l;
+	struct buf b;
+	bool ok = needs_of(syntax, view_of(text), view_of(flags), &l);
+
+	buf_init(&b, 1000);
+	for (size_t n = 0; ok && n < l.n; n++)
+		for (size_t i = 0; i < l.of[n].n; i++)
+			buf_printf(&b, "%s%s%.*s", i > 0 ? "|" : n > 0 ?
+			    " & " : "", l.of[n].list[i].nocase ? "" : "=",
+			    (int)l.of[n].list[i].n, l.of[n].list[i].p);
+	if (ok != (want != NULL) || (ok && strcmp(buf_cstr(&b), want) != 0))
+		fail_msg("/%s/%s: \"%s\"", text, flags, buf_cstr(&b));
+	buf_free(&b);
+}
+
+static void
+test_strings(void **unused)
+{
+	(void)unused;
+	strings(PATTERN_PCRE, "^Subject: viagra", "", "subject: viagra");
+	strings(PATTERN_PCRE, "^Subject:.*viagra", "", "subject: & viagra");
+	strings(PATTERN_PCRE, "^To:.*viagra", "", "viagra & to:");
+	strings(PATTERN_PCRE, "viagra", "i", "=viagra");
+	strings(PATTERN_PCRE, "via(?i)gra", "i", "viagra");
+	strings(PATTERN_PCRE, "(?:cheap|buy)\\s+pills", "",
+	    "pills & cheap|buy");
+	strings(PATTERN_PCRE, "v[1i]agra", "", "v1agra|viagra");
+	strings(PATTERN_PCRE, "(exe|scr|pif)$", "", "exe|scr|pif");
+	strings(PATTERN_PCRE, "via-?gra", "", "via-gra|viagra");
+	strings(PATTERN_PCRE, "x(abcd)+y", "", "xabcd & abcdy");
+	strings(PATTERN_PCRE, "[0-9](abcd)+zz", "", "abcdzz");
+	strings(PATTERN_PCRE, "(abc){2}", "", "abcabc");
+	strings(PATTERN_PCRE, "abc(?=d)def", "", "abcdef");
+	strings(PATTERN_PCRE, "(a)\\1bcde", "", "bcde");
+	strings(PATTERN_PCRE, "ab cd # e\n", "x", "abcd");
+	strings(PATTERN_PCRE, "\\Qa.b*\\Ecd", "", "a.b*cd");
+	/* None, or none that says much. */
+	strings(PATTERN_PCRE, "viagra|", "", NULL);
+	strings(PATTERN_PCRE, "(viagra)?", "", NULL);
+	strings(PATTERN_PCRE, "(viagra)*", "", NULL);
+	strings(PATTERN_PCRE, "[0-9]+", "", NULL);
+	strings(PATTERN_PCRE, "ab", "", NULL);
+	strings(PATTERN_PCRE, "(?=viagra)", "", NULL);
+	/* Not known to the letter. */
+	strings(PATTERN_PCRE, "(*UTF)viagra", "", NULL);
+	strings(PATTERN_PCRE, "viagra(*ACCEPT)x", "", NULL);
+	strings(PATTERN_PCRE, "(?R)?viagra", "", NULL);
+	strings(PATTERN_PCRE, "(a)(?(1)viagra|c)", "", NULL);
+	strings(PATTERN_PCRE, "viagra\\x{61}", "", NULL);
+	strings(PATTERN_POSIX, "vi\\.agra", "", "vi.agra");
+	strings(PATTERN_POSIX, "viagra[\\.]", "", "viagra");
+	strings(PATTERN_POSIX, "viagra", "x", NULL);
+	strings(PATTERN_POSIX, "(a)\\1viagra", "", NULL);
+	strings(PATTERN_POSIX, "[@-Z]viagra", "", NULL);
+}
+
+/* -- the cache ----------------------------------------------------------- */
+
+static char cache[200];
+
+static void
+cache_remove(void)
+{
+	char path[500];
+	DIR *d = opendir(cache);
+	const struct dirent *e;
+
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s", cache, e->d_name);
+		(void)unlink(path);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+	(void)rmdir(cache);
+}
+
+/* The path of the only file in it; how many there are. */
+static unsigned
+cache_files(char *path, size_t n)
+{
+	DIR *d = opendir(cache);
+	const struct dirent *e;
+	unsigned found = 0;
+
+	while (d != NULL && (e = readdir(d)) != NULL)
+		if (e->d_name[0] != '.') {
+			snprintf(path, n, "%s/%s", cache, e->d_name);
+			found++;
+		}
+	if (d != NULL)
+		(void)closedir(d);
+	return found;
+}
+
+static void
+cache_expect(const char *question, const char *answer)
+{
+	struct buf b;
+
+	buf_init(&b, 1000);
+	assert_int_equal(pattern_cache_get(cache, view_of(question), &b),
+	    answer != NULL);
+	assert_string_equal(buf_cstr(&b), answer != NULL ? answer : "");
+	buf_free(&b);
+}
+
+static void
+cache_keep(const char *question, const char *answer)
+{
+	assert_true(pattern_cache_put(cache, view_of(question),
+	    view_of(answer)));
+}
+
+static void
+change_byte(const char *path, off_t at)
+{
+	int fd = open(path, O_RDWR);
+	char c;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, at), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, at), 1);
+	(void)close(fd);
+}
+
+/* Whatever is wrong with a file, it is as if there was none. */
+static void
+test_cache_damage(void **unused)
+{
+	char path[500];
+	struct stat st;
+
+	(void)unused;
+	cache_expect("q", NULL);
+	cache_keep("q", "answer");
+	cache_expect("q", "answer");
+	cache_expect("p", NULL);
+	assert_int_equal(cache_files(path, sizeof(path)), 1);
+	assert_int_equal(stat(path, &st), 0);
+	for (off_t i = 0; i < st.st_size; i++) {
+		change_byte(path, i);
+		cache_expect("q", NULL);
+		change_byte(path, i);
+	}
+	cache_expect("q", "answer");
+	for (off_t i = st.st_size - 1; i >= 0; i--) {
+		assert_int_equal(truncate(path, i), 0);
+		cache_expect("q", NULL);
+	}
+	cache_keep("q", "answer");
+	cache_expect("q", "answer");
+	cache_remove();
+}
+
+/* What somebody else could have written is not read. */
+static void
+test_cache_owner(void **unused)
+{
+	char path[500], other[600];
+
+	(void)unused;
+	cache_keep("q", "answer");
+	assert_int_equal(cache_files(path, sizeof(path)), 1);
+	assert_int_equal(chmod(path, 0620), 0);
+	cache_expect("q", NULL);
+	assert_int_equal(chmod(path, 0600), 0);
+	assert_int_equal(chmod(cache, 0770), 0);
+	cache_expect("q", NULL);
+	assert_false(pattern_cache_put(cache, view_of("p"), view_of("a")));
+	assert_int_equal(chmod(cache, 0700), 0);
+	cache_expect("q", "answer");
+	if (geteuid() == 0) {
+		assert_int_equal(chown(path, 65534, 65534), 0);
+		cache_expect("q", NULL);
+		assert_int_equal(chown(path, 0, 0), 0);
+	}
+	snprintf(other, sizeof(other), "%s.real", path);
+	assert_int_equal(rename(path, other), 0);
+	assert_int_equal(symlink(other, path), 0);
+	cache_expect("q", NULL);
+	cache_keep("q", "new");
+	cache_expect("q", "new");
+	cache_remove();
+}
+
+/* It stays small, and what is not its own stays. */
+static void
+test_cache_size(void **unused)
+{
+	char path[500], q[20];
+	int fd;
+
+	(void)unused;
+	cache_keep("first", "answer");
+	snprintf(path, sizeof(path), "%s/other", cache);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_true(fd >= 0);
+	(void)close(fd);
+	for (unsigned i = 0; i < 2 * PATTERN_CACHE_FILES_MAX; i++) {
+		snprintf(q, sizeof(q), "%u", i);
+		cache_keep(q, "answer");
+	}
+	assert_int_equal(access(path, F_OK), 0);
+	assert_int_equal(cache_files(path, sizeof(path)),
+	    PATTERN_CACHE_FILES_MAX + 1);
+	cache_expect(q, "answer");
+	cache_remove();
+}
+
+/* A set is the same whether it is compiled or read; a file that holds
+ * something else is compiled again. */
+static void
+test_cache_sets(void **unused)
+{
+	const struct pattern_sets *sets = pattern_sets();
+	char path[500];
+
+	(void)unused;
+	if (sets == NULL)
+		skip();
+	for (unsigned i = 0; i < 4; i++) {
+		state = 5;
+		one_large_set(sets, 2000, cache);
+		assert_int_equal(cache_files(path, sizeof(path)), 1);
+		if (i == 1)
+			change_byte(path, 200000);
+		if (i == 2)
+			assert_int_equal(truncate(path, 100), 0);
+	}
+	cache_remove();
+}
+
+static int
+set_up(void **unused)
+{
+	(void)unused;
+	if (mkdtemp(dir) == NULL)
+		return 1;
+	snprintf(cache, sizeof(cache), "%s/cache", dir);
+	return 0;
+}
+
+static int
+tear_down(void **unused)
+{
+	char path[200];
+
+	(void)unused;
+	cache_remove();
+	snprintf(path, sizeof(path), "%s/rules", dir);
+	(void)unlink(path);
+	return rmdir(dir);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_strings),
+		cmocka_unit_test(test_candidates),
+		cmocka_unit_test(test_large),
+		cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_cache_damage),
+		cmocka_unit_test(test_cache_owner),
+		cmocka_unit_test(test_cache_size),
+		cmocka_unit_test(test_cache_sets),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
