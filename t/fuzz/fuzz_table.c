@@ -11,6 +11,7 @@
 
 #include "lib/log.h"
 #include "rules/addr_list.h"
+#include "rules/pattern_set.h"
 #include "rules/table_impl.h"
 #include "rules/verdict.h"
 
@@ -208,6 +209,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fd = -1;
 
 	table_pattern_limits(1000);
+	table_pattern_sets(pattern_sets(), NULL);
 	if (view_is(kind, "nets") || view_is(kind, "domains")) {
 		/* Files could be anything on this machine. */
 		if (!names_file(text) && !too_hard(text))
