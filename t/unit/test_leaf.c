@@ -243,13 +243,13 @@ uuencode_or_prose(void **state)
 		/* blanks lost at the end of the line */
 		"M35J0  ,    $    __\\  +@         0\r\n",
 		/* with small letters, as only decoders know them */
-		"Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n"
-		"Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n",
+		("Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n"
+		"Mrfelrlflrtkslrflbksfkrelfkrlflslrlelklflslekrkklsfllerlflslf\r\n"),
 	};
 	static const char *const prose[] = {
 		"the big clean-up, as we said.\r\na cat\r\nend\r\n",
 		"", "end\r\n", "\r\n\r\n`\r\nend\r\n", "HELLO WORLD\r\n",
-		"gr\xc3\xbc\xc3\x9f" "e\r\n",
+		("gr\xc3\xbc\xc3\x9f" "e\r\n"),
 	};
 	struct buf b;
 	size_t i;
