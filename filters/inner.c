@@ -138,6 +138,10 @@ inner_on_begin(struct leaf_sink *s, const struct leaf *f)
 			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		return false;
 	}
+	/* Text that is shown is no file. */
+	if (!named && !f->holds_parts && view_is_nocase(f->type, "text") &&
+	    f->names->n == 0)
+		return false;
 	if (in->n == 0)
 		buf_clear(&in->text);
 	to = &in->list[in->n++];
@@ -163,10 +167,14 @@ inner_on_bytes(struct leaf_sink *s, const struct leaf *f, struct view v)
 	if (!in->open || f->slot != in->slot)
 		return;
 	/* The first bytes come as a chunk, unless there are no more. */
-	if (in->peek && f->size == v.n && !looks_like_mime(v)) {
-		in->open = s->wants[f->slot] = false;
-		in->n--;
-		return;
+	if (in->peek && f->size == v.n) {
+		if (!looks_like_mime(v)) {
+			in->open = s->wants[f->slot] = false;
+			in->n--;
+			return;
+		}
+		while (view_space(v.p[0]))
+			v = view_from(v, 1);
 	}
 	if (!in->full && !buf_putv(&in->text, v))
 		in->full = true;

@@ -67,6 +67,10 @@ static const struct {
 	{ OCTET("a.doc"), WORM, "", true },
 	{ OCTET("a.doc"), "\r\n \r\nmime-version: 1.0\r\n" WORM, "", true },
 	{ OCTET("a.doc"), "Subject: worm\r\n\r\n", "", false },
+	/* text that shows one */
+	{ "Content-Transfer-Encoding: base64\r\n\r\n", WORM, "", false },
+	{ "Content-Transfer-Encoding: base64\r\nContent-Disposition: "
+	    "attachment; filename=a\r\n\r\n", WORM, "", true },
 	{ IN_PART OCTET("a.eml"), WORM, "--o--\r\n", true },
 	{ V "Content-Type: text/plain; name=a.eml\r\n\r\n" WORM, "", "", true },
 };
