@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -15,6 +17,7 @@
 
 #include "lib/jail.h"
 #include "lib/log.h"
+#include "lib/mem.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define JAIL_SANITIZER	1
@@ -25,6 +28,7 @@
 #endif
 
 #define CALLS_MAX	64
+#define LIST_MAX	4096u	/* instructions; the kernel's own limit */
 
 struct jail_calls {
 	uint32_t set;		/* 0: everybody */
@@ -74,6 +78,10 @@ static const struct jail_calls calls[] = {
 		NR(newfstatat), NR(getdents64), NR(unlinkat), NR(flock),
 		END } },
 	{ JAIL_READ_DIRS, { NR(getdents64), END } },
+	{ JAIL_FORK, {
+		NR(clone), NR(fork), NR(wait4), NR(kill), NR(socketpair),
+		NR(set_robust_list), NR(prlimit64), NR(setrlimit), NR(prctl),
+		NR(setitimer), NR(seccomp), END } },
 	{ JAIL_RESOLVE, { NR(sendmmsg), END } },
 #ifdef JAIL_SANITIZER
 	/* What the run-time needs to print a report and to check leaks. */
@@ -121,8 +129,25 @@ jail_rule(scmp_filter_ctx f, int call, unsigned n,
 		fatal("seccomp rule for call %d: %s", call, strerror(-rc));
 }
 
+/* Libraries look for files that they can do without. */
 static void
-jail_filter(const struct jail_spec *spec)
+jail_no_files(scmp_filter_ctx f)
+{
+	static const int looks[] = { NR(open), NR(openat), NR(stat),
+		NR(lstat), NR(statx), NR(access), NR(faccessat),
+		NR(faccessat2), NR(readlink), NR(readlinkat) };
+	const struct scmp_arg_cmp path[] = {
+		SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0) };
+	const uint32_t no = SCMP_ACT_ERRNO(EACCES);
+	size_t i;
+
+	for (i = 0; i < sizeof looks / sizeof looks[0]; i++)
+		(void)seccomp_rule_add(f, no, looks[i], 0);
+	(void)seccomp_rule_add_array(f, no, NR(newfstatat), 1, path);
+}
+
+static scmp_filter_ctx
+jail_rules(const struct jail_spec *spec)
 {
 	const struct scmp_arg_cmp not_exec[] = {
 		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0) };
@@ -138,16 +163,9 @@ jail_filter(const struct jail_spec *spec)
 		SCMP_A1(SCMP_CMP_EQ, FIONREAD, 0) };
 	const struct scmp_arg_cmp own_process[] = {
 		SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0) };
-	struct sigaction sa = { 0 };
-	scmp_filter_ctx f;
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_TRAP);
 	size_t i, k;
-	int rc;
 
-	sa.sa_sigaction = jail_forbidden;
-	sa.sa_flags = SA_SIGINFO | SA_NODEFER;
-	(void)sigaction(SIGSYS, &sa, NULL);
-
-	f = seccomp_init(SCMP_ACT_TRAP);
 	if (f == NULL)
 		fatal("seccomp_init failed");
 	/* Threads that exist already are bound too. */
@@ -162,7 +180,9 @@ jail_filter(const struct jail_spec *spec)
 	}
 	jail_rule(f, NR(mmap), 1, not_exec);
 	jail_rule(f, NR(mprotect), 1, not_exec);
-	jail_rule(f, NR(tgkill), 1, own_process);
+	/* The list is made in another process than the one it is for. */
+	if ((spec->allow & JAIL_WORK) == 0)
+		jail_rule(f, NR(tgkill), 1, own_process);
 	if ((spec->allow & (JAIL_FILES | JAIL_READ_FILES |
 	    JAIL_MAILDROP)) == 0)
 		jail_rule(f, NR(newfstatat), 1, empty_path);
@@ -170,13 +190,29 @@ jail_filter(const struct jail_spec *spec)
 		jail_rule(f, NR(openat), 1, read_only);
 	if ((spec->allow & JAIL_RESOLVE) != 0)
 		jail_rule(f, NR(ioctl), 1, how_much);
-	if ((spec->allow & JAIL_THREADS) != 0) {
+	if ((spec->allow & JAIL_THREADS) != 0)
 		jail_rule(f, NR(clone), 1, thread);
+	if ((spec->allow & (JAIL_FORK | JAIL_WORK)) != 0)
+		jail_no_files(f);
+	if ((spec->allow & (JAIL_THREADS | JAIL_FORK)) != 0) {
 		/* Its flags lie in memory, where no filter can look; without
 		 * it the C library uses clone. */
 		(void)seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), NR(clone3),
 		    0);
 	}
+	return f;
+}
+
+static void
+jail_filter(const struct jail_spec *spec)
+{
+	struct sigaction sa = { 0 };
+	scmp_filter_ctx f = jail_rules(spec);
+	int rc;
+
+	sa.sa_sigaction = jail_forbidden;
+	sa.sa_flags = SA_SIGINFO | SA_NODEFER;
+	(void)sigaction(SIGSYS, &sa, NULL);
 	rc = seccomp_load(f);
 	if (rc != 0)
 		fatal("seccomp_load: %s", strerror(-rc));
@@ -193,7 +229,7 @@ jail_limits(const struct jail_spec *spec)
 	if (setrlimit(RLIMIT_CORE, &none) != 0)
 		fatal("setrlimit: %s", strerror(errno));
 	/* Threads count as processes of the user. */
-	if ((spec->allow & JAIL_THREADS) == 0 &&
+	if ((spec->allow & (JAIL_THREADS | JAIL_FORK)) == 0 &&
 	    setrlimit(RLIMIT_NPROC, &none) != 0)
 		fatal("setrlimit: %s", strerror(errno));
 #else
@@ -252,4 +288,70 @@ jail_enter(const struct jail_spec *spec, const char *user, const char *root)
 {
 	jail_enter_unfiltered(spec, user, root);
 	jail_filter(spec);
+}
+
+/* -- a narrower one -------------------------------------------------------- */
+
+struct jail_list {
+	struct sock_fprog program;
+	struct sock_filter code[LIST_MAX];
+};
+
+struct jail_list *
+jail_compile(const struct jail_spec *spec)
+{
+	struct jail_list *l = mem_alloc(sizeof *l);
+	int fd = memfd_create("list", MFD_CLOEXEC);
+	scmp_filter_ctx f = jail_rules(spec);
+	ssize_t n = -1;
+
+	if (fd >= 0 && seccomp_export_bpf(f, fd) == 0)
+		n = pread(fd, l->code, sizeof l->code, 0);
+	if (n <= 0 || (size_t)n % sizeof l->code[0] != 0 ||
+	    (size_t)n == sizeof l->code)
+		fatal("the list of system calls cannot be made");
+	seccomp_release(f);
+	(void)close(fd);
+	l->program = (struct sock_fprog){ .filter = l->code,
+		.len = (unsigned short)((size_t)n / sizeof l->code[0]) };
+	return l;
+}
+
+uint64_t
+jail_memory(void)
+{
+	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	char text[20] = "", *p = text;
+	uint64_t pages = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof text - 1);
+	(void)close(fd);
+	while (p < text + sizeof text && *p >= '0' && *p <= '9')
+		pages = 10 * pages + (uint64_t)(*p++ - '0');
+	return n <= 0 ? 0 : pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void
+jail_narrow(const struct jail_list *l, uint64_t memory, uint32_t seconds)
+{
+	struct rlimit cpu = { seconds, seconds };
+
+#ifndef JAIL_SANITIZER
+	struct rlimit none = { 0, 0 }, most = { memory, memory };
+
+	if (setrlimit(RLIMIT_NPROC, &none) != 0 ||
+	    (memory > 0 && setrlimit(RLIMIT_AS, &most) != 0))
+		fatal("setrlimit: %s", strerror(errno));
+#else
+	(void)memory;
+#endif
+	if (setrlimit(RLIMIT_CPU, &cpu) != 0)
+		fatal("setrlimit: %s", strerror(errno));
+	if (l != NULL && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &l->program, 0,
+	    0) != 0))
+		fatal("a narrower jail: %s", strerror(errno));
 }

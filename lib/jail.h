@@ -23,6 +23,8 @@ enum jail_set {
 	JAIL_MAILDROP = 1 << 6,	/* list, open read-only, unlink: pickup */
 	JAIL_READ_DIRS = 1 << 7,	/* list directories: showq */
 	JAIL_RESOLVE = 1 << 8,	/* the C library's resolver: lookup-TYPE */
+	JAIL_FORK = 1 << 9,	/* start and end processes, narrow: a keeper */
+	JAIL_WORK = 1 << 10,	/* no signals: what a keeper starts */
 };
 
 struct jail_spec {
@@ -41,5 +43,23 @@ void jail_enter(const struct jail_spec *spec, const char *user,
 /* The same without the system call filter (parameter sandbox = no). */
 void jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
     const char *root);
+
+/*
+ * A second, narrower list, for a process that one in a jail with JAIL_FORK
+ * starts; in both, a file that is looked for is not there.  It is made before
+ * the jail is entered, since that costs more than the process may: one per
+ * program, for good.
+ */
+struct jail_list;
+struct jail_list *jail_compile(const struct jail_spec *spec);
+/*
+ * Both lists hold from here on, and no process can be started.  l NULL: limits
+ * only.  memory: the most bytes of address space (0, and under ASan: any);
+ * seconds: of CPU time.  Failure is fatal.
+ */
+void jail_narrow(const struct jail_list *l, uint64_t memory,
+    uint32_t seconds);
+/* Bytes of address space in use: before the jail.  0: not known. */
+uint64_t jail_memory(void);
 
 #endif

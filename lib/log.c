@@ -64,6 +64,19 @@ log_to(enum log_sink sink, int fd, int facility)
 }
 
 void
+log_child(int fd)
+{
+	the_log.n = 0;
+	the_log.pid = (int)getpid();
+	if (the_log.fd <= STDERR_FILENO || the_log.fd == fd)
+		return;
+	if (dup2(the_log.fd, fd) < 0)
+		_exit(1);
+	(void)close(the_log.fd);
+	the_log.fd = fd;
+}
+
+void
 log_facility(int facility)
 {
 	the_log.facility = facility;

@@ -26,6 +26,8 @@ void log_open(const char *name, const char *host);
 /* Take over fd as the sink; the old one is flushed and closed. */
 void log_to(enum log_sink sink, int fd, int facility);
 void log_facility(int facility);
+/* In a forked child: the sink gets this number, unless it is stderr. */
+void log_child(int fd);
 void log_verbose(int level);
 int log_level(void);
 /* From this level on, what rules are looked at is written too. */

@@ -5,13 +5,30 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
+static void (*on_failure)(void);
+
+void
+mem_on_failure(void (*fn)(void))
+{
+	on_failure = fn;
+}
+
+__attribute__((noreturn))
+static void
+out_of_memory(size_t count, size_t size)
+{
+	if (on_failure != NULL)
+		on_failure();
+	fatal("out of memory (%zu times %zu bytes)", count, size);
+}
+
 void *
 mem_alloc(size_t n)
 {
 	void *p = calloc(1, n > 0 ? n : 1);
 
 	if (p == NULL)
-		fatal("out of memory (%zu bytes)", n);
+		out_of_memory(1, n);
 	return p;
 }
 
@@ -21,7 +38,7 @@ mem_array(size_t count, size_t size)
 	void *p = calloc(count > 0 ? count : 1, size > 0 ? size : 1);
 
 	if (p == NULL)
-		fatal("out of memory (%zu times %zu bytes)", count, size);
+		out_of_memory(count, size);
 	return p;
 }
 
@@ -34,7 +51,7 @@ mem_resize(void *p, size_t count, size_t size)
 		panic("mem_resize: %zu times %zu bytes", count, size);
 	p = realloc(p, n > 0 ? n : 1);
 	if (p == NULL)
-		fatal("out of memory (%zu bytes)", n);
+		out_of_memory(count, size);
 	return p;
 }
 

@@ -23,6 +23,10 @@ char *mem_strdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *mem_printf(const char *fmt, ...)
     __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
 
+/* For a process whose limits may be reached by its work: fn ends it, or does
+ * what else there is to do first. */
+void mem_on_failure(void (*fn)(void));
+
 /*
  * An arena: memory that is freed together, for what lives as long as a
  * session, a transaction or a message.  The limit bounds what one owner can

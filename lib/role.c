@@ -38,6 +38,7 @@ static struct {
 	uint32_t generation, index, service;
 	char *service_name;
 	bool jailed;
+	char *user, *root;	/* of the jail; NULL: skipped */
 	int log_facility;
 } role = { .phase = PHASE_STARTING };
 
@@ -170,17 +171,24 @@ role_read_conf(int fd)
 	return cf;
 }
 
+bool
+role_jail(const struct jail_spec *spec)
+{
+	if (role.conf->sandbox)
+		jail_enter(spec, role.user, role.root);
+	else
+		jail_enter_unfiltered(spec, role.user, role.root);
+	return role.conf->sandbox;
+}
+
 static void
-role_begin(const char *user, const char *root)
+role_begin(void)
 {
 	const struct role_def *def = role.def;
 
 	if (def->load != NULL)
 		def->load();
-	if (role.conf->sandbox)
-		jail_enter(&def->jail, user, root);
-	else
-		jail_enter_unfiltered(&def->jail, user, root);
+	(void)role_jail(&def->jail);
 	role_enter(PHASE_RUNNING);
 	if (def->start != NULL)
 		def->start();
@@ -192,7 +200,7 @@ role_init(struct chan_in *m)
 {
 	struct cursor *c = &m->body;
 	struct view user, root;
-	char host[256] = "localhost", *name, *user_name, *root_name;
+	char host[256] = "localhost", *name;
 	uint8_t sink;
 
 	role.generation = cursor_u32(c);
@@ -218,11 +226,9 @@ role_init(struct chan_in *m)
 	role.log_facility = (int)conf_choice("syslog_facility",
 	    view_of(role.conf->syslog_facility));
 	log_facility(role.log_facility);
-	user_name = role.jailed && user.n > 0 ? mem_copy(user) : NULL;
-	root_name = role.jailed && root.n > 0 ? mem_copy(root) : NULL;
-	role_begin(user_name, root_name);
-	free(user_name);
-	free(root_name);
+	role.user = role.jailed && user.n > 0 ? mem_copy(user) : NULL;
+	role.root = role.jailed && root.n > 0 ? mem_copy(root) : NULL;
+	role_begin();
 }
 
 static void

@@ -55,6 +55,9 @@ uint32_t role_service(void);
 const char *role_service_name(void);
 uint32_t role_generation(void);
 bool role_jailed(void);
+/* For a process that load() forked: the role's own user and root directory,
+ * with a list of system calls of its own.  Says whether there is one. */
+bool role_jail(const struct jail_spec *spec);
 enum role_phase role_phase(void);
 /* Flush the log and end with status 0. */
 void role_exit(void) __attribute__((noreturn));
