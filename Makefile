@@ -6,7 +6,8 @@ CC = gcc
 PREFIX = /usr
 SAN =
 BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
-PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound libidn2
+PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound \
+	libidn2 libarchive libmagic zlib
 # Vectorscan, or Hyperscan, which has the same interface; HS= builds without.
 HS = $(shell pkg-config --exists libhs && echo libhs)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -89,6 +90,7 @@ TABLES += $(if $(call there,sqlite3),sqlite)
 lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
 lookup-sqlite_LIBS = -lsqlite3
 lookup_LIBS = -lunbound
+filter_LIBS = -larchive -lmagic -lz
 qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash
 postdrop_LIBS = -lxxhash

@@ -16,7 +16,8 @@ FUZZERS = $(FUZZ_SRC:%.c=$(BUILD)/%)
 JAILED = $(filter-out master,$(ROLES)) lookup-tcp
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
-TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash $(RULES_LIBS) $(LIBS)
+TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash -larchive \
+	-lmagic -lz $(RULES_LIBS) $(LIBS)
 
 # "t/unit/test_x.c|proxy/y.c" for each word of each link comment
 LINKED := $(shell awk 'FNR == 1 && $$1 == "/*" && $$2 == "link:" { \
@@ -98,7 +99,15 @@ $(RULEBENCH): $(call OBJ,t/tools/rulebench.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD  $@")
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(FILTERS_A) \
-		$(RULES_A) $(LIB_A) $(RULES_LIBS) $(LIBS)
+		$(RULES_A) $(LIB_A) $(filter_LIBS) $(RULES_LIBS) $(LIBS)
+
+# Shows what the filter sees in a file
+SCANSHOW = $(BUILD)/t/tools/scanshow
+$(SCANSHOW): $(call OBJ,t/tools/scanshow.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(FILTERS_A) \
+		$(RULES_A) $(LIB_A) $(filter_LIBS) $(RULES_LIBS) $(LIBS)
 
 # Preloaded into a role, it makes system calls fail
 FAULTS = $(BUILD)/t/fault/fault.so
@@ -110,7 +119,7 @@ $(FAULTS): t/fault/fault.c
 units: $(UNITS)
 fuzzers: $(FUZZERS)
 tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
-	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH)
+	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH) $(SCANSHOW)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 # `make check-long REST=1`: only what `make check` leaves out.
