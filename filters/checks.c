@@ -253,6 +253,7 @@ act(struct checks *c, const struct unit *u, const struct verdict *v)
 	case ACTION_DUNNO:
 	case ACTION_OK:
 	case ACTION_DEFER:
+	case ACTION_RENAME:
 	case ACTIONS:
 		break;
 	}

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "filters/ambiguity.h"
+#include "filters/attach.h"
 #include "filters/checks.h"
 #include "filters/complete.h"
 #include "filters/decoded.h"
@@ -16,6 +17,7 @@
 
 struct engine {
 	struct checks_rules rules;
+	struct table_list attach_rules;
 	struct mime *walk;
 	struct findings findings;
 	struct checks checks;
@@ -29,6 +31,8 @@ struct engine {
 	struct decoded decoded;
 	struct inner *inner;
 	struct checks inner_checks;
+	struct scanner *scanner;	/* NULL without attachment_checks */
+	struct attach attach;
 	bool look_inside;	/* somebody wants to know of leaves */
 	bool open_inner;	/* ... and of messages in them */
 };
@@ -149,8 +153,54 @@ open_rewrite(const struct conf *cf, struct report *r)
 	return w;
 }
 
-struct engine *
-engine_open(const struct conf *cf, table_report *report, void *arg)
+/* In front of all tables: what is forked here shall be small. */
+static bool
+open_scanner(const struct conf *cf, scanner_jail *jail, struct engine *e,
+    struct report *r)
+{
+	const struct scan_limits l = {
+		.depth = (uint32_t)cf->attachment_depth_limit,
+		.members = (uint32_t)cf->attachment_members_limit,
+		.bytes = (uint64_t)cf->attachment_bytes_limit,
+		.ratio = (uint32_t)cf->attachment_ratio_limit,
+		.cpu_ms = (uint32_t)cf->attachment_cpu_limit,
+		.cpu_ms_mb = (uint32_t)cf->attachment_cpu_per_megabyte,
+		.memory = (uint64_t)cf->attachment_memory_limit,
+	};
+	const char *error = "";
+	char *text;
+
+	if (*cf->attachment_checks == '\0')
+		return true;
+	e->scanner = scanner_new(&l, jail, &error);
+	if (e->scanner != NULL)
+		return true;
+	text = mem_printf("attachment_checks: %s", error);
+	report_one(true, text, r);
+	free(text);
+	return false;
+}
+
+static bool
+load_attach(const struct conf *cf, struct engine *e, struct report *r)
+{
+	open_rules(cf, cf->attachment_checks, DIALECT_ATTACHMENTS,
+	    &e->attach_rules, r);
+	return !r->failed;
+}
+
+static void
+stop_walk(void *arg)
+{
+	struct engine *e = arg;
+
+	leaves_stop(e->leaves);
+	mime_stop(e->walk);
+}
+
+static struct engine *
+open_engine(const struct conf *cf, scanner_jail *jail, table_report *report,
+    void *arg)
 {
 	struct report r = { report, arg, false };
 	enum header_end_action end = conf_choice(
@@ -169,11 +219,24 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	struct engine *e = mem_alloc(sizeof *e);
 	struct condition_policy policy = { .action[0] = CONDITION_IGNORE };
 
+	if (!open_scanner(cf, jail, e, &r)) {
+		free(e);
+		return NULL;
+	}
 	if (!condition_policy_get(cf, &policy, report_one, &r))
 		r.failed = true;
 	e->rewrite = open_rewrite(cf, &r);
 	if (!load_rules(cf, &e->rules, &r) || e->rewrite == NULL) {
 		rewrite_free(&e->rewrite);
+		scanner_free(&e->scanner);
+		free(e);
+		return NULL;
+	}
+	if (!load_attach(cf, e, &r)) {
+		rewrite_free(&e->rewrite);
+		free_rules(&e->rules);
+		table_list_free(&e->attach_rules);
+		scanner_free(&e->scanner);
 		free(e);
 		return NULL;
 	}
@@ -193,10 +256,32 @@ engine_open(const struct conf *cf, table_report *report, void *arg)
 	decoded_init(&e->decoded, cf, &e->checks, e->charsets, e->walk,
 	    e->leaves, &e->findings);
 	e->inner = inner_new(&o, e->charsets, e->walk, e->leaves);
-	e->open_inner = any_rules(&e->rules) || condition_policy_acts(&policy);
+	attach_init(&e->attach, cf, &e->attach_rules, e->scanner, &e->findings,
+	    stop_walk, e);
+	e->open_inner = any_rules(&e->rules) || e->attach_rules.n > 0 ||
+	    condition_policy_acts(&policy);
 	e->look_inside = e->open_inner ||
 	    condition_policy_set(&policy).bits != 0;
 	return e;
+}
+
+struct engine *
+engine_open(const struct conf *cf, table_report *report, void *arg)
+{
+	return open_engine(cf, NULL, report, arg);
+}
+
+struct engine *
+engine_open_apart(const struct conf *cf, scanner_jail *jail,
+    table_report *report, void *arg)
+{
+	return open_engine(cf, jail, report, arg);
+}
+
+struct scanner *
+engine_scanner(struct engine *e)
+{
+	return e->scanner;
 }
 
 void
@@ -213,6 +298,9 @@ engine_free(struct engine **e)
 	complete_free(&(*e)->complete);
 	rewriting_free(&(*e)->rewriting);
 	rewrite_free(&(*e)->rewrite);
+	attach_free(&(*e)->attach);
+	scanner_free(&(*e)->scanner);
+	table_list_free(&(*e)->attach_rules);
 	findings_free(&(*e)->findings);
 	mime_free(&(*e)->walk);
 	free_rules(&(*e)->rules);
@@ -251,6 +339,7 @@ engine_check(const struct conf *cf, table_report *report, void *arg)
 		ok = check_samples(&e->rules.body, &r) && ok;
 	ok = check_samples(&e->rules.decoded_header, &r) && ok;
 	ok = check_samples(&e->rules.decoded_body, &r) && ok;
+	ok = check_samples(&e->attach_rules, &r) && ok;
 	engine_free(&e);
 	return ok;
 }
@@ -282,9 +371,12 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	rewriting_begin(&e->rewriting, env, id);
 	ambiguity_begin(&e->ambiguity, env, id);
 	checks_begin(&e->inner_checks, env, id);
+	attach_begin(&e->attach, env, id, text.n);
 	sinks[n_sinks++] = &e->ambiguity.sink;
 	if (e->rules.decoded_body.n > 0)
 		sinks[n_sinks++] = &e->decoded.sink;
+	if (e->attach_rules.n > 0)
+		sinks[n_sinks++] = &e->attach.sink;
 	inner_begin(e->inner, text.n, &e->inner_checks.stage, sinks, n_sinks);
 	if (e->open_inner)
 		sinks[n_sinks++] = inner_sink(e->inner);
@@ -296,6 +388,7 @@ engine_judge(struct engine *e, struct view text, const struct envelope *env,
 	mime_begin(e->walk, stages, n);
 	mime_feed(e->walk, text);
 	mime_end(e->walk);
+	attach_end(&e->attach);
 	envelope = rewriting_end(&e->rewriting);
 	findings_judgement(&e->findings, a, ret);
 	ret->envelope = envelope;

@@ -7,6 +7,7 @@
 #ifndef FILTERS_ENGINE_H
 #define FILTERS_ENGINE_H
 
+#include "filters/scanner.h"
 #include "lib/conf.h"
 #include "lib/envelope.h"
 #include "lib/mem.h"
@@ -22,9 +23,14 @@ struct engine;
  */
 struct engine *engine_open(const struct conf *cf, table_report *report,
     void *arg);
+/* The same, but archives are read in processes of their own (scanner.h). */
+struct engine *engine_open_apart(const struct conf *cf, scanner_jail *jail,
+    table_report *report, void *arg);
 void engine_free(struct engine **e);
 /* For measurements, before engine_open(): rules are asked one by one. */
 void engine_rules_alone(void);
+/* NULL without attachment_checks. */
+struct scanner *engine_scanner(struct engine *e);
 /* Only check: as engine_open(), and the samples in rule files. */
 bool engine_check(const struct conf *cf, table_report *report, void *arg);
 

@@ -15,6 +15,7 @@
 
 #include "filters/engine.h"
 #include "lib/log.h"
+#include "lib/loop.h"
 #include "lib/role.h"
 #include "lib/table_client.h"
 #include "rules/table_ask.h"
@@ -51,6 +52,7 @@ struct asking {
 /* A process has one role, so this is as static as its text. */
 static struct {
 	struct engine *engine;
+	struct event keeper;	/* of processes that scan */
 	struct arena *arena;
 	struct buf text, reply;
 	dev_t memfd_dev;	/* where memfds live */
@@ -104,10 +106,31 @@ filter_memfd_dev(void)
 }
 
 static void
+filter_on_keeper(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	scanner_heard(arg);
+}
+
+static void
+filter_start(void)
+{
+	struct scanner *s = engine_scanner(filter.engine);
+
+	if (s == NULL || scanner_fd(s) < 0)
+		return;
+	event_assign(&filter.keeper, loop_base(), scanner_fd(s),
+	    EV_READ | EV_PERSIST, filter_on_keeper, s);
+	event_add(&filter.keeper, NULL);
+}
+
+static void
 filter_load(void)
 {
 	tzset();
-	filter.engine = engine_open(role_conf(), filter_report, NULL);
+	filter.engine = engine_open_apart(role_conf(), role_jail,
+	    filter_report, NULL);
 	if (filter.engine == NULL)
 		fatal("content rules cannot be used");
 	filter.memfd_dev = filter_memfd_dev();
@@ -440,6 +463,22 @@ filter_peer(const struct role_peer *peer, int fd)
 }
 
 static void
+filter_scan_status(struct buf *b)
+{
+	const struct scanner *s = engine_scanner(filter.engine);
+	struct scanner_cost c;
+
+	if (s == NULL)
+		return;
+	c = scanner_cost(s);
+	buf_printf(b, "scanned %llu\nscans_failed %llu\nscan_cpu_ms %llu\n"
+	    "scan_peak_kb %llu\n", (unsigned long long)c.started,
+	    (unsigned long long)c.failed,
+	    (unsigned long long)c.cpu_us / 1000,
+	    (unsigned long long)c.rss_kb);
+}
+
+static void
 filter_status(struct buf *b)
 {
 	buf_printf(b, "messages %llu\nbytes %llu\nrejected %llu\n"
@@ -449,6 +488,7 @@ filter_status(struct buf *b)
 	    (unsigned long long)filter.rejected,
 	    (unsigned long long)filter.discarded,
 	    (unsigned long long)filter.held);
+	filter_scan_status(b);
 }
 
 int
@@ -458,6 +498,7 @@ main(int argc, char **argv)
 		.kind = ROLE_FILTER,
 		.jail = { .allow = 0 },
 		.load = filter_load,
+		.start = filter_start,
 		.peer = filter_peer,
 		/* Messages are judged as they come; qmgr ends the channel. */
 		.retire = filter_leave,

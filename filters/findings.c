@@ -278,6 +278,47 @@ findings_stray(struct findings *f, uint64_t offset)
 	return true;
 }
 
+/* Does an edit of something whole lie on both sides of offset? */
+static bool
+reaches_over(const struct findings *f, uint64_t offset)
+{
+	const struct note *n;
+	size_t i;
+
+	for (i = 0; i < f->n_notes; i++) {
+		n = &f->notes[i];
+		if (!n->stray && n->offset < offset &&
+		    n->offset + n->remove > offset)
+			return true;
+	}
+	return false;
+}
+
+bool
+findings_replace_earlier(struct findings *f, uint64_t offset, uint64_t n,
+    struct view bytes)
+{
+	size_t from = 0, to;
+
+	ensure(n > 0 && offset <= f->text.n && n <= f->text.n - offset);
+	/* Two for the splits. */
+	if (!room_for(f, 3, bytes.n) || reaches_over(f, offset) ||
+	    reaches_over(f, offset + n))
+		return false;
+	split(f, offset);
+	split(f, offset + n);
+	while (from < f->n_notes && (f->notes[from].offset < offset ||
+	    (f->notes[from].offset == offset && f->notes[from].remove == 0)))
+		from++;
+	for (to = from; to < f->n_notes && f->notes[to].offset < offset + n;)
+		to++;
+	memmove(&f->notes[from], &f->notes[to],
+	    (f->n_notes - to) * sizeof *f->notes);
+	f->n_notes -= to - from;
+	note_at(f, from, offset, n, bytes);
+	return true;
+}
+
 bool
 findings_replaced(const struct findings *f, uint64_t offset,
     struct view *ret)

@@ -73,6 +73,10 @@ bool findings_insert_first(struct findings *f, uint64_t offset,
 bool findings_replace(struct findings *f, uint64_t offset, uint64_t n,
     struct view bytes);
 bool findings_stray(struct findings *f, uint64_t offset);
+/* As findings_replace(), also in front of what was noted already.  False too
+ * when an edit reaches over one of the ends. */
+bool findings_replace_earlier(struct findings *f, uint64_t offset, uint64_t n,
+    struct view bytes);
 /* Was what begins at offset replaced?  *ret: by what; empty: dropped. */
 bool findings_replaced(const struct findings *f, uint64_t offset,
     struct view *ret);

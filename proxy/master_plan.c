@@ -287,6 +287,7 @@ static const struct {
 	{ "header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "mime_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "nested_header_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "attachment_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "body_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "decoded_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "decoded_body_checks", ROLE_BIT(ROLE_FILTER) },

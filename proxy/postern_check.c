@@ -82,6 +82,8 @@ check_filter(const struct conf *cf, const char *config_dir,
 			ok = check_maps(maps[i], config_dir,
 			    DIALECT_CHECKS, r) && ok;
 	}
+	ok = check_maps(cf->attachment_checks, config_dir,
+	    DIALECT_ATTACHMENTS, r) && ok;
 	return check_maps(cf->decoded_body_checks, config_dir,
 	    DIALECT_DECODED, r) && ok;
 }

@@ -77,7 +77,8 @@ init_copy(const char *from, const char *to)
 static void
 init_rules(const struct init *in)
 {
-	static const char *const needed[] = { "header_checks", "body_checks" };
+	static const char *const needed[] = { "header_checks", "body_checks",
+		"attachment_checks" };
 	DIR *dir = opendir(in->stock);
 	struct dirent *d;
 	struct stat st;
@@ -438,7 +439,8 @@ postern_init(struct postern *p, int argc, char **argv)
 	printf("made an instance of Postern in %s\n"
 	    "  etc/main.cf     the settings, each explained\n"
 	    "  etc/master.cf   which processes run and listen\n"
-	    "  etc/header_checks, etc/body_checks   the filter's rules\n"
+	    "  etc/header_checks, etc/body_checks, etc/attachment_checks\n"
+	    "                  the filter's rules\n"
 	    "  spool/          the queue\n"
 	    "  log/maillog     the log\n"
 	    "It listens on %s and relays mail for %s to %s.\n", in.dir,

@@ -248,6 +248,7 @@ access_result(struct eval *e, struct view value, const char *what,
 	case ACTION_PASS:
 	case ACTION_IGNORE:
 	case ACTION_STRIP:
+	case ACTION_RENAME:
 	case ACTION_REPLACE:
 	case ACTIONS:
 		break;

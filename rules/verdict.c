@@ -17,9 +17,11 @@ enum argument {
 	ARGUMENT_ROUTE
 };
 
-#define BOTH	(1u << DIALECT_ACCESS | 1u << DIALECT_CHECKS)
 #define ACCESS	(1u << DIALECT_ACCESS)
 #define CHECKS	(1u << DIALECT_CHECKS)
+#define ATTACH	(1u << DIALECT_ATTACHMENTS)
+#define CONTENT	(CHECKS | ATTACH)
+#define BOTH	(ACCESS | CONTENT)
 
 static const struct keyword {
 	const char *name;
@@ -31,14 +33,16 @@ static const struct keyword {
 	{ "REJECT", BOTH, ACTION_REJECT, ARGUMENT_REASON, DEFER_NOW },
 	{ "DUNNO", BOTH, ACTION_DUNNO, ARGUMENT_IGNORED, DEFER_NOW },
 	{ "OK", ACCESS, ACTION_OK, ARGUMENT_IGNORED, DEFER_NOW },
-	{ "OK", CHECKS, ACTION_DUNNO, ARGUMENT_IGNORED, DEFER_NOW },
+	{ "OK", CONTENT, ACTION_DUNNO, ARGUMENT_IGNORED, DEFER_NOW },
 	{ "RELAY", ACCESS, ACTION_OK, ARGUMENT_IGNORED, DEFER_NOW },
 	{ "WARN", BOTH, ACTION_WARN, ARGUMENT_TEXT, DEFER_NOW },
 	{ "INFO", BOTH, ACTION_INFO, ARGUMENT_TEXT, DEFER_NOW },
-	{ "PASS", CHECKS, ACTION_PASS, ARGUMENT_TEXT, DEFER_NOW },
+	{ "PASS", CONTENT, ACTION_PASS, ARGUMENT_TEXT, DEFER_NOW },
 	{ "IGNORE", CHECKS, ACTION_IGNORE, ARGUMENT_IGNORED, DEFER_NOW },
-	{ "STRIP", CHECKS, ACTION_STRIP, ARGUMENT_TEXT, DEFER_NOW },
-	{ "PREPEND", BOTH, ACTION_PREPEND, ARGUMENT_NEEDED, DEFER_NOW },
+	{ "STRIP", CONTENT, ACTION_STRIP, ARGUMENT_TEXT, DEFER_NOW },
+	{ "RENAME", ATTACH, ACTION_RENAME, ARGUMENT_TEXT, DEFER_NOW },
+	{ "QUARANTINE", ATTACH, ACTION_HOLD, ARGUMENT_TEXT, DEFER_NOW },
+	{ "PREPEND", ACCESS | CHECKS, ACTION_PREPEND, ARGUMENT_NEEDED, DEFER_NOW },
 	{ "REPLACE", CHECKS, ACTION_REPLACE, ARGUMENT_NEEDED, DEFER_NOW },
 	{ "BCC", BOTH, ACTION_BCC, ARGUMENT_ADDRESS, DEFER_NOW },
 	{ "REDIRECT", BOTH, ACTION_REDIRECT, ARGUMENT_ADDRESS, DEFER_NOW },
@@ -63,7 +67,8 @@ static const char *const action_names[ACTIONS] = {
 	[ACTION_NONE] = "none", [ACTION_DUNNO] = "DUNNO",
 	[ACTION_OK] = "OK", [ACTION_INFO] = "INFO", [ACTION_WARN] = "WARN",
 	[ACTION_PASS] = "PASS", [ACTION_IGNORE] = "IGNORE",
-	[ACTION_STRIP] = "STRIP", [ACTION_PREPEND] = "PREPEND",
+	[ACTION_STRIP] = "STRIP", [ACTION_RENAME] = "RENAME",
+	[ACTION_PREPEND] = "PREPEND",
 	[ACTION_REPLACE] = "REPLACE", [ACTION_BCC] = "BCC",
 	[ACTION_REDIRECT] = "REDIRECT", [ACTION_FILTER] = "FILTER",
 	[ACTION_HOLD] = "HOLD", [ACTION_DISCARD] = "DISCARD",
@@ -288,15 +293,16 @@ argument_parse(const struct keyword *k, struct view text,
 }
 
 static const struct keyword *
-keyword_find(struct view word, enum verdict_dialect dialect, bool *ret_other)
+keyword_find(struct view word, enum verdict_dialect dialect,
+    unsigned *ret_other)
 {
-	*ret_other = false;
+	*ret_other = 0;
 	for (size_t i = 0; i < sizeof(keywords) / sizeof(keywords[0]); i++) {
 		if (!view_is_nocase(word, keywords[i].name))
 			continue;
 		if ((keywords[i].dialects & 1u << dialect) != 0)
 			return &keywords[i];
-		*ret_other = true;
+		*ret_other |= keywords[i].dialects;
 	}
 	return NULL;
 }
@@ -308,7 +314,7 @@ number_parse(struct view word, struct view text,
 {
 	unsigned code = code_of(word);
 
-	if (code != 0 && (text.n > 0 || dialect == DIALECT_CHECKS)) {
+	if (code != 0 && (text.n > 0 || dialect != DIALECT_ACCESS)) {
 		v->action = ACTION_REJECT;
 		reason_parse(text, dialect, code, v);
 		return true;
@@ -333,7 +339,8 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	struct verdict v = { .action = ACTION_NONE };
 	const struct keyword *k;
 	struct view word, text;
-	bool other, decoded = dialect == DIALECT_DECODED;
+	unsigned other;
+	bool decoded = dialect == DIALECT_DECODED;
 	size_t n = 0;
 
 	if (decoded)
@@ -355,9 +362,13 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	}
 	k = keyword_find(word, dialect, &other);
 	if (k == NULL) {
-		*ret_error = !other ? "unknown action" :
+		*ret_error = other == 0 ? "unknown action" :
 		    dialect == DIALECT_ACCESS ?
 		    "this action is for header and body checks only" :
+		    dialect == DIALECT_ATTACHMENTS ?
+		    "this action is not for attachments" :
+		    (other & ACCESS) == 0 ?
+		    "this action is for attachments only" :
 		    "this action is for access tables only";
 		return false;
 	}

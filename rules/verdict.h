@@ -19,6 +19,7 @@ enum action {
 	ACTION_INFO, ACTION_WARN,
 	ACTION_PASS,		/* checks: no further inspection */
 	ACTION_IGNORE, ACTION_STRIP,
+	ACTION_RENAME,		/* attachments only */
 	ACTION_PREPEND, ACTION_REPLACE,
 	ACTION_BCC, ACTION_REDIRECT, ACTION_FILTER,
 	ACTION_HOLD, ACTION_DISCARD,
@@ -33,7 +34,7 @@ bool action_edits(enum action a);
 /* DECODED: checks of text that is no part of the message as it is written,
  * and so cannot be edited. */
 enum verdict_dialect { DIALECT_NONE = 0, DIALECT_ACCESS, DIALECT_CHECKS,
-	DIALECT_DECODED };
+	DIALECT_DECODED, DIALECT_ATTACHMENTS };
 
 /* When an ACTION_DEFER of access(5) takes effect. */
 enum defer_when { DEFER_NOW = 0, DEFER_IF_PERMIT, DEFER_IF_REJECT };

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
 OWNERS = {"gate": "net_user", "smtpd": "net_user", "lookup": "net_user",
           "filter": "scan_user", "relay": "relay_user", "qmgr": "mail_owner",
-          "pickup": "mail_owner", "showq": "mail_owner"}
+          "pickup": "mail_owner", "showq": "mail_owner",
+          "scan-keeper": "scan_user"}
 ACCOUNTS = {"mail_owner": "postern", "net_user": "postern-net",
             "scan_user": "postern-scan", "relay_user": "postern-out"}
 ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr", "pickup",
@@ -41,7 +42,7 @@ def running():
     gw.destroy()
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ROLES + ["scan-keeper"])
 def test_role_is_locked_in(running, role):
     pids = running.pids(role)
     assert pids, f"no {role} runs"

@@ -10,6 +10,7 @@ import os
 import re
 
 import pytest
+from file_makers import tnef
 from postern import TOP, mail
 
 MAIL = sorted(glob.glob(f"{TOP}/t/mail/*.eml"))
@@ -43,8 +44,8 @@ def test_ordinary_mail(gw, sink):
 
 
 def winmail():
-    with open(f"{TOP}/t/fuzz/corpus/tnef/outlook", "rb") as f:
-        return base64.encodebytes(f.read()).replace(b"\n", b"\r\n")
+    return base64.encodebytes(tnef((b"a.txt", b"text"))).replace(
+        b"\n", b"\r\n")
 
 
 HIDDEN = {

@@ -365,7 +365,9 @@ stock_rules(void **state)
 		"regexp:rules/stock/header_checks",
 		"pcre:rules/stock/header_checks",
 		"regexp:rules/stock/body_checks",
-		"pcre:rules/stock/body_checks"
+		"pcre:rules/stock/body_checks",
+		"regexp:rules/stock/attachment_checks",
+		"pcre:rules/stock/attachment_checks"
 	};
 
 	(void)state;
