@@ -1,7 +1,9 @@
 #include "filters/attach.h"
 #include "filters/attach_edit.h"
 #include "filters/attach_name.h"
+#include "lib/hits.h"
 #include "lib/log.h"
+#include "rules/table_row.h"
 
 #define LOGGED_MAX	1000u
 #define VALUE_MAX	(1u << 20)
@@ -45,6 +47,8 @@ log_action(struct attach *a, const char *action, const struct verdict *v)
 	else if (v->text.n > 0)
 		buf_printf(&b, ": %s", log_safe(v->text));
 	buf_printf(&b, "; rule=%s", log_safe(v->where));
+	if (a->policy != NULL)
+		buf_printf(&b, "; policy=%s", a->policy);
 	log_info("%s", buf_cstr(&b));
 	buf_free(&b);
 }
@@ -210,6 +214,8 @@ ask(struct attach *a)
 		return;
 	}
 	v.where = buf_view(&a->where);
+	hits_add(v.where, table_row_hash(t, line, buf_view(&a->subject),
+	    buf_view(&a->value)), v.action == ACTION_WARN, view_of(a->id));
 	act(a, &v);
 }
 
@@ -402,9 +408,10 @@ attach_free(struct attach *a)
 
 void
 attach_begin(struct attach *a, const struct envelope *e, struct queue_id id,
-    uint64_t size)
+    uint64_t size, const char *policy)
 {
 	a->envelope = e;
+	a->policy = policy;
 	(void)queue_id_text(id, a->id);
 	a->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
 	a->logged = 0;

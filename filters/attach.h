@@ -31,6 +31,7 @@ struct attach {
 
 	/* of the message */
 	const struct envelope *envelope;
+	const char *policy;	/* class of the recipients; NULL: none */
 	char id[QUEUE_ID_TEXT];
 	bool internal;		/* not filtered */
 	uint32_t logged;
@@ -53,7 +54,7 @@ void attach_init(struct attach *a, const struct conf *cf,
 void attach_free(struct attach *a);
 /* Begin a message of that size; e must live until the end of the walk. */
 void attach_begin(struct attach *a, const struct envelope *e,
-    struct queue_id id, uint64_t size);
+    struct queue_id id, uint64_t size, const char *policy);
 void attach_end(struct attach *a);
 
 #endif

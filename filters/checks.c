@@ -57,6 +57,8 @@ log_match(struct checks *c, const char *action, const char *where,
 		buf_printf(&b, ": %s", log_safe(v->text));
 	if (v != NULL)
 		buf_printf(&b, "; rule=%s", log_safe(v->where));
+	if (c->policy != NULL)
+		buf_printf(&b, "; policy=%s", c->policy);
 	log_info("%s", buf_cstr(&b));
 	buf_free(&b);
 }
@@ -350,13 +352,16 @@ primary_header(struct checks *c, const struct mime_header *h)
 		count_hop(c, &c->delivered);
 		break;
 	case FIELD_MESSAGE_ID:
-		log_info("%s: message-id=%s", c->id, log_safe(h->value));
+		if (!c->again)
+			log_info("%s: message-id=%s", c->id,
+			    log_safe(h->value));
 		c->message_id_seen = true;
 		findings_message_id(c->findings, h->value);
 		break;
 	case FIELD_RESENT_MESSAGE_ID:
-		log_info("%s: resent-message-id=%s", c->id,
-		    log_safe(h->value));
+		if (!c->again)
+			log_info("%s: resent-message-id=%s", c->id,
+			    log_safe(h->value));
 		break;
 	case FIELD_OTHER:
 	case FIELD_CONTENT_DESCRIPTION:
@@ -385,8 +390,10 @@ cut_header(struct checks *c, const struct mime_header *h)
 		from = 0;
 		to = h->size;
 	}
-	log_info("%s: header %s: cut, it has %llu bytes", c->id,
-	    log_safe(view_head(h->text, 60)), (unsigned long long)h->size);
+	if (!c->again)
+		log_info("%s: header %s: cut, it has %llu bytes", c->id,
+		    log_safe(view_head(h->text, 60)),
+		    (unsigned long long)h->size);
 	if (!findings_replace(c->findings, h->offset + from, to - from,
 	    view_make("", 0)))
 		edit_failed(c);
@@ -464,6 +471,7 @@ checks_headers_end(struct stage *s, const struct mime_part *p,
 	(void)offset;
 	/* The stage that completes local mail logs the one it adds. */
 	if (p->block == MIME_BLOCK_PRIMARY && !c->message_id_seen &&
+	    !c->again &&
 	    (c->internal || ((c->envelope->flags & ENVELOPE_LOCAL) == 0 &&
 	    !c->conf->always_add_missing_headers)))
 		log_info("%s: message-id=<>", c->id);
@@ -583,4 +591,6 @@ checks_begin(struct checks *c, const struct envelope *e, struct queue_id id)
 	c->message_id_seen = c->told_inside = false;
 	c->received = c->delivered = 0;
 	c->logged = 0;
+	c->again = false;
+	c->policy = NULL;
 }

@@ -45,6 +45,9 @@ struct checks {
 	 * so it cannot be edited. */
 	bool inside;
 	bool told_inside;	/* that edits are not made there */
+	bool again;		/* the message was walked before: what is not
+				 * about a rule is in the log */
+	const char *policy;	/* class of the recipients; NULL: none */
 	bool message_id_seen;
 	int64_t received, delivered;	/* headers counted */
 	uint32_t logged;

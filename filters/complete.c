@@ -213,7 +213,7 @@ add_from(struct complete *c, const char *resent)
 static bool
 add_message_id(struct complete *c, const char *resent, struct buf *value)
 {
-	time_t now = (time_t)(clock_wall().us / 1000000);
+	time_t now = (time_t)(c->now.us / 1000000);
 	char id[QUEUE_ID_TEXT], when[16];
 	struct tm tm;
 
@@ -241,13 +241,15 @@ add_missing(struct complete *c)
 		ok = add_message_id(c, resent, &value);
 		if (ok && !again)
 			findings_message_id(c->findings, buf_view(&value));
-		log_info("%s: %smessage-id=%s", queue_id_text(c->id, id),
-		    again ? "resent-" : "", log_safe(buf_view(&value)));
+		if (!c->again)
+			log_info("%s: %smessage-id=%s",
+			    queue_id_text(c->id, id), again ? "resent-" : "",
+			    log_safe(buf_view(&value)));
 		buf_free(&value);
 	}
 	if ((c->seen & (again ? SEEN_RESENT_DATE : SEEN_DATE)) == 0)
 		ok = ok && buf_printf(&c->insert, "%sDate: ", resent) &&
-		    mail_date_put(&c->insert, clock_wall()) &&
+		    mail_date_put(&c->insert, c->now) &&
 		    buf_puts(&c->insert, "\r\n");
 	if ((c->seen & (again ? SEEN_RESENT_FROM : SEEN_FROM)) == 0)
 		ok = ok && add_from(c, resent);
@@ -305,4 +307,15 @@ complete_begin(struct complete *c, const struct envelope *e,
 	c->adding = !c->internal && ((e->flags & ENVELOPE_LOCAL) != 0 ||
 	    c->conf->always_add_missing_headers);
 	c->seen = 0;
+	c->again = false;
+	if (c->adding)
+		c->now = clock_wall();
+}
+
+void
+complete_repeat(struct complete *c, const struct envelope *e)
+{
+	c->envelope = e;
+	c->seen = 0;
+	c->again = true;
 }

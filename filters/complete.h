@@ -11,6 +11,7 @@
 
 #include "filters/findings.h"
 #include "filters/mime.h"
+#include "lib/clock.h"
 #include "lib/conf.h"
 #include "lib/envelope.h"
 
@@ -25,6 +26,8 @@ struct complete {
 	struct queue_id id;
 	bool adding;		/* what is missing is added */
 	bool internal;
+	bool again;
+	struct wall now;	/* what Date: and Message-ID: say */
 	uint32_t seen;
 	struct buf insert;
 };
@@ -35,6 +38,9 @@ void complete_free(struct complete *c);
 /* Begin a message; e must live until the end of the walk. */
 void complete_begin(struct complete *c, const struct envelope *e,
     struct queue_id id);
+/* The same message once more, for other recipients: all copies get the same
+ * headers, and the log says so once. */
+void complete_repeat(struct complete *c, const struct envelope *e);
 
 /*
  * A name in front of an address: as it is, in quotes, or as encoded words

@@ -1,48 +1,36 @@
 #include <stdlib.h>
 
-#include "filters/ambiguity.h"
-#include "filters/attach.h"
-#include "filters/checks.h"
 #include "filters/complete.h"
-#include "filters/decoded.h"
 #include "filters/engine.h"
 #include "filters/findings.h"
 #include "filters/inner.h"
 #include "filters/leaf.h"
 #include "filters/mime.h"
 #include "filters/rewriting.h"
+#include "filters/split.h"
 #include "lib/log.h"
 #include "lib/own_addr.h"
-#include "rules/pattern_set.h"
 
 struct engine {
-	struct checks_rules rules;
-	struct table_list attach_rules;
+	struct rulesets sets;
+	struct split split;
 	struct mime *walk;
 	struct findings findings;
-	struct checks checks;
 	struct complete complete;
 	struct rewrite *rewrite;
 	struct rewriting rewriting;
+	struct buf envelope;	/* of a part, encoded */
 	bool pass_next;
 	struct charsets *charsets;
 	struct leaves *leaves;
-	struct ambiguity ambiguity;
-	struct decoded decoded;
 	struct inner *inner;
-	struct checks inner_checks;
 	struct scanner *scanner;	/* NULL without attachment_checks */
-	struct attach attach;
-	bool look_inside;	/* somebody wants to know of leaves */
-	bool open_inner;	/* ... and of messages in them */
 };
-
-static bool rules_alone;
 
 void
 engine_rules_alone(void)
 {
-	rules_alone = true;
+	rulesets_alone();
 }
 
 /* Reports go through here, to know whether there was an error. */
@@ -59,86 +47,6 @@ report_one(bool error, const char *text, void *arg)
 
 	r->failed = r->failed || error;
 	r->fn(error, text, r->arg);
-}
-
-static void
-open_rules(const struct conf *cf, const char *specs,
-    enum verdict_dialect dialect, struct table_list *ret, struct report *r)
-{
-	size_t i;
-
-	if (!table_list_open(specs, cf->config_directory, ret, report_one,
-	    r)) {
-		r->failed = true;
-		return;
-	}
-	for (i = 0; i < ret->n; i++)
-		if (!verdict_check_table(ret->list[i], dialect, report_one,
-		    r))
-			r->failed = true;
-}
-
-/* One list often stands in several parameters: it is opened once. */
-static void
-share_rules(const struct conf *cf, const char *specs,
-    const struct table_list *other, const char *other_specs,
-    struct table_list *ret, struct report *r)
-{
-	if (strcmp(specs, other_specs) == 0)
-		*ret = *other;
-	else
-		open_rules(cf, specs, DIALECT_CHECKS, ret, r);
-}
-
-static void
-unshare(struct table_list *l, const struct table_list *other)
-{
-	if (l->list != other->list)
-		table_list_free(l);
-}
-
-static void
-free_rules(struct checks_rules *r)
-{
-	unshare(&r->mime_header, &r->header);
-	unshare(&r->nested_header, &r->header);
-	unshare(&r->body, &r->header);
-	table_list_free(&r->header);
-	table_list_free(&r->decoded_header);
-	table_list_free(&r->decoded_body);
-}
-
-static bool
-load_rules(const struct conf *cf, struct checks_rules *ret, struct report *r)
-{
-	const char *header = cf->header_checks;
-
-	*ret = (struct checks_rules){ 0 };
-	table_pattern_limits((uint32_t)cf->filter_match_limit);
-	table_pattern_sets(rules_alone ? NULL : pattern_sets(),
-	    cf->rules_cache_directory);
-	open_rules(cf, header, DIALECT_CHECKS, &ret->header, r);
-	share_rules(cf, cf->mime_header_checks, &ret->header, header,
-	    &ret->mime_header, r);
-	share_rules(cf, cf->nested_header_checks, &ret->header, header,
-	    &ret->nested_header, r);
-	share_rules(cf, cf->body_checks, &ret->header, header, &ret->body, r);
-	open_rules(cf, cf->decoded_header_checks, DIALECT_CHECKS,
-	    &ret->decoded_header, r);
-	open_rules(cf, cf->decoded_body_checks, DIALECT_DECODED,
-	    &ret->decoded_body, r);
-	if (!r->failed)
-		return true;
-	free_rules(ret);
-	return false;
-}
-
-static bool
-any_rules(const struct checks_rules *r)
-{
-	return r->header.n > 0 || r->mime_header.n > 0 ||
-	    r->nested_header.n > 0 || r->body.n > 0 ||
-	    r->decoded_header.n > 0 || r->decoded_body.n > 0;
 }
 
 /* What is said about addresses; NULL after a report. */
@@ -170,7 +78,7 @@ open_scanner(const struct conf *cf, scanner_jail *jail, struct engine *e,
 	const char *error = "";
 	char *text;
 
-	if (*cf->attachment_checks == '\0')
+	if (!rulesets_attach(cf))
 		return true;
 	e->scanner = scanner_new(&l, jail, &error);
 	if (e->scanner != NULL)
@@ -181,14 +89,6 @@ open_scanner(const struct conf *cf, scanner_jail *jail, struct engine *e,
 	return false;
 }
 
-static bool
-load_attach(const struct conf *cf, struct engine *e, struct report *r)
-{
-	open_rules(cf, cf->attachment_checks, DIALECT_ATTACHMENTS,
-	    &e->attach_rules, r);
-	return !r->failed;
-}
-
 static void
 stop_walk(void *arg)
 {
@@ -196,6 +96,36 @@ stop_walk(void *arg)
 
 	leaves_stop(e->leaves);
 	mime_stop(e->walk);
+}
+
+static bool
+any_rules(const struct checks_rules *r)
+{
+	return r->header.n > 0 || r->mime_header.n > 0 ||
+	    r->nested_header.n > 0 || r->body.n > 0 ||
+	    r->decoded_header.n > 0 || r->decoded_body.n > 0;
+}
+
+/* What looks at a message for the recipients of a rule set. */
+static void
+engine_set(struct engine *e, struct ruleset *s, enum header_end_action end)
+{
+	checks_init(&s->checks, &s->conf, &s->rules, end, e->charsets,
+	    e->walk, &e->findings);
+	ambiguity_init(&s->ambiguity, &s->conditions, e->walk, e->leaves,
+	    &e->findings);
+	checks_init(&s->inner_checks, &s->conf, &s->rules, end, e->charsets,
+	    e->walk, &e->findings);
+	decoded_init(&s->decoded, &s->conf, &s->checks, e->charsets, e->walk,
+	    e->leaves, &e->findings);
+	attach_init(&s->attach, &s->conf, &s->attach_rules,
+	    s->attach_rules.n > 0 ? e->scanner : NULL, &e->findings,
+	    stop_walk, e);
+	s->inner_checks.inside = true;
+	s->open_inner = any_rules(&s->rules) || s->attach_rules.n > 0 ||
+	    condition_policy_acts(&s->conditions);
+	s->look_inside = s->open_inner ||
+	    condition_policy_set(&s->conditions).bits != 0;
 }
 
 static struct engine *
@@ -217,51 +147,36 @@ open_engine(const struct conf *cf, scanner_jail *jail, table_report *report,
 		.stray_is_data = cf->cleanup_replace_stray_cr_lf,
 	};
 	struct engine *e = mem_alloc(sizeof *e);
-	struct condition_policy policy = { .action[0] = CONDITION_IGNORE };
+	bool ok;
+	size_t i;
 
 	if (!open_scanner(cf, jail, e, &r)) {
 		free(e);
 		return NULL;
 	}
-	if (!condition_policy_get(cf, &policy, report_one, &r))
-		r.failed = true;
 	e->rewrite = open_rewrite(cf, &r);
-	if (!load_rules(cf, &e->rules, &r) || e->rewrite == NULL) {
-		rewrite_free(&e->rewrite);
-		scanner_free(&e->scanner);
-		free(e);
-		return NULL;
+	ok = rulesets_open(&e->sets, cf, report_one, &r);
+	if (ok && (!split_open(&e->split, cf, &e->sets, report_one, &r) ||
+	    r.failed)) {
+		rulesets_free(&e->sets);
+		ok = false;
 	}
-	if (!load_attach(cf, e, &r)) {
+	if (!ok || e->rewrite == NULL) {
 		rewrite_free(&e->rewrite);
-		free_rules(&e->rules);
-		table_list_free(&e->attach_rules);
 		scanner_free(&e->scanner);
 		free(e);
 		return NULL;
 	}
 	e->walk = mime_new(&o);
 	findings_init(&e->findings);
-	e->charsets = charsets_open();
-	checks_init(&e->checks, cf, &e->rules, end, e->charsets, e->walk,
-	    &e->findings);
+	buf_init(&e->envelope, REWRITE_BYTES_MAX + (1u << 20));
 	complete_init(&e->complete, cf, e->walk, &e->findings);
 	rewriting_init(&e->rewriting, cf, e->rewrite, e->walk, &e->findings);
+	e->charsets = charsets_open();
 	e->leaves = leaves_new(e->charsets);
-	ambiguity_init(&e->ambiguity, &policy, e->walk, e->leaves,
-	    &e->findings);
-	checks_init(&e->inner_checks, cf, &e->rules, end, e->charsets,
-	    e->walk, &e->findings);
-	e->inner_checks.inside = true;
-	decoded_init(&e->decoded, cf, &e->checks, e->charsets, e->walk,
-	    e->leaves, &e->findings);
 	e->inner = inner_new(&o, e->charsets, e->walk, e->leaves);
-	attach_init(&e->attach, cf, &e->attach_rules, e->scanner, &e->findings,
-	    stop_walk, e);
-	e->open_inner = any_rules(&e->rules) || e->attach_rules.n > 0 ||
-	    condition_policy_acts(&policy);
-	e->look_inside = e->open_inner ||
-	    condition_policy_set(&policy).bits != 0;
+	for (i = 0; i < e->sets.n; i++)
+		engine_set(e, e->sets.list[i], end);
 	return e;
 }
 
@@ -287,36 +202,30 @@ engine_scanner(struct engine *e)
 void
 engine_free(struct engine **e)
 {
+	size_t i;
+
 	if (*e == NULL)
 		return;
+	for (i = 0; i < (*e)->sets.n; i++) {
+		checks_free(&(*e)->sets.list[i]->checks);
+		checks_free(&(*e)->sets.list[i]->inner_checks);
+		decoded_free(&(*e)->sets.list[i]->decoded);
+		attach_free(&(*e)->sets.list[i]->attach);
+	}
+	scanner_free(&(*e)->scanner);
 	inner_free(&(*e)->inner);
-	decoded_free(&(*e)->decoded);
-	checks_free(&(*e)->inner_checks);
 	leaves_free(&(*e)->leaves);
 	charsets_free(&(*e)->charsets);
-	checks_free(&(*e)->checks);
 	complete_free(&(*e)->complete);
 	rewriting_free(&(*e)->rewriting);
 	rewrite_free(&(*e)->rewrite);
-	attach_free(&(*e)->attach);
-	scanner_free(&(*e)->scanner);
-	table_list_free(&(*e)->attach_rules);
 	findings_free(&(*e)->findings);
 	mime_free(&(*e)->walk);
-	free_rules(&(*e)->rules);
+	buf_free(&(*e)->envelope);
+	split_free(&(*e)->split);
+	rulesets_free(&(*e)->sets);
 	free(*e);
 	*e = NULL;
-}
-
-static bool
-check_samples(const struct table_list *l, struct report *r)
-{
-	bool ok = true;
-	size_t i;
-
-	for (i = 0; i < l->n; i++)
-		ok = table_check_samples(l->list[i], report_one, r) && ok;
-	return ok;
 }
 
 bool
@@ -324,22 +233,11 @@ engine_check(const struct conf *cf, table_report *report, void *arg)
 {
 	struct report r = { report, arg, false };
 	struct engine *e = engine_open(cf, report_one, &r);
-	const struct table_list *header;
 	bool ok;
 
 	if (e == NULL)
 		return false;
-	header = &e->rules.header;
-	ok = check_samples(header, &r);
-	if (e->rules.mime_header.list != header->list)
-		ok = check_samples(&e->rules.mime_header, &r) && ok;
-	if (e->rules.nested_header.list != header->list)
-		ok = check_samples(&e->rules.nested_header, &r) && ok;
-	if (e->rules.body.list != header->list)
-		ok = check_samples(&e->rules.body, &r) && ok;
-	ok = check_samples(&e->rules.decoded_header, &r) && ok;
-	ok = check_samples(&e->rules.decoded_body, &r) && ok;
-	ok = check_samples(&e->attach_rules, &r) && ok;
+	ok = rulesets_check_samples(&e->sets, report_one, &r);
 	engine_free(&e);
 	return ok;
 }
@@ -350,48 +248,223 @@ engine_pass_next(struct engine *e)
 	e->pass_next = true;
 }
 
-void
-engine_judge(struct engine *e, struct view text, const struct envelope *env,
-    struct queue_id id, struct judgement *ret, struct arena *a)
+/* Let the rules of set look at it.  again: another set has done so. */
+static void
+engine_walk(struct engine *e, size_t set, struct view text,
+    const struct envelope *env, struct queue_id id, bool again)
 {
-	struct stage *stages[] = { &e->checks.stage, &e->complete.stage,
+	struct ruleset *r = e->sets.list[set];
+	struct stage *stages[] = { &r->checks.stage, &e->complete.stage,
 		&e->rewriting.stage, leaves_stage(e->leaves) };
 	struct leaf_sink *sinks[LEAF_SINKS_MAX];
 	size_t n_sinks = 0;
 	size_t n = sizeof stages / sizeof stages[0];
-	struct view envelope;
 
 	findings_begin(&e->findings, text);
 	/* no_header_body_checks */
 	e->findings.passed = e->pass_next ||
 	    (env->flags & ENVELOPE_NO_CHECKS) != 0;
-	e->pass_next = false;
-	checks_begin(&e->checks, env, id);
-	complete_begin(&e->complete, env, id);
+	checks_begin(&r->checks, env, id);
+	checks_begin(&r->inner_checks, env, id);
+	r->checks.again = r->inner_checks.again = again;
+	r->checks.policy = r->inner_checks.policy = r->name;
+	if (again)
+		complete_repeat(&e->complete, env);
+	else
+		complete_begin(&e->complete, env, id);
 	rewriting_begin(&e->rewriting, env, id);
-	ambiguity_begin(&e->ambiguity, env, id);
-	checks_begin(&e->inner_checks, env, id);
-	attach_begin(&e->attach, env, id, text.n);
-	sinks[n_sinks++] = &e->ambiguity.sink;
-	if (e->rules.decoded_body.n > 0)
-		sinks[n_sinks++] = &e->decoded.sink;
-	if (e->attach_rules.n > 0)
-		sinks[n_sinks++] = &e->attach.sink;
-	inner_begin(e->inner, text.n, &e->inner_checks.stage, sinks, n_sinks);
-	if (e->open_inner)
+	ambiguity_begin(&r->ambiguity, env, id);
+	attach_begin(&r->attach, env, id, text.n, r->name);
+	sinks[n_sinks++] = &r->ambiguity.sink;
+	if (r->rules.decoded_body.n > 0)
+		sinks[n_sinks++] = &r->decoded.sink;
+	if (r->attach_rules.n > 0)
+		sinks[n_sinks++] = &r->attach.sink;
+	inner_begin(e->inner, text.n, &r->inner_checks.stage, sinks, n_sinks);
+	if (r->open_inner)
 		sinks[n_sinks++] = inner_sink(e->inner);
 	leaves_begin(e->leaves, text, sinks, n_sinks);
 	/* The last stage, when it is for nobody, is left out. */
-	if (!e->look_inside || e->findings.passed ||
+	if (!r->look_inside || e->findings.passed ||
 	    (env->flags & ENVELOPE_NO_FILTER) != 0)
 		n--;
 	mime_begin(e->walk, stages, n);
 	mime_feed(e->walk, text);
 	mime_end(e->walk);
-	attach_end(&e->attach);
+	attach_end(&r->attach);
+}
+
+static void
+engine_judge_by(struct engine *e, size_t set, struct view text,
+    const struct envelope *env, struct queue_id id, struct judgement *ret,
+    struct arena *a)
+{
+	struct view envelope;
+
+	engine_walk(e, set, text, env, id, false);
+	e->pass_next = false;
 	envelope = rewriting_end(&e->rewriting);
 	findings_judgement(&e->findings, a, ret);
 	ret->envelope = envelope;
+}
+
+void
+engine_judge(struct engine *e, struct view text, const struct envelope *env,
+    struct queue_id id, struct judgement *ret, struct arena *a)
+{
+	engine_judge_by(e, 0, text, env, id, ret, a);
+}
+
+/* -- several rule sets ---------------------------------------------------- */
+
+/* Recipients who get the same judgement. */
+struct part {
+	bool sets[RULESETS_MAX];
+	struct buf judged;	/* without envelope; what they share */
+};
+
+struct parts {
+	struct part list[RULESETS_MAX];
+	size_t n;
+};
+
+/* A part gets in what the rules of set say; it may be that of another set. */
+static void
+parts_add(struct parts *p, size_t set, const struct judgement *j)
+{
+	struct part *new = &p->list[p->n];
+	size_t i;
+
+	buf_init(&new->judged, EDITS_BYTES_MAX + 65536);
+	ensure(judgement_put(&new->judged, j));
+	for (i = 0; i < p->n; i++)
+		if (view_eq(buf_view(&p->list[i].judged),
+		    buf_view(&new->judged))) {
+			p->list[i].sets[set] = true;
+			buf_free(&new->judged);
+			return;
+		}
+	new->sets[set] = true;
+	p->n++;
+}
+
+/*
+ * The envelope of a part, rewritten by itself: what rules asked for (REDIRECT,
+ * BCC) is for its recipients only.  Empty: it stays as it is.
+ */
+static struct view
+part_envelope(struct engine *e, const struct envelope *env,
+    struct queue_id id, struct judgement *j, struct arena *a)
+{
+	struct findings *f = &e->findings;
+	struct view encoded;
+	struct envelope now;
+	uint32_t i;
+
+	if (j->verdict.action == ACTION_REJECT ||
+	    j->verdict.action == ACTION_DISCARD)
+		return view_make("", 0);
+	findings_begin(f, view_make("", 0));
+	(void)findings_redirect(f, j->redirect);
+	for (i = 0; i < j->n_bcc; i++)
+		(void)findings_bcc(f, j->bcc[i]);
+	rewriting_begin(&e->rewriting, env, id);
+	encoded = rewriting_end(&e->rewriting);
+	if (findings_final(f)) {
+		j->verdict = f->verdict;
+		return view_make("", 0);
+	}
+	if (encoded.n == 0 || j->verdict.action != ACTION_OK ||
+	    !envelope_get(encoded, a, &now))
+		return encoded;
+	split_copies(&e->split, &now);
+	buf_clear(&e->envelope);
+	ensure(envelope_put(&e->envelope, &now));
+	return buf_view(&e->envelope);
+}
+
+static void
+parts_give(struct engine *e, struct parts *p, uint64_t text_size,
+    const struct envelope *env, struct queue_id id, engine_part *each,
+    void *arg, struct arena *a)
+{
+	struct judgement j;
+	struct envelope mine;
+	uint32_t *index;
+	size_t i;
+
+	for (i = 0; i < p->n; i++) {
+		arena_reset(a);
+		ensure(judgement_get(buf_view(&p->list[i].judged), text_size,
+		    a, &j));
+		split_envelope(&e->split, env, p->list[i].sets, a, &mine,
+		    &index);
+		j.envelope = part_envelope(e, &mine, id, &j, a);
+		each(p->n > 1 ? index : NULL, p->n > 1 ? mine.nrcpts : 0, &j,
+		    arg);
+	}
+}
+
+/* Only once each: the text is the same for all that have a set. */
+static void
+engine_judge_several(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id, engine_part *each,
+    void *arg)
+{
+	struct arena *a = arena_new(env->nrcpts * 64u +
+	    EDITS_MAX * sizeof(struct edit) + REWRITE_ARENA);
+	struct parts parts = { .n = 0 };
+	bool one[RULESETS_MAX];
+	struct envelope mine;
+	struct judgement j;
+	uint32_t *index;
+	bool again = false;
+	size_t i;
+
+	for (i = 0; i < e->sets.n; i++) {
+		if (!e->split.used[i])
+			continue;
+		arena_reset(a);
+		memset(one, 0, sizeof one);
+		one[i] = true;
+		split_envelope(&e->split, env, one, a, &mine, &index);
+		engine_walk(e, i, text, &mine, id, again);
+		again = true;
+		findings_judgement(&e->findings, a, &j);
+		parts_add(&parts, i, &j);
+	}
+	parts_give(e, &parts, text.n, env, id, each, arg, a);
+	for (i = 0; i < parts.n; i++)
+		buf_free(&parts.list[i].judged);
+	arena_free(&a);
+}
+
+void
+engine_judge_each(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id, engine_part *each,
+    void *arg, struct arena *a)
+{
+	struct judgement j;
+	size_t set = 0;
+
+	if (!split_off(&e->split) && !e->pass_next && (env->flags &
+	    (ENVELOPE_NO_CHECKS | ENVELOPE_NO_FILTER)) == 0)
+		switch (split_begin(&e->split, env, id, &set)) {
+		case SPLIT_ONE:
+			break;
+		case SPLIT_SEVERAL:
+			engine_judge_several(e, text, env, id, each, arg);
+			return;
+		case SPLIT_FAILED:
+			j = (struct judgement){ .verdict = {
+				.action = ACTION_REJECT, .code = 451,
+				.status = view_of("4.3.0"), .text = view_of(
+				"Error: recipient policy lookup error") } };
+			each(NULL, 0, &j, arg);
+			return;
+		}
+	engine_judge_by(e, set, text, env, id, &j, a);
+	each(NULL, 0, &j, arg);
 }
 
 /* As much of the text as has the headers. */
@@ -411,7 +484,10 @@ engine_rehearse(struct engine *e, struct view text,
 {
 	struct stage *stages[] = { &e->rewriting.stage };
 	struct view head = headers_of(text);
+	size_t set;
 
+	if (!split_off(&e->split))
+		(void)split_begin(&e->split, env, id, &set);
 	findings_begin(&e->findings, head);
 	rewriting_begin(&e->rewriting, env, id);
 	mime_begin(e->walk, stages, 1);

@@ -37,18 +37,30 @@ bool engine_check(const struct conf *cf, table_report *report, void *arg);
 /* The next message is not judged: only its addresses are rewritten. */
 void engine_pass_next(struct engine *e);
 /*
- * Judge a message.  env must have been decoded with envelope_get().  *ret
- * points into the engine and the arena, and is good until the next call.
- * The arena needs room for EDITS_MAX edits.
+ * Judge a message by the rules of main.cf.  env must have been decoded with
+ * envelope_get().  *ret points into the engine and the arena, and is good
+ * until the next call.  The arena needs room for EDITS_MAX edits.
  */
 void engine_judge(struct engine *e, struct view text,
     const struct envelope *env, struct queue_id id, struct judgement *ret,
     struct arena *a);
 
 /*
- * Only the rewriting, of the envelope and of the headers as they came, and
- * nothing comes of it: to find out which answers of tables behind connections
- * it needs (rules/table_remote.h).
+ * The same for what each recipient's policy class says (filter_policy_maps).
+ * each is called once or more: with all recipients (n 0), or with those, as
+ * indices into env, that a judgement is for; then every recipient is in one
+ * call.  An envelope in it has those only.  All is void after the call.
+ */
+typedef void engine_part(const uint32_t *rcpts, uint32_t n,
+    const struct judgement *j, void *arg);
+void engine_judge_each(struct engine *e, struct view text,
+    const struct envelope *env, struct queue_id id, engine_part *each,
+    void *arg, struct arena *a);
+
+/*
+ * Only the classes of the recipients, and the rewriting, of the envelope and
+ * of the headers as they came, and nothing comes of it: to find out which
+ * answers of tables behind connections it needs (rules/table_remote.h).
  */
 void engine_rehearse(struct engine *e, struct view text,
     const struct envelope *env, struct queue_id id);

@@ -55,6 +55,8 @@ static struct {
 	struct event keeper;	/* of processes that scan */
 	struct arena *arena;
 	struct buf text, reply;
+	uint32_t parts;		/* judgements in reply */
+	bool too_much;		/* for one */
 	dev_t memfd_dev;	/* where memfds live */
 	size_t peers;
 	TAILQ_HEAD(, asking) asking;
@@ -137,7 +139,7 @@ filter_load(void)
 	filter.arena = arena_new(ENVELOPE_MEMORY +
 	    EDITS_MAX * sizeof(struct edit));
 	buf_init(&filter.text, READ_FILE_MAX);
-	buf_init(&filter.reply, CHAN_MSG_MAX);
+	buf_init(&filter.reply, CHAN_MSG_MAX - 64);
 	log_context(filter_describe, NULL);
 	TAILQ_INIT(&filter.asking);
 	table_client_init(ROLE_FILTER, role_conf()->lookup_table_time_limit);
@@ -190,23 +192,84 @@ filter_read(int fd, uint64_t offset, size_t size, struct view *ret)
 }
 
 static void
-filter_answer(struct chan *c, const struct judgement *j)
+filter_count(const struct judgement *j)
 {
-	struct buf *b;
-
-	buf_clear(&filter.reply);
-	ensure(judgement_put(&filter.reply, j));
-	b = chan_begin(c, MSG_FILTERED);
-	put_u64(b, filter.id);
-	put_view(b, buf_view(&filter.reply));
-	chan_end(c);
-	filter.messages++;
 	if (j->verdict.action == ACTION_REJECT)
 		filter.rejected++;
 	else if (j->verdict.action == ACTION_DISCARD)
 		filter.discarded++;
 	else if (j->verdict.action == ACTION_HOLD)
 		filter.held++;
+}
+
+static void
+filter_begin_answer(void)
+{
+	buf_clear(&filter.reply);
+	filter.parts = 0;
+	filter.too_much = false;
+}
+
+/* The judgement for some recipients, or for all: engine_judge_each(). */
+static void
+filter_part(const uint32_t *rcpts, uint32_t n, const struct judgement *j,
+    void *arg)
+{
+	struct buf *b = &filter.reply;
+	uint32_t size, i;
+	size_t at;
+	bool ok = put_u32(b, n);
+
+	(void)arg;
+	for (i = 0; ok && i < n; i++)
+		ok = put_u32(b, rcpts[i]);
+	at = b->n;
+	ok = ok && put_u32(b, 0) && judgement_put(b, j);
+	if (!ok) {
+		filter.too_much = true;
+		return;
+	}
+	size = (uint32_t)(b->n - at - 4);
+	for (i = 0; i < 4; i++)
+		b->p[at + i] = (char)(size >> 8 * i);
+	filter.parts++;
+	filter_count(j);
+}
+
+static void
+filter_send(struct chan *c)
+{
+	struct buf *b = chan_begin(c, MSG_FILTERED);
+
+	put_u64(b, filter.id);
+	put_u32(b, filter.parts);
+	(void)buf_putv(b, buf_view(&filter.reply));
+	chan_end(c);
+	filter.messages++;
+}
+
+/* One for all. */
+static void
+filter_answer(struct chan *c, const struct judgement *j)
+{
+	filter_begin_answer();
+	filter_part(NULL, 0, j, NULL);
+	ensure(filter.parts == 1);
+	filter_send(c);
+}
+
+static void
+filter_answer_too_much(struct chan *c)
+{
+	struct judgement j = { .verdict = { .action = ACTION_REJECT,
+		.code = 451, .status = view_of("4.3.0"), .text = view_of(
+		"Error: too many different copies of the message") } };
+	struct queue_id id = { filter.id };
+	char number[QUEUE_ID_TEXT];
+
+	log_warn("%s: too many different copies -- message not accepted, "
+	    "try again later", queue_id_text(id, number));
+	filter_answer(c, &j);
 }
 
 /* The text cannot be read: not the message's fault, so try again later. */
@@ -281,7 +344,6 @@ filter_judge(struct chan *c, struct view text, const struct envelope *env)
 {
 	struct queue_id id = { filter.id };
 	struct asking *a = filter.now;
-	struct judgement j;
 
 	if (a != NULL) {
 		if (filter_rehearse(text, env))
@@ -290,11 +352,16 @@ filter_judge(struct chan *c, struct view text, const struct envelope *env)
 			engine_pass_next(filter.engine);
 		table_known_begin(a->known);
 	}
-	engine_judge(filter.engine, text, env, id, &j, filter.arena);
+	filter_begin_answer();
+	engine_judge_each(filter.engine, text, env, id, filter_part, NULL,
+	    filter.arena);
 	if (a != NULL && asking_needs(a))
 		return;
 	filter.bytes += text.n;
-	filter_answer(c, &j);
+	if (filter.too_much)
+		filter_answer_too_much(c);
+	else
+		filter_send(c);
 }
 
 /* mmap() wants a whole page to begin with; size is not 0. */

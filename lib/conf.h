@@ -71,6 +71,10 @@ void conf_free(struct conf **cf);
 bool conf_snapshot(const struct conf *cf, char *const *overrides,
     size_t n_overrides, struct buf *out);
 
+/* What a policy class (filter_policy_classes) may have a value of its own for,
+ * as CLASS_header_checks; NULL at the end. */
+extern const char *const conf_class_params[];
+
 /*
  * By name, expanded: for parameters whose names are composed
  * (relay_destination_concurrency_limit) or defined by the user.  NULL when it

@@ -72,6 +72,20 @@ static const char *const suffixes[] = {
 	"_transport_rate_delay",
 };
 
+const char *const conf_class_params[] = {
+	"header_checks",
+	"mime_header_checks",
+	"nested_header_checks",
+	"body_checks",
+	"body_checks_size_limit",
+	"mime_ambiguity",
+	"mime_ambiguity_checks",
+	"decoded_header_checks",
+	"decoded_body_checks",
+	"attachment_checks",
+	NULL
+};
+
 static const char *
 composed_suffix(struct view name)
 {
@@ -260,6 +274,26 @@ mark_words(struct conf_source *src, struct view list)
 	}
 }
 
+/* CLASS_header_checks and the like, of the policy classes there are. */
+static void
+mark_classes(struct conf_source *src, struct view classes)
+{
+	struct conf_setting *s;
+	struct view class;
+	char *name;
+	size_t i;
+
+	while ((class = conf_word(&classes)).n > 0)
+		for (i = 0; conf_class_params[i] != NULL; i++) {
+			name = mem_printf("%.*s_%s", VIEW_ARGS(class),
+			    conf_class_params[i]);
+			s = conf_source_find(src, view_of(name));
+			if (s != NULL && s->use == CONF_UNUSED)
+				s->use = CONF_USER;
+			free(name);
+		}
+}
+
 static void
 mark_master(struct conf_source *src, const char *dir)
 {
@@ -352,6 +386,9 @@ check_use(struct conf_source *src, const char *dir)
 	s = conf_source_find(src, view_of("smtpd_restriction_classes"));
 	if (s != NULL)
 		mark_words(src, s->value);
+	s = conf_source_find(src, view_of("filter_policy_classes"));
+	if (s != NULL)
+		mark_classes(src, s->value);
 	if (dir != NULL && any_unused(src))
 		mark_master(src, dir);
 }

@@ -291,6 +291,7 @@ static const struct {
 	{ "body_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "decoded_header_checks", ROLE_BIT(ROLE_FILTER) },
 	{ "decoded_body_checks", ROLE_BIT(ROLE_FILTER) },
+	{ "filter_policy_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "fast_flush_domains", ROLE_BIT(ROLE_SMTPD) },
 	{ "relay_recipient_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "mynetworks", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER) },
@@ -413,6 +414,28 @@ plan_files_of_classes(const struct conf *cf, const char *config_dir,
 	}
 }
 
+/* What policy classes of recipients have of their own. */
+static void
+plan_files_of_policies(const struct conf *cf, const char *config_dir,
+    plan_each_file *each, void *arg)
+{
+	struct view rest = view_of(cf->filter_policy_classes), word;
+	const char *value;
+	char *name;
+	size_t i;
+
+	while ((word = conf_word(&rest)).n > 0)
+		for (i = 0; conf_class_params[i] != NULL; i++) {
+			name = mem_printf("%.*s_%s", VIEW_ARGS(word),
+			    conf_class_params[i]);
+			value = conf_text(cf, view_of(name));
+			if (value != NULL)
+				plan_files_of(value, config_dir, ROLE_FILTER,
+				    each, arg);
+			free(name);
+		}
+}
+
 /* The files with the parameters of tables behind connections. */
 static void
 plan_table_settings(const struct conf *cf, enum role_kind kind,
@@ -484,6 +507,8 @@ plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 	}
 	if (kind == ROLE_SMTPD)
 		plan_files_of_classes(cf, config_dir, kind, each, arg);
+	if (kind == ROLE_FILTER)
+		plan_files_of_policies(cf, config_dir, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		plan_file(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);

@@ -62,6 +62,81 @@ check_maps(const char *maps, const char *config_dir,
 	return c.ok;
 }
 
+/* Does filter_policy_maps give a class that there is? */
+struct class_check {
+	const struct conf *cf;
+	const struct table *table;
+	const struct reporter *r;
+	bool ok;
+};
+
+static void
+check_class(struct view result, unsigned line, void *arg)
+{
+	struct class_check *c = arg;
+	struct view rest = view_of(c->cf->filter_policy_classes), word;
+
+	result = view_trim(result);
+	if (view_is_nocase(result, "default") ||
+	    view_is_nocase(result, "dunno"))
+		return;
+	while ((word = conf_word(&rest)).n > 0)
+		if (view_eq(word, result))
+			return;
+	c->ok = false;
+	report_error(c->r, "%s:%u: no such class in filter_policy_classes: "
+	    "\"%.*s\"", table_origin(c->table), line,
+	    VIEW_ARGS(view_head(result, 200)));
+}
+
+static bool
+class_param_is_maps(const char *name)
+{
+	return view_ends_nocase(view_of(name), view_of("header_checks")) ||
+	    view_ends_nocase(view_of(name), view_of("body_checks"));
+}
+
+static enum verdict_dialect
+class_param_dialect(const char *name)
+{
+	return strcmp(name, "decoded_body_checks") == 0 ? DIALECT_DECODED :
+	    DIALECT_CHECKS;
+}
+
+static bool
+check_policies(const struct conf *cf, const char *config_dir,
+    const struct reporter *r)
+{
+	struct view rest = view_of(cf->filter_policy_classes), word;
+	struct class_check c = { cf, NULL, r, true };
+	struct table_list l = { .n = 0 };
+	const char *maps;
+	char *name;
+	size_t i;
+
+	if (!table_list_open(cf->filter_policy_maps, config_dir, &l, r->fn,
+	    r->arg))
+		return false;
+	for (i = 0; i < l.n; i++) {
+		c.table = l.list[i];
+		table_each_result(c.table, check_class, &c);
+	}
+	table_list_free(&l);
+	while ((word = conf_word(&rest)).n > 0)
+		for (i = 0; conf_class_params[i] != NULL; i++) {
+			name = mem_printf("%.*s_%s", VIEW_ARGS(word),
+			    conf_class_params[i]);
+			maps = class_param_is_maps(conf_class_params[i]) ?
+			    conf_text(cf, view_of(name)) : NULL;
+			if (maps != NULL)
+				c.ok = check_maps(maps, config_dir,
+				    class_param_dialect(conf_class_params[i]),
+				    r) && c.ok;
+			free(name);
+		}
+	return c.ok;
+}
+
 /* mime_header_checks is $header_checks as a rule: look only once. */
 static bool
 check_filter(const struct conf *cf, const char *config_dir,
@@ -84,8 +159,9 @@ check_filter(const struct conf *cf, const char *config_dir,
 	}
 	ok = check_maps(cf->attachment_checks, config_dir,
 	    DIALECT_ATTACHMENTS, r) && ok;
-	return check_maps(cf->decoded_body_checks, config_dir,
+	ok = check_maps(cf->decoded_body_checks, config_dir,
 	    DIALECT_DECODED, r) && ok;
+	return check_policies(cf, config_dir, r) && ok;
 }
 
 /* What opens tables of its own; reported as it reports. */

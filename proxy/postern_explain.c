@@ -142,10 +142,10 @@ explain_judged(const struct judgement *j, const struct envelope *e, void *arg)
 	for (i = 0; i < j->n_bcc; i++)
 		printf("  bcc: %s\n", log_safe(j->bcc[i]));
 	explain_edits(&j->edits);
+	/* Recipients may have judgements of their own. */
 	x->judged = true;
 	free(x->sender);
 	x->sender = mem_copy(e->sender);
-	buf_clear(&x->rcpts);
 	printf("  envelope: from <%s>", log_safe(e->sender));
 	for (i = 0; i < e->nrcpts; i++) {
 		printf(" to <%s>", log_safe(e->rcpts[i].addr));

@@ -367,26 +367,76 @@ queue_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		slot_seal(t, s, &m->body);
 }
 
+/* What the judgements of a message come to. */
+struct outcome {
+	struct judgement_reply good, bad;
+	bool kept, refused, later;	/* later: a refusal is temporary */
+};
+
+/* One judgement, for the recipients with these indices; n 0: for all. */
 static void
-slot_judged(struct trial *t, struct trial_slot *s, const struct judgement *j,
-    struct arena *a)
+slot_judged(struct trial *t, const struct trial_slot *s,
+    const struct judgement *j, const uint32_t *rcpts, uint32_t n,
+    struct arena *a, struct outcome *o)
 {
-	const struct view none = view_of("");
 	struct judgement asked, both = *j;
 	struct judgement_reply r;
 	struct queue_id id = { s->id };
 	char text[QUEUE_ID_TEXT];
 	struct envelope e;
+	uint32_t i;
 
 	if (s->asked != NULL && judgement_get(view_make(s->asked, s->n_asked),
 	    0, a, &asked))
 		judgement_combine(j, &asked, &both);
 	if (t->o.on_judged != NULL && envelope_get(j->envelope.n > 0 ?
-	    j->envelope : s->envelope != NULL ? view_make(s->envelope,
-	    s->n_envelope) : none, a, &e))
+	    j->envelope : view_make(s->envelope, s->n_envelope), a, &e)) {
+		/* In order, so none is overwritten before it is moved. */
+		for (i = 0; i < n && j->envelope.n == 0; i++)
+			e.rcpts[i] = e.rcpts[rcpts[i]];
+		if (n > 0 && j->envelope.n == 0)
+			e.nrcpts = n;
 		t->o.on_judged(&both, &e, t->o.arg);
-	(void)judgement_reply(&both, queue_id_text(id, text), &r);
-	slot_reply(t, s, &r);
+	}
+	if (judgement_reply(&both, queue_id_text(id, text), &r) ||
+	    r.code < 400) {
+		o->kept = o->kept || both.verdict.action != ACTION_DISCARD;
+		o->good = r;
+	} else if (!o->refused || (!o->later && r.code < 500)) {
+		o->refused = true;
+		o->later = r.code < 500;
+		o->bad = r;
+	}
+}
+
+/* All judgements of s; false: they are none. */
+static bool
+slot_parts(struct trial *t, const struct trial_slot *s, struct cursor *c,
+    struct arena *a, struct outcome *o)
+{
+	uint32_t n = cursor_u32(c), k, i, last, *rcpts;
+	struct judgement j;
+	struct envelope e;
+
+	if (!envelope_get(view_make(s->envelope, s->n_envelope), a, &e))
+		return false;
+	rcpts = arena_alloc(a, e.nrcpts * sizeof *rcpts);
+	for (; n > 0; n--) {
+		k = cursor_u32(c);
+		if (k > e.nrcpts)
+			return false;
+		for (i = last = 0; i < k; i++) {
+			rcpts[i] = cursor_u32(c);
+			if (rcpts[i] >= e.nrcpts || (i > 0 &&
+			    rcpts[i] <= last))
+				return false;
+			last = rcpts[i];
+		}
+		if (!judgement_get(cursor_view(c), s->size, a, &j))
+			return false;
+		slot_judged(t, s, &j, rcpts, k, a, o);
+	}
+	return cursor_done(c);
 }
 
 static void
@@ -394,8 +444,8 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct trial *t = arg;
 	struct trial_slot *s = slot_find(t, cursor_u64(&m->body));
-	struct view encoded = cursor_view(&m->body);
-	struct judgement j;
+	struct outcome o = { .kept = false };
+	const struct conf *cf = trial_config(t)->cf;
 	struct arena *a;
 
 	trial_logs(t);
@@ -403,11 +453,14 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		chan_blame(c, "a message that it was not asked about");
 		return;
 	}
-	a = arena_new((encoded.n + s->n_envelope) * 16 + 131072);
-	if (judgement_get(encoded, s->size, a, &j))
-		slot_judged(t, s, &j, a);
-	else
+	a = arena_new((cursor_left(&m->body) + s->n_envelope) * 64 + 131072);
+	if (!slot_parts(t, s, &m->body, a, &o))
 		chan_blame(c, "bad judgement");
+	else if (o.refused && (!o.kept || o.later ||
+	    strcmp(cf->filter_policy_reject_action, "reject") == 0))
+		slot_reply(t, s, &o.bad);
+	else
+		slot_reply(t, s, &o.good);
 	arena_free(&a);
 }
 

@@ -31,6 +31,7 @@ struct server {
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
 	bool dsn;		/* DSN is announced */
+	bool prdr;		/* PRDR is announced */
 	uint8_t notify;		/* enum notify_class */
 	uint32_t notices;	/* to the postmaster, in this minute */
 	struct mono notices_since;
@@ -121,6 +122,8 @@ void queue_await(struct session *s, bool on);
 /* The transaction ended without a message. */
 void queue_drop(struct transaction *tx);
 void queue_spill(struct transaction *tx);
+/* May qmgr answer for each recipient? */
+bool data_answers_each(const struct transaction *tx);
 /* The text is complete.  The answer is data_sealed(). */
 void queue_seal(struct transaction *tx, const struct envelope *e);
 /* The transaction does not wait for an answer any more. */
@@ -142,7 +145,7 @@ bool queue_verify(struct session *s, struct view addr, int64_t ms);
 /* From qmgr, to the session that waits (smtpd_data.c). */
 void data_spilled(struct transaction *tx, int fd);
 void data_sealed(struct transaction *tx, unsigned code, struct view status,
-    struct view text);
+    struct view text, struct view each);
 /* The qmgr of this transaction is gone. */
 void data_lost(struct transaction *tx);
 

@@ -278,17 +278,70 @@ data_spilled(struct transaction *tx, int fd)
 	session_resume(tx->session);
 }
 
+/* -- PRDR ----------------------------------------------------------------- */
+
+/* Replies wait in memory, so not for any number of recipients. */
+#define PRDR_RCPTS_MAX	256u
+
+bool
+data_answers_each(const struct transaction *tx)
+{
+	return tx->prdr && tx->nrcpts <= PRDR_RCPTS_MAX;
+}
+
+/* One recipient's reply.  Codes that end a session are not for one. */
+static void
+data_answer(struct session *s, const struct recipient *r, unsigned code,
+    struct view status, struct view text)
+{
+	if (code % 100 == 21)
+		code += 29;
+	if ((code < 200 || code > 299) && (code < 400 || code > 599))
+		code = 451;
+	session_reply(s, "%u %s <%s>: %s", code,
+	    log_safe(view_head(status, 12)), log_safe(r->addr),
+	    log_safe(view_head(text, 300)));
+}
+
+/* draft-hall-prdr: 353, the recipients' replies in their order; the one for
+ * the message follows.  each: see MSG_SEALED; empty: they are all accepted. */
+static void
+data_answer_each(struct transaction *tx, struct view each)
+{
+	struct cursor c = cursor_of(each);
+	bool same = each.n == 0;
+	struct view status = view_of("2.1.5"), text = view_of("Ok");
+	unsigned code = 250;
+	uint32_t i;
+
+	if (!same && cursor_u32(&c) != tx->nrcpts)
+		panic("replies for other recipients");
+	session_reply(tx->session, "353 Content analyzed");
+	for (i = 0; i < tx->nrcpts; i++) {
+		if (!same) {
+			code = cursor_u16(&c);
+			status = cursor_view(&c);
+			text = cursor_view(&c);
+		}
+		data_answer(tx->session, &tx->rcpts[i], code, status, text);
+	}
+}
+
 void
 data_sealed(struct transaction *tx, unsigned code, struct view status,
-    struct view text)
+    struct view text, struct view each)
 {
 	struct session *s = tx->session;
+	bool good = code >= 200 && code <= 299;
 
 	ensure(s->wait == WAIT_SEAL);
 	queue_forget(tx);
 	queue_release(tx);
 	tx->has_slot = false;
-	if (code >= 200 && code <= 299) {
+	/* What all are refused for is one reply, as ever. */
+	if (data_answers_each(tx) && (good || each.n > 0))
+		data_answer_each(tx, each);
+	if (good) {
 		/* Who brings mail is forgiven. */
 		s->errors = s->junk = s->overshoot = 0;
 		s->server->messages++;

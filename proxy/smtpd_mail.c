@@ -2,10 +2,11 @@
  *	mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
  *	Mail-parameters = esmtp-param *(SP esmtp-param)
  *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
- *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext
+ *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext / "PRDR"
  *
- * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461.  White space after
- * the colon, and a path without brackets, are accepted as everywhere.
+ * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461,
+ * draft-hall-prdr.  White space after the colon, and a path without brackets,
+ * are accepted as everywhere.
  */
 #include "lib/address.h"
 #include "lib/dsn.h"
@@ -18,6 +19,7 @@ struct mail_args {
 	uint32_t flags;
 	uint64_t size;
 	uint8_t ret;
+	bool prdr;
 	struct buf *envid;	/* decoded */
 };
 
@@ -54,6 +56,8 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 		a->flags &= ~(uint32_t)ENVELOPE_8BIT;
 	} else if (view_is_nocase(word, "SMTPUTF8") && s->server->utf8) {
 		a->flags |= ENVELOPE_SMTPUTF8;
+	} else if (view_is_nocase(word, "PRDR") && s->server->prdr) {
+		a->prdr = true;
 	} else if (s->server->dsn && (view_starts_nocase(word, "RET=") ||
 	    view_starts_nocase(word, "ENVID="))) {
 		return mail_dsn(s, word, a);
@@ -159,6 +163,7 @@ mail_proceed(struct session *s, struct view args)
 	s->tx->flags = a.flags;
 	s->tx->declared = a.size;
 	s->tx->ret = a.ret;
+	s->tx->prdr = a.prdr;
 	/* A new transaction has room for those of one evaluation. */
 	if (policy_has(s->server->policy, STAGE_MAIL) && !policy_take(s))
 		panic("actions over their limit");

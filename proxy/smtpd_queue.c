@@ -280,7 +280,7 @@ queue_seal(struct transaction *tx, const struct envelope *e)
 	b = chan_begin(tx->slot.link->c, MSG_SEAL);
 	(void)put_u64(b, tx->slot.id.n);
 	(void)put_u64(b, tx->written);
-	(void)put_u8(b, 0);
+	(void)put_u8(b, data_answers_each(tx) ? 2 : 0);
 	(void)put_view(b, buf_view(&env));
 	if (asked.n > 0)
 		(void)put_view(b, buf_view(&asked));
@@ -431,6 +431,7 @@ queue_on_sealed(struct queue_link *l, struct chan_in *m, struct queue_id id)
 	unsigned code = cursor_u16(&m->body);
 	struct view status = cursor_view(&m->body);
 	struct view text = cursor_view(&m->body);
+	struct view each = cursor_bytes(&m->body, cursor_left(&m->body));
 	struct transaction *tx;
 
 	if (!chan_check(l->c, m))
@@ -439,7 +440,7 @@ queue_on_sealed(struct queue_link *l, struct chan_in *m, struct queue_id id)
 	/* Nobody waits any more: the client is gone or was told 451. */
 	if (tx == NULL || tx->session->wait != WAIT_SEAL)
 		return;
-	data_sealed(tx, code, status, text);
+	data_sealed(tx, code, status, text, each);
 }
 
 /* The first word about the spool: those who came before it are greeted. */

@@ -38,6 +38,8 @@ server_ehlo(struct server *sv)
 		{ "8bitmime", "8BITMIME", true },
 		{ "dsn", "DSN", true },
 		{ "smtputf8", "SMTPUTF8", cf->smtputf8_enable },
+		/* Without classes all recipients get one answer. */
+		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
 	};
 	size_t i, last = 0;
 
@@ -61,6 +63,8 @@ server_ehlo(struct server *sv)
 	sv->ehlo = view_make(mem_copy(buf_view(&b)), b.n);
 	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
 	sv->dsn = !ehlo_discarded(cf, "dsn");
+	sv->prdr = cf->filter_policy_maps[0] != '\0' &&
+	    !ehlo_discarded(cf, "prdr");
 	buf_free(&b);
 }
 

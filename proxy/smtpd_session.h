@@ -86,6 +86,7 @@ struct transaction {
 	struct view sender;
 	struct view envid;		/* decoded */
 	uint8_t ret;			/* 0, 'F' or 'H' */
+	bool prdr;			/* a reply for each recipient */
 	uint64_t declared;		/* SIZE=; 0: none */
 	struct recipient *rcpts;
 	uint32_t nrcpts, cap;

@@ -78,6 +78,11 @@ struct message {
 	uint64_t text_offset, text_size;
 	char *asked;			/* by the policy, until it is judged */
 	size_t n_asked;
+	char *answers;			/* for each recipient, encoded; NULL:
+					 * all the same */
+	size_t n_answers;
+	unsigned answers_code;		/* the reply they belong to */
+	struct message *parts;		/* M_SYNCING: made durable with it */
 	char *bytes;			/* envelope, edits, route */
 	size_t n_bytes;
 	struct spool_tail tail;		/* views into bytes */
@@ -102,6 +107,7 @@ struct message {
 	bool status_changed;
 	bool hold;
 	bool internal;
+	bool each;			/* a reply for each recipient will do */
 	bool unchecked;			/* the filter was late: see there */
 	bool table_waits;		/* the filter has it, but asks a table */
 	bool seal_asked;
@@ -113,6 +119,8 @@ struct message {
 	enum queue_op wish;		/* of the administrator; 0: none */
 	enum spool_place to;		/* M_DEFERRING: where it goes */
 	struct spool_file file;		/* M_LOADING */
+	struct queue_id leader;		/* the same: it is a part of that */
+	bool leader_asked;		/* whether that is complete */
 	struct table_known *tables;	/* M_INCOMING: qmgr_tables.c */
 	struct table_asking *tables_asking;
 };
@@ -213,11 +221,26 @@ struct chan;
 void writer_reply(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_judged(struct message *m, const struct judgement *j);
+/* What a judgement makes of m's envelope, edits, route and place.  False,
+ * after a line in the log: it cannot be. */
+bool writer_take(struct message *m, const struct judgement *j)
+    __attribute__((warn_unused_result));
+/* The first of n unused ids that follow one another. */
+struct queue_id writer_new_ids(uint32_t n);
+/* The answer to what the pool could not store. */
+void writer_not_stored(struct message *m);
 /* What the policy asked for (qmgr_asked.c).  asked_keep: false: it is no
  * judgement, or one that a policy cannot make. */
 bool asked_keep(struct message *m, struct view asked)
     __attribute__((warn_unused_result));
 void asked_judged(struct message *m, const struct judgement *j);
+/* REDIRECT and BCC of j; e gets recipients of its own, in a. */
+void asked_readdress(struct envelope *e, const struct judgement *j,
+    struct arena *a);
+/* The same for the judgements of parts, in place; a holds what they need. */
+struct split_part;
+void asked_parts(struct message *m, struct split_part *parts, uint32_t n,
+    struct arena *a);
 void writer_failed(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_space_check(void);
@@ -234,6 +257,23 @@ const char *origin_refusal(const struct message *m);
 /* m is answered with 250: remove the file. */
 void origin_taken(struct message *m);
 void origin_forget(struct message *m);
+
+/* qmgr_split.c: recipients who get different judgements */
+struct split_part {
+	const uint32_t *rcpts;	/* indices into m's envelope */
+	uint32_t n;
+	struct judgement judged;
+};
+/* A value that is none of filter_policy_reject_action is fatal. */
+void split_load(void);
+/* Parts as they stand in MSG_FILTERED; false: each recipient must be in one,
+ * and is not, or it is no judgement.  Up to n in list; the rest in a. */
+bool split_get(const struct message *m, struct view encoded,
+    struct split_part *list, uint32_t n, struct arena *a)
+    __attribute__((warn_unused_result));
+/* m is judged: takes the place of asked_judged(). */
+void split_judged(struct message *m, struct split_part *parts, uint32_t n,
+    struct arena *a);
 
 /* A sealed text and its envelope are here; see flow_delays(). */
 void writer_go_on(struct message *m);

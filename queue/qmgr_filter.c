@@ -44,6 +44,7 @@ filter_load(void)
 {
 	late_action = conf_choice("filter_timeout_action",
 	    view_of(qmgr.cf->filter_timeout_action));
+	split_load();
 }
 
 static struct filter *
@@ -283,30 +284,60 @@ filter_waits(struct filter *f, struct chan *c, struct chan_in *in)
 }
 
 static void
-filter_judged(struct filter *f, struct chan *c, struct chan_in *in)
+filter_one(struct message *m, const struct judgement *judged)
 {
-	struct queue_id id = { cursor_u64(&in->body) };
-	struct view encoded = cursor_view(&in->body);
-	struct message *m;
-	struct judgement j;
-	struct arena *a;
+	struct judgement j = *judged;
 
-	if (!chan_check(c, in) || (m = filter_message(f, id)) == NULL)
-		return;
-	a = arena_new(encoded.n * 16 + 65536);
-	if (!judgement_get(encoded, m->text_size, a, &j)) {
-		arena_free(&a);
-		chan_blame(c, "bad judgement");
-		return;
-	}
-	filter_take_back(f, m);
-	f->busy = loop_now();
 	if (m->unchecked && late_action == LATE_HOLD &&
 	    j.verdict.action == ACTION_OK)
 		j.verdict = (struct verdict){ .action = ACTION_HOLD,
 			.text = view_of(late_text) };
 	asked_judged(m, &j);
+}
+
+/* f has judged m; n judgements are in body.  False: they are none. */
+static bool
+filter_take(struct filter *f, struct message *m, uint32_t n,
+    struct view body)
+{
+	struct split_part parts[SPOOL_PARTS_MAX];
+	struct cursor c = cursor_of(body);
+	struct arena *a = arena_new(body.n * 48 +
+	    m->tail.envelope.n * 32 + 262144);
+	bool ok;
+
+	if (n == 1) {
+		ok = cursor_u32(&c) == 0 && judgement_get(cursor_view(&c),
+		    m->text_size, a, &parts[0].judged) && cursor_done(&c);
+	} else
+		ok = n > 1 && n <= SPOOL_PARTS_MAX && !m->unchecked &&
+		    !m->internal && split_get(m, body, parts, n, a);
+	if (ok) {
+		filter_take_back(f, m);
+		f->busy = loop_now();
+		if (n == 1)
+			filter_one(m, &parts[0].judged);
+		else
+			split_judged(m, parts, n, a);
+	}
 	arena_free(&a);
+	return ok;
+}
+
+static void
+filter_judged(struct filter *f, struct chan *c, struct chan_in *in)
+{
+	struct queue_id id = { cursor_u64(&in->body) };
+	uint32_t n = cursor_u32(&in->body);
+	struct view body = cursor_bytes(&in->body, cursor_left(&in->body));
+	struct message *m;
+
+	if (!chan_check(c, in) || (m = filter_message(f, id)) == NULL)
+		return;
+	if (!filter_take(f, m, n, body)) {
+		chan_blame(c, "bad judgement");
+		return;
+	}
 	if (f->old)
 		loop_soon(&let_go);
 	filter_give();

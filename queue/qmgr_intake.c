@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
@@ -224,12 +225,52 @@ job_message(struct pool_job *j)
 	return (struct message *)((char *)j - offsetof(struct message, job));
 }
 
+/*
+ * What is in incoming/ may be a part of a message, or lead parts; the leader
+ * settles them before it goes on (STATES.md, "Parts").
+ */
+static int
+intake_settle(const struct spool_file *f)
+{
+	const struct spool_split *split = &f->tail.split;
+	struct queue_id id = split->id;
+	int rc = 0;
+
+	for (; rc == 0 && !split->part && id.n < split->id.n + split->n;
+	    id.n++)
+		rc = spool_settle_part(&qmgr.spool, id);
+	return rc;
+}
+
 static void
 intake_load_work(struct pool_job *j)
 {
 	struct message *m = job_message(j);
 
+	m->leader.n = 0;
 	m->error = spool_read(&qmgr.spool, m->known.id, m->place, &m->file);
+	if (m->place != PLACE_INCOMING)
+		return;
+	if (m->error == EBADMSG)
+		(void)spool_part_waits(&qmgr.spool, m->known.id, &m->leader);
+	else if (m->error == 0 && (m->error = intake_settle(&m->file)) != 0) {
+		free(m->file.bytes);
+		close(m->file.fd);
+	}
+}
+
+/* A part without the mark: it is mail if its leader is. */
+static void
+intake_part_work(struct pool_job *j)
+{
+	struct message *m = job_message(j);
+
+	m->error = EBADMSG;
+	if (spool_is_complete(&qmgr.spool, m->leader))
+		m->error = spool_settle_part(&qmgr.spool, m->known.id);
+	if (m->error == 0)
+		m->error = spool_read(&qmgr.spool, m->known.id, m->place,
+		    &m->file);
 }
 
 /* What is there is not a complete queue file. */
@@ -255,6 +296,43 @@ intake_incomplete(struct message *m)
 	    rc != 0 ? ": " : "", rc != 0 ? strerror(rc) : "");
 }
 
+/* m leads parts that may have been found before they were settled. */
+static void
+intake_find_parts(const struct message *m)
+{
+	const struct spool_split *split = &m->file.tail.split;
+	struct queue_id id = split->id;
+
+	for (; !split->part && id.n < split->id.n + split->n; id.n++)
+		intake_found(id);
+}
+
+static void intake_load_done(struct pool_job *j);
+
+/* m is a part and not complete.  Where its leader is worked on, here or in an
+ * older queue manager, it is settled there. */
+static void
+intake_part(struct message *m)
+{
+	const struct known *k = known_find(m->leader);
+	struct queue_id id = m->known.id;
+
+	if (k == NULL) {
+		m->job.work = intake_part_work;
+		m->job.done = intake_load_done;
+		m->leader_asked = true;
+		pool_submit(&m->job);
+		return;
+	}
+	loading--;
+	message_free(&m);
+	if (qmgr.handed_over)
+		handover_done(id);
+	else if (k->state != M_BUSY)
+		intake_found(id);
+	intake_more();
+}
+
 static void
 intake_load_done(struct pool_job *j)
 {
@@ -264,6 +342,10 @@ intake_load_done(struct pool_job *j)
 	struct arena *a;
 	bool ok;
 
+	if (m->error == EBADMSG && m->leader.n != 0 && !m->leader_asked) {
+		intake_part(m);
+		return;
+	}
 	loading--;
 	if (m->error == 0) {
 		a = arena_new(f->tail.envelope.n * 16 + 65536);
@@ -300,6 +382,8 @@ intake_load_done(struct pool_job *j)
 	m->expire = f->expire;
 	m->fd = f->fd;
 	free(f->bytes);
+	if (m->place == PLACE_INCOMING)
+		intake_find_parts(m);
 	message_enter(m, M_INCOMING);
 	message_activate(m);
 	intake_more();

@@ -133,7 +133,9 @@ message_free(struct message **mp)
 		close(m->fd);
 	if (m->spill >= 0)
 		close(m->spill);
+	ensure(m->parts == NULL);
 	free(m->asked);
+	free(m->answers);
 	free(m->bytes);
 	free(m->status);
 	free(m->history);

@@ -7,8 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/address.h"
-#include "lib/dsn.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
 #include "rules/judgement.h"
@@ -84,6 +82,24 @@ writer_memory(int *ret_fd, int *ret_copy)
 	return true;
 }
 
+struct queue_id
+writer_new_ids(uint32_t n)
+{
+	struct queue_id first = writer_new_id();
+	uint32_t i = 1;
+
+	while (i < n) {
+		if (known_find((struct queue_id){ first.n + i }) == NULL) {
+			i++;
+			continue;
+		}
+		first.n += i + 1;
+		i = 0;
+	}
+	last_id = first.n + n - 1;
+	return first;
+}
+
 static bool
 writer_slot(struct writer *w)
 {
@@ -155,6 +171,8 @@ writer_reply(struct message *m, unsigned code, const char *status,
 		put_u16(b, (uint16_t)code);
 		put_view(b, view_of(status));
 		put_view(b, view_of(text));
+		if (m->answers != NULL && m->answers_code == code)
+			(void)buf_put(b, m->answers, m->n_answers);
 		chan_end(w->chan);
 	}
 	writer_release(m);
@@ -277,21 +295,28 @@ writer_sealed(struct message *m)
 	message_activate(m);
 }
 
+void
+writer_not_stored(struct message *m)
+{
+	bool full = m->error == ENOSPC || m->error == EDQUOT;
+
+	log_error("%s: cannot make the message durable: %s", message_id(m),
+	    strerror(m->error));
+	writer_failed(m, full ? 452 : 451, full ? "4.3.1" : "4.3.0",
+	    full ? "Insufficient system storage" :
+	    "Error: queue file write error");
+}
+
 static void
 writer_seal_done(struct pool_job *j)
 {
 	struct message *m = job_message(j);
-	bool full = m->error == ENOSPC || m->error == EDQUOT;
 
 	if (m->copied)
 		m->fd = -1;	/* spool_seal() closed it */
 	m->copied = false;
 	if (m->error != 0) {
-		log_error("%s: cannot make the message durable: %s",
-		    message_id(m), strerror(m->error));
-		writer_failed(m, full ? 452 : 451, full ? "4.3.1" : "4.3.0",
-		    full ? "Insufficient system storage" :
-		    "Error: queue file write error");
+		writer_not_stored(m);
 		return;
 	}
 	m->place = PLACE_INCOMING;
@@ -305,52 +330,6 @@ writer_seal_file(struct message *m)
 	m->job.work = writer_seal_work;
 	m->job.done = writer_seal_done;
 	pool_submit(&m->job);
-}
-
-/* The first recipient gets it in place of all; notifications name the one
- * that the sender wrote. */
-static void
-writer_redirect(struct envelope *e, struct view to, struct arena *a)
-{
-	struct recipient *r = &e->rcpts[0];
-	bool utf8 = false;
-	struct buf b;
-
-	if (r->orcpt.n == 0) {
-		buf_init(&b, 2 * ADDRESS_MAX + 16);
-		(void)address_utf8(r->addr, &utf8);
-		(void)buf_puts(&b, utf8 ? "utf-8;" : "rfc822;");
-		if (address_quote(r->addr, &b) &&
-		    b.n <= ADDRESS_MAX + DSN_TYPE_MAX)
-			r->orcpt = arena_copy(a, buf_view(&b));
-		buf_free(&b);
-	}
-	r->addr = to;
-	e->nrcpts = 1;
-}
-
-/* REDIRECT and BCC, of a filter that left the envelope to us. */
-static void
-writer_readdress(struct message *m, const struct judgement *j,
-    const struct envelope *was, struct spool_tail *t, struct buf *env,
-    struct arena *a)
-{
-	struct envelope e = *was;
-	struct recipient *all;
-	uint32_t i;
-
-	e.rcpts = all = mem_array(e.nrcpts + j->n_bcc + 1u, sizeof *e.rcpts);
-	memcpy(e.rcpts, was->rcpts, e.nrcpts * sizeof *e.rcpts);
-	if (j->redirect.n > 0)
-		writer_redirect(&e, j->redirect, a);
-	for (i = 0; i < j->n_bcc && e.nrcpts < ENVELOPE_RCPTS_MAX; i++)
-		e.rcpts[e.nrcpts++] = (struct recipient){
-			.addr = j->bcc[i], .notify = NOTIFY_NEVER };
-	if (!envelope_put(env, &e))
-		panic("%s: envelope over its maximum", message_id(m));
-	t->envelope = buf_view(env);
-	t->nrcpts = e.nrcpts;
-	free(all);
 }
 
 /* Addresses may be rewritten; who brought it, and how, stays. */
@@ -386,8 +365,12 @@ writer_apply(struct message *m, const struct judgement *j)
 		    writer_envelope_ok(&e, &now);
 		t.envelope = j->envelope;
 		t.nrcpts = ok ? now.nrcpts : 0;
-	} else if (j->redirect.n > 0 || j->n_bcc > 0)
-		writer_readdress(m, j, &e, &t, &env, a);
+	} else if (j->redirect.n > 0 || j->n_bcc > 0) {
+		asked_readdress(&e, j, a);
+		ensure(envelope_put(&env, &e));
+		t.envelope = buf_view(&env);
+		t.nrcpts = e.nrcpts;
+	}
 	if (j->edits.n > 0 && !edits_put(&edits, &j->edits))
 		panic("%s: edits over their maximum", message_id(m));
 	t.edits = buf_view(&edits);
@@ -422,6 +405,20 @@ writer_return(struct message *m, struct view status, struct view text)
 	free(route);
 }
 
+bool
+writer_take(struct message *m, const struct judgement *j)
+{
+	m->hold = j->verdict.action == ACTION_HOLD;
+	if (!writer_apply(m, j)) {
+		log_error("%s: the filter's envelope is not its own",
+		    message_id(m));
+		return false;
+	}
+	if (m->hold)
+		message_remember_hold(m, &j->verdict);
+	return true;
+}
+
 void
 writer_judged(struct message *m, const struct judgement *j)
 {
@@ -436,15 +433,10 @@ writer_judged(struct message *m, const struct judgement *j)
 		writer_failed(m, r.code, r.status, r.text);
 		return;
 	}
-	m->hold = j->verdict.action == ACTION_HOLD;
-	if (!writer_apply(m, j)) {
-		log_error("%s: the filter's envelope is not its own",
-		    message_id(m));
+	if (!writer_take(m, j)) {
 		writer_failed(m, 451, "4.3.0", "Error: content filter failed");
 		return;
 	}
-	if (m->hold)
-		message_remember_hold(m, &j->verdict);
 	message_enter(m, M_SYNCING);
 	if (journal_takes(m))
 		journal_append(m);
@@ -509,9 +501,12 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	struct view asked = view_of("");
 	struct arena *a;
 	struct envelope e;
+	unsigned flags;
 
 	m->text_size = cursor_u64(&in->body);
-	m->internal = cursor_u8(&in->body) != 0;
+	flags = cursor_u8(&in->body);
+	m->internal = (flags & 1) != 0;
+	m->each = (flags & 2) != 0 && w->kind == ROLE_SMTPD;
 	t.envelope = cursor_view(&in->body);
 	if (w->kind != ROLE_BOUNCE && cursor_left(&in->body) > 0)
 		asked = cursor_view(&in->body);

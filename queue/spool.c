@@ -236,9 +236,13 @@ spool_copy(const struct spool *s, struct queue_id id, int from,
 	return 0;
 }
 
+/* Flags of a split in the header. */
+#define HEAD_PART	1u
+#define HEAD_HOLD	2u
+
 static void
 spool_header(struct buf *b, struct queue_id id, struct wall arrival,
-    uint64_t text_size, uint64_t tail_size)
+    uint64_t text_size, uint64_t tail_size, const struct spool_split *split)
 {
 	static const char zero[SPOOL_TEXT_OFFSET];
 
@@ -248,6 +252,10 @@ spool_header(struct buf *b, struct queue_id id, struct wall arrival,
 	(void)put_u64(b, (uint64_t)arrival.us);
 	(void)put_u64(b, text_size);
 	(void)put_u64(b, tail_size);
+	(void)put_u64(b, split->id.n);
+	(void)put_u32(b, split->n);
+	(void)put_u8(b, (uint8_t)((split->part ? HEAD_PART : 0) |
+	    (split->hold ? HEAD_HOLD : 0)));
 	(void)buf_put(b, zero, SPOOL_TEXT_OFFSET - b->n);
 }
 
@@ -371,7 +379,7 @@ spool_finish(const struct spool *s, struct queue_id id,
 		buf_free(&b);
 		return EFBIG;
 	}
-	spool_header(&head, id, arrival, text_size, b.n);
+	spool_header(&head, id, arrival, text_size, b.n, &tail->split);
 	(void)XXH3_64bits_reset(&hash);
 	(void)XXH3_64bits_update(&hash, head.p, head.n);
 	if (!has_text && text_size <= SMALL_TEXT)
@@ -382,7 +390,8 @@ spool_finish(const struct spool *s, struct queue_id id,
 		    text_size, &b, hashed, &hash, tail->history);
 	if (rc == 0)
 		rc = spool_write(fd, head.p, head.n, 0);
-	if (rc == 0 && fchmod(fd, 0700) != 0)
+	if (rc == 0 && fchmod(fd, tail->split.part ? 0600 | SPOOL_PART :
+	    0700) != 0)
 		rc = errno;
 	if (rc == 0)
 		rc = spool_sync_fd(fd);
@@ -464,6 +473,7 @@ spool_get_head(struct view head, struct queue_id id, uint64_t file_size,
 	struct cursor c = cursor_of(head);
 	struct view v = cursor_bytes(&c, sizeof magic);
 	uint64_t tail_size, end;
+	unsigned flags;
 
 	if (!view_eq(v, view_make(magic, sizeof magic)) ||
 	    cursor_u32(&c) != FORM)
@@ -472,9 +482,15 @@ spool_get_head(struct view head, struct queue_id id, uint64_t file_size,
 	f->arrival.us = (int64_t)cursor_u64(&c);
 	f->text_size = cursor_u64(&c);
 	tail_size = cursor_u64(&c);
+	f->tail.split.id.n = cursor_u64(&c);
+	f->tail.split.n = cursor_u32(&c);
+	flags = cursor_u8(&c);
+	f->tail.split.part = (flags & HEAD_PART) != 0;
+	f->tail.split.hold = (flags & HEAD_HOLD) != 0;
 	end = SPOOL_TEXT_OFFSET + f->text_size + tail_size + END_SIZE;
 	if (f->id.n != id.n || tail_size > SPOOL_TAIL_MAX ||
-	    f->text_size > file_size || end > file_size)
+	    f->text_size > file_size || end > file_size ||
+	    f->tail.split.n > SPOOL_PARTS_MAX)
 		return EBADMSG;
 	f->n_bytes = (size_t)tail_size + END_SIZE;
 	*ret_extra = history_size(file_size - end);

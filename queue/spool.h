@@ -54,6 +54,22 @@ struct spool {
 	bool read_only;			/* a walk puts nothing right */
 };
 
+/*
+ * A message that is stored as several files, one for each part of its
+ * recipients.  They are mail together or not at all: the parts wait, with
+ * SPOOL_PART instead of the ready mark, for the leader to be complete.
+ */
+#define SPOOL_PART		0001	/* mode bit */
+#define SPOOL_PARTS_MAX		64u
+struct spool_split {
+	struct queue_id id;		/* of a part: the leader; of the
+					 * leader: the first part, and the
+					 * others follow it */
+	uint32_t n;			/* parts besides the leader; or 0 */
+	bool part;
+	bool hold;			/* a part that goes to hold/ */
+};
+
 /* What is stored with a text.  All views. */
 struct spool_tail {
 	struct view envelope;		/* encoded */
@@ -62,6 +78,7 @@ struct spool_tail {
 	struct view status;		/* to store; empty: all open */
 	struct view history;		/* encoded; empty: nothing known */
 	uint32_t nrcpts;
+	struct spool_split split;	/* none: all zero */
 };
 
 /* Where the status bytes of such a file are. */
@@ -95,6 +112,21 @@ int spool_seal(const struct spool *s, struct queue_id id,
     enum spool_place place, int copied, int from, uint64_t from_offset,
     uint64_t text_size, struct wall arrival, const struct spool_tail *tail,
     int *ret_fd);
+
+/*
+ * Parts (queue/spool_split.c).  waits: the leader is complete, so the part
+ * gets its ready mark and its place; both are synced.  0 too when it is there
+ * no more, or was settled before.
+ */
+int spool_settle_part(const struct spool *s, struct queue_id id);
+/* waits: is this a part in incoming/ that waits for *ret_leader? */
+bool spool_part_waits(const struct spool *s, struct queue_id id,
+    struct queue_id *ret_leader);
+/* waits: is there a complete file of this id? */
+bool spool_is_complete(const struct spool *s, struct queue_id id);
+/* waits: remove a leader (PLACE_NONE: it was not made) and parts. */
+void spool_split_undo(const struct spool *s, struct queue_id leader,
+    enum spool_place place, const struct spool_split *split);
 
 /* A complete file as it was read. */
 struct spool_file {

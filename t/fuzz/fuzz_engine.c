@@ -33,7 +33,14 @@ static const char settings[] =
     "decoded_header_checks = pcre:{"
     "{/\xc3\xa9 (.*)/ PREPEND X-Shown: $$1}, {/shown (.*)/ REPLACE X: $$1}}\n"
     "decoded_body_checks = pcre:{"
-    "{/^magic word$$/ REJECT}, {/(.*) word/ HOLD $$1}, {/o/ INFO}}\n";
+    "{/^magic word$$/ REJECT}, {/(.*) word/ HOLD $$1}, {/o/ INFO}}\n"
+    "filter_policy_classes = one two\n"
+    "filter_policy_maps = inline:{{b@example.com=one}, {c@example.com=two}, "
+    "{d@example.com=one}}\n"
+    "always_bcc = archive@example.com\n"
+    "one_body_checks =\n"
+    "two_header_checks = pcre:{{/^X-Hold:/ DISCARD}, "
+    "{/^X-Ignore: (.*)/ BCC $$1@example.com}, {/^Subject:/ STRIP}}\n";
 
 static void
 complain(bool error, const char *text, void *arg)
@@ -87,6 +94,64 @@ strays(struct view text, const struct edits *e)
 	return n;
 }
 
+#define RCPTS	4u
+
+struct parts {
+	struct view text;
+	bool seen[RCPTS];
+	uint32_t n;
+};
+
+/* Each recipient is in one part, and none in an envelope of another. */
+static void
+part(const uint32_t *rcpts, uint32_t n, const struct judgement *j, void *arg)
+{
+	struct parts *p = arg;
+	struct arena *a = arena_new(1u << 20);
+	struct judgement back;
+	struct envelope e;
+	struct buf b;
+	uint32_t i;
+
+	for (i = 0; i < (n == 0 ? RCPTS : n); i++) {
+		uint32_t k = n == 0 ? i : rcpts[i];
+
+		ensure(k < RCPTS && !p->seen[k]);
+		p->seen[k] = true;
+		p->n++;
+	}
+	buf_init(&b, 4u << 20);
+	ensure(judgement_put(&b, j));
+	ensure(judgement_get(buf_view(&b), p->text.n, a, &back));
+	if (j->verdict.action == ACTION_OK || j->verdict.action == ACTION_HOLD)
+		ensure(strays(p->text, &back.edits) == 0);
+	if (j->envelope.n > 0) {
+		ensure(envelope_get(j->envelope, a, &e));
+		ensure(j->redirect.n > 0 || e.nrcpts >= (n == 0 ? RCPTS : n));
+	}
+	buf_free(&b);
+	arena_free(&a);
+}
+
+static void
+judge_each(struct view text, const struct envelope *like)
+{
+	struct recipient rcpts[RCPTS] = { { .addr = view_of("b@example.com") },
+		{ .addr = view_of("c@example.com") },
+		{ .addr = view_of("d@example.com") },
+		{ .addr = view_of("e@example.com") } };
+	struct envelope env = *like;
+	struct parts p = { .text = text };
+	struct arena *a = arena_new(1u << 20);
+
+	env.nrcpts = RCPTS;
+	env.rcpts = rcpts;
+	engine_judge_each(engine(), text, &env, (struct queue_id){ 2 }, part,
+	    &p, a);
+	ensure(p.n == RCPTS);
+	arena_free(&a);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
@@ -103,6 +168,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct judgement j, back;
 	struct buf b;
 
+	judge_each(text, &env);
 	engine_judge(engine(), text, &env, id, &j, a);
 	buf_init(&b, 4u << 20);
 	ensure(judgement_put(&b, &j));

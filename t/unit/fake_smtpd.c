@@ -144,7 +144,7 @@ fake_answer(unsigned code)
 	ensure(tx != NULL);
 	fake.sealing = NULL;
 	data_sealed(tx, code, view_of(code < 300 ? "2.0.0" : "5.7.1"),
-	    view_of(code < 300 ? "Ok: queued" : "refused"));
+	    view_of(code < 300 ? "Ok: queued" : "refused"), view_of(""));
 	fake_run();
 }
 
