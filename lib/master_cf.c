@@ -339,3 +339,54 @@ master_cf_free(struct service_table **t)
 	free(*t);
 	*t = NULL;
 }
+
+bool
+service_is_relay(const struct service *s)
+{
+	return strcmp(s->type, "unix") == 0 &&
+	    (strcmp(s->command, "smtp") == 0 ||
+	    strcmp(s->command, "relay") == 0);
+}
+
+static bool
+same_settings(const struct service *a, const struct service *b)
+{
+	size_t i;
+
+	if (a->n_overrides != b->n_overrides)
+		return false;
+	for (i = 0; i < a->n_overrides; i++)
+		if (strcmp(a->overrides[i], b->overrides[i]) != 0)
+			return false;
+	return true;
+}
+
+/* FNV-1a; never 0. */
+static uint32_t
+name_number(const char *name)
+{
+	uint32_t h = 2166136261u;
+
+	for (; *name != '\0'; name++)
+		h = (h ^ (unsigned char)*name) * 16777619u;
+	return h | 1u;
+}
+
+uint32_t
+service_relays(const struct service_table *t, const struct service *s)
+{
+	const struct service *first = NULL;
+	size_t i;
+
+	for (i = 0; i < t->n; i++) {
+		if (!service_is_relay(&t->list[i]))
+			continue;
+		if (first == NULL)
+			first = &t->list[i];
+		if (same_settings(&t->list[i], s))
+			break;
+	}
+	if (i == t->n || &t->list[i] == first)
+		return 0;
+	return name_number(t->list[i].name);
+}

@@ -41,4 +41,15 @@ struct service_table *master_cf_parse(struct view text, const char *origin,
     conf_report *report, void *arg);
 void master_cf_free(struct service_table **t);
 
+/* Is it an SMTP client: "smtp" or "relay", as a unix service? */
+bool service_is_relay(const struct service *s);
+/*
+ * Which processes serve it, of those that are SMTP clients: 0, those of the
+ * first such service; else a number that belongs to its name, or to the first
+ * service with the same settings ("-o").  It does
+ * not depend on where in master.cf it stands.
+ */
+uint32_t service_relays(const struct service_table *t,
+    const struct service *s);
+
 #endif

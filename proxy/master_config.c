@@ -24,6 +24,9 @@ team_init(struct team *t, struct master *m, const struct conf *cf,
 		report_error(r, "main.cf is too large");
 		return false;
 	}
+	/* "-o syslog_name=postfix/$service_name" */
+	if (memmem(t->snapshot.p, t->snapshot.n, "service_name", 12) != NULL)
+		(void)buf_printf(&t->snapshot, "service_name = %s\n", e->name);
 	/* What is wrong here and was not in main.cf comes from "-o". */
 	origin = mem_printf("%s/master.cf: service %s", m->config_dir,
 	    e->name);

@@ -152,11 +152,13 @@ plan_inet(struct plan *p, const struct service *s, unsigned cores,
 
 /* One line of master.cf. */
 static void
-plan_service(struct plan *p, const struct service *s, unsigned cores,
-    int64_t role_processes, uint32_t *services, const struct reporter *r)
+plan_service(struct plan *p, const struct service_table *t,
+    const struct service *s, unsigned cores, int64_t role_processes,
+    uint32_t *services, const struct reporter *r)
 {
 	const struct plan_entry *have;
 	struct plan_entry *e;
+	uint32_t number;
 	size_t i;
 
 	for (i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -182,14 +184,17 @@ plan_service(struct plan *p, const struct service *s, unsigned cores,
 		plan_ignore(p, s);
 		return;
 	}
-	have = plan_find(p, commands[i].kind, 0);
+	/* A transport with settings of its own has processes of its own. */
+	number = commands[i].kind == ROLE_RELAY ? service_relays(t, s) : 0;
+	have = plan_find(p, commands[i].kind, number);
 	if (have == NULL) {
 		e = plan_add(p, commands[i].kind, s);
+		e->service = number;
 		e->on_demand = commands[i].amount == AMOUNT_DEMAND;
 		e->count = plan_count(s, commands[i].amount, cores,
 		    role_processes);
-	} else if (s->n_overrides > have->n_overrides) {
-		/* Postfix has a process for each transport, we have not. */
+	} else if (commands[i].kind != ROLE_RELAY &&
+	    s->n_overrides > have->n_overrides) {
 		report_warn(r, "master.cf:%u: the settings of %s have no "
 		    "effect: %s in line %u serves it too", s->line, s->name,
 		    have->name, have->line);
@@ -228,8 +233,8 @@ plan_make(const struct service_table *t, unsigned cores,
 
 	buf_init(&p->ignored, IGNORED_MAX);
 	for (i = 0; i < t->n; i++)
-		plan_service(p, &t->list[i], cores, role_processes, &services,
-		    r);
+		plan_service(p, t, &t->list[i], cores, role_processes,
+		    &services, r);
 	plan_complete(p, services > 0, r);
 	return p;
 }

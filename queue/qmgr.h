@@ -137,6 +137,7 @@ struct qmgr {
 	bool started;			/* the spool is ours */
 	bool stopping;			/* start nothing new */
 	bool handed_over;		/* another qmgr took the spool */
+	bool relays_differ;		/* some transports have their own */
 	bool unlinked;			/* active/ wants a sync */
 	uint32_t changed;		/* 1 << place: so do these */
 	uint64_t memory_text;		/* bytes that live in memory */
@@ -339,8 +340,8 @@ bool dest_ended(struct entry *e, enum delivery_trouble trouble,
 void dest_died(struct dest *d);
 /* Look at the clock; set it for what comes next. */
 void dest_wake(void);
-/* No process serves any transport. */
-void dest_no_relays(void);
+/* No process serves these transports: transport_relays() is in none. */
+void dest_no_relays(bool (*served)(uint32_t relays));
 /* Take all queued entries of m off. */
 void dest_forget(struct message *m);
 /* Forget what is dead: all; one next hop, returns how many there were. */
@@ -360,6 +361,8 @@ void dest_status(struct buf *b);
 void resolve_load(void);
 /* maxproc of the transport in master.cf; 0: none given. */
 unsigned resolve_at_once(const char *transport);
+/* Which relays serve it: service_relays(). */
+uint32_t resolve_relays(const char *transport);
 /* Destinations of the open recipients of m; they are queued. */
 void resolve_message(struct message *m);
 /* Where m goes there is too much in the active queue already: it has stepped
@@ -399,7 +402,7 @@ void deliver_suspended(const struct piece *p, const char *dsn,
 void relay_status(struct buf *b);
 /* A relay that takes one more probe: it counts there until it is put back.
  * NULL: none. */
-struct chan *relay_take_probe(void);
+struct chan *relay_take_probe(uint32_t relays);
 void relay_put_probe(const struct chan *c);
 
 /* qmgr_intake.c: what is on disk */

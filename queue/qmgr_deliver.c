@@ -15,6 +15,7 @@ struct relay {
 	unsigned busy, probes;
 	bool old;
 	uint32_t generation;
+	uint32_t service;	/* which transports: service_relays() */
 };
 
 static struct relay *relays;
@@ -48,12 +49,12 @@ deliver_suspended(const struct piece *p, const char *dsn, const char *why)
 }
 
 static struct relay *
-relay_pick(void)
+relay_pick(uint32_t service)
 {
 	struct relay *r, *best = NULL;
 
 	for (r = relays; r != NULL; r = r->next)
-		if (!r->old && r->busy + r->probes < RELAY_DEPTH &&
+		if (!r->old && r->service == service && r->busy + r->probes < RELAY_DEPTH &&
 		    chan_unsent(r->chan) < UNSENT_MAX &&
 		    (best == NULL ||
 		    r->busy + r->probes < best->busy + best->probes))
@@ -62,9 +63,9 @@ relay_pick(void)
 }
 
 struct chan *
-relay_take_probe(void)
+relay_take_probe(uint32_t service)
 {
-	struct relay *r = relay_pick();
+	struct relay *r = relay_pick(service);
 
 	/* Probes of dead servers must leave places to mail. */
 	if (r == NULL || r->probes >= RELAY_PROBES)
@@ -163,9 +164,51 @@ deliver_undone(const struct piece *p, const char *why)
 	deliver_suspended(p, "4.4.1", why);
 }
 
+/* Can its relays take another piece? */
+static bool
+relay_takes(const struct relay *r)
+{
+	return !r->old && r->busy + r->probes < RELAY_DEPTH &&
+	    chan_unsent(r->chan) < UNSENT_MAX;
+}
+
+static void
+deliver_look(struct transport *t, void *arg)
+{
+	const struct relay *r;
+	unsigned room = 0;
+
+	(void)arg;
+	for (r = relays; r != NULL; r = r->next)
+		if (r->service == transport_relays(t) && relay_takes(r))
+			room += RELAY_DEPTH - r->busy - r->probes;
+	transport_set_room(t, room);
+}
+
+/* False: none has a place.  Where all relays serve all transports, the
+ * transports need not be looked at. */
+static bool
+deliver_room(uint32_t service)
+{
+	const struct relay *r;
+
+	if (relay_pick(service) != NULL)
+		return true;
+	if (!qmgr.relays_differ)
+		return false;
+	sched_each_transport(qmgr.sched, deliver_look, NULL);
+	for (r = relays; r != NULL; r = r->next)
+		if (relay_takes(r))
+			return true;
+	return false;
+}
+
+static void relay_look_alone(void);
+
 void
 deliver_schedule(void *arg)
 {
+	uint32_t service = 0;
 	struct relay *r;
 	struct piece p;
 	int fd;
@@ -175,7 +218,14 @@ deliver_schedule(void *arg)
 		return;
 	dest_wake();
 	probe_schedule();
-	while ((r = relay_pick()) != NULL && sched_next(qmgr.sched, &p)) {
+	if (qmgr.relays_differ) {
+		sched_each_transport(qmgr.sched, deliver_look, NULL);
+		relay_look_alone();
+	}
+	while (deliver_room(service) && sched_next(qmgr.sched, &p)) {
+		service = transport_relays(dest_transport(p.entry->dest));
+		r = relay_pick(service);
+		ensure(r != NULL);
 		fd = message_text(p.entry->message);
 		if (fd >= 0)
 			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -331,6 +381,25 @@ relay_usable(void)
 	return n;
 }
 
+static bool
+relay_serves(uint32_t service)
+{
+	const struct relay *r;
+
+	for (r = relays; r != NULL; r = r->next)
+		if (!r->old && r->service == service)
+			return true;
+	return false;
+}
+
+static void
+relay_look_unserved(struct transport *t, void *arg)
+{
+	bool *unserved = arg;
+
+	*unserved = *unserved || !relay_serves(transport_relays(t));
+}
+
 /* A relay that died is back in a moment; mail waits that long. */
 static void
 relay_look_alone(void)
@@ -338,6 +407,7 @@ relay_look_alone(void)
 	bool was = alone;
 
 	alone = relay_usable() == 0;
+	sched_each_transport(qmgr.sched, relay_look_unserved, &alone);
 	sched_places(qmgr.sched, relay_usable() * RELAY_DEPTH);
 	if (alone && !was)
 		event_add(&alone_timer,
@@ -358,7 +428,7 @@ relay_still_alone(evutil_socket_t fd, short what, void *arg)
 		return;
 	log_warn("no relay process for %lld s: mail is deferred",
 	    (long long)(qmgr.cf->transport_retry_time / 1000));
-	dest_no_relays();
+	dest_no_relays(relay_serves);
 	event_add(&alone_timer, loop_timeout(qmgr.cf->transport_retry_time));
 }
 
@@ -419,6 +489,7 @@ relay_peer(const struct role_peer *peer, int fd)
 	struct relay *r = mem_alloc(sizeof *r), *old;
 
 	r->generation = peer->generation;
+	r->service = peer->service;
 	r->chan = chan_new(fd, ROLE_QMGR, ROLE_RELAY, peer->pid,
 	    relay_on_msg, relay_on_close, r);
 	for (old = relays; old != NULL; old = old->next)

@@ -90,6 +90,7 @@ dest_find_transport(const char *transport)
 	l.transport_rate_delay = param_time(transport,
 	    "_transport_rate_delay", cf->default_transport_rate_delay);
 	l.at_once = resolve_at_once(transport);
+	l.relays = resolve_relays(transport);
 	return sched_add_transport(qmgr.sched, transport, &l);
 }
 
@@ -312,10 +313,17 @@ dest_died(struct dest *d)
 	free(why);
 }
 
+struct unserved {
+	bool (*served)(uint32_t relays);
+};
+
 static void
 dest_unserved(struct dest *d, void *arg)
 {
-	(void)arg;
+	const struct unserved *u = arg;
+
+	if (u->served(transport_relays(dest_transport(d))))
+		return;
 	if (transport_dead(dest_transport(d)) == NULL)
 		transport_die(dest_transport(d), "mail transport unavailable",
 		    qmgr.cf->transport_retry_time * 1000);
@@ -323,10 +331,12 @@ dest_unserved(struct dest *d, void *arg)
 }
 
 void
-dest_no_relays(void)
+dest_no_relays(bool (*served)(uint32_t relays))
 {
+	struct unserved u = { served };
+
 	sched_wake(qmgr.sched, loop_now());
-	sched_each_dest(qmgr.sched, dest_unserved, NULL);
+	sched_each_dest(qmgr.sched, dest_unserved, &u);
 	dest_set_timer();
 }
 

@@ -202,14 +202,14 @@ probe_schedule(void)
 			probe_unwait(p, dead);
 			continue;
 		}
-		relay = relay_take_probe();
-		if (relay == NULL)
-			return;
-		if (dest_probe_begin(p->dest)) {
+		relay = relay_take_probe(transport_relays(
+		    dest_transport(p->dest)));
+		if (relay != NULL && dest_probe_begin(p->dest)) {
 			probe_give(p, relay);
 			continue;
 		}
-		relay_put_probe(relay);
+		if (relay != NULL)
+			relay_put_probe(relay);
 		TAILQ_REMOVE(&probes.waiting, p, link);
 		TAILQ_INSERT_TAIL(&probes.waiting, p, link);
 	}

@@ -32,8 +32,7 @@ resolve_service(const char *transport)
 		s = &services->list[i];
 		if (strcmp(s->name, transport) == 0 &&
 		    strcmp(s->type, "unix") == 0)
-			return strcmp(s->command, "smtp") == 0 ||
-			    strcmp(s->command, "relay") == 0 ? s : NULL;
+			return service_is_relay(s) ? s : NULL;
 	}
 	return NULL;
 }
@@ -44,6 +43,17 @@ resolve_at_once(const char *transport)
 	const struct service *s = resolve_service(transport);
 
 	return s != NULL && s->maxproc > 0 ? (unsigned)s->maxproc : 0;
+}
+
+uint32_t
+resolve_relays(const char *transport)
+{
+	const struct service *s = resolve_service(transport);
+
+	uint32_t n = s != NULL ? service_relays(services, s) : 0;
+
+	qmgr.relays_differ = qmgr.relays_differ || n != 0;
+	return n;
 }
 
 /* The delivery log line for what no relay tried. */

@@ -56,6 +56,7 @@ struct sched_limits {
 	unsigned recipients;		/* of a piece; at least 1 */
 	unsigned failed_cohorts;	/* 0: never dead */
 	unsigned at_once;		/* of the transport; 0: no limit */
+	uint32_t relays;		/* which processes serve it */
 	struct feedback positive, negative;
 	int64_t rate_delay;		/* us; over 0: one at a time */
 	int64_t transport_rate_delay;	/* us; over 0: one at a time */
@@ -126,6 +127,12 @@ void sched_forget(struct entry *e);
 bool entry_finished(const struct entry *e);
 void entry_free(struct entry *e);
 
+/* How many more deliveries the processes that serve t can take; at first any
+ * number.  Others of the same processes take them, too. */
+void transport_set_room(struct transport *t, unsigned room);
+uint32_t transport_relays(const struct transport *t);
+void sched_each_transport(struct sched *s,
+    void (*fn)(struct transport *t, void *arg), void *arg);
 /* The next delivery; false: none may start. */
 bool sched_next(struct sched *s, struct piece *ret);
 /* A piece of e is finished, after took microseconds.  True: d is dead now;

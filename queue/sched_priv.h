@@ -44,6 +44,7 @@ struct transport {
 	struct line blocked;		/* could start, were it not for this */
 	unsigned n_blocked, in_line;	/* dests there, and in the common one */
 	unsigned busy;
+	unsigned room;			/* transport_set_room() */
 	bool paused;			/* rate delay, until then */
 	struct mono paused_until, dead_until;
 	char *dead_why;			/* NULL: alive */

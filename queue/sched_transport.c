@@ -25,6 +25,7 @@ sched_add_transport(struct sched *s, const char *name,
 	t->sched = s;
 	t->name = mem_strdup(name);
 	t->limits = *limits;
+	t->room = UINT32_MAX;
 	line_init(&t->blocked);
 	t->next = s->transports;
 	s->transports = t;
@@ -36,14 +37,17 @@ static unsigned
 transport_places(const struct transport *t)
 {
 	const struct sched_limits *l = &t->limits;
+	unsigned n = t->room;
 
 	if (t->dead_why != NULL || t->paused)
 		return 0;
 	if (l->transport_rate_delay > 0)
-		return t->busy == 0;
+		return t->busy == 0 && n > 0;
 	if (l->at_once == 0)
-		return UINT32_MAX;
-	return t->busy < l->at_once ? l->at_once - t->busy : 0;
+		return n;
+	if (t->busy >= l->at_once)
+		return 0;
+	return l->at_once - t->busy < n ? l->at_once - t->busy : n;
 }
 
 bool
@@ -101,6 +105,32 @@ const char *
 transport_name(const struct transport *t)
 {
 	return t->name;
+}
+
+uint32_t
+transport_relays(const struct transport *t)
+{
+	return t->limits.relays;
+}
+
+void
+transport_set_room(struct transport *t, unsigned room)
+{
+	bool more = room > t->room;
+
+	t->room = room;
+	if (more)
+		transport_refill(t);
+}
+
+void
+sched_each_transport(struct sched *s,
+    void (*fn)(struct transport *t, void *arg), void *arg)
+{
+	struct transport *t;
+
+	for (t = s->transports; t != NULL; t = t->next)
+		fn(t, arg);
 }
 
 static void

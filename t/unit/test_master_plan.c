@@ -113,16 +113,54 @@ test_postfix_table(void **state)
 	(void)state;
 	assert_non_null(p);
 	assert_int_equal(s.errors, 0);
-	/* relay's -o, mydaemon, no lookup, no gate */
-	assert_int_equal(s.warnings, 4);
+	/* mydaemon, no lookup, no gate */
+	assert_int_equal(s.warnings, 3);
 	assert_string_equal(buf_cstr(&p->ignored), "tlsmgr, mine");
 	/* maxproc counts Postfix's sessions, not our processes. */
 	assert_int_equal(plan_find(p, ROLE_SMTPD, 1)->count, 8);
 	assert_int_equal(plan_find(p, ROLE_FILTER, 0)->count, 2);
 	assert_string_equal(plan_find(p, ROLE_FILTER, 0)->name, "cleanup");
 	assert_int_equal(plan_find(p, ROLE_RELAY, 0)->line, 9);
+	assert_int_equal(plan_find(p, ROLE_RELAY, service_relays(t,
+	    &t->list[9]))->line, 10);
 	assert_int_equal(plan_find(p, ROLE_GATE, 0)->count, 1);
 	assert_null(plan_find(p, ROLE_LOOKUP, 0));
+	plan_free(&p);
+	master_cf_free(&t);
+}
+
+/* Transports with settings of their own have processes of their own. */
+static void
+test_transports(void **state)
+{
+	struct service_table *t = table("relay unix - - y - - relay\n" OWN
+	    "same unix - - y - 3 smtp\n"
+	    "own unix - - y - 2 smtp\n  -o a=1 -o b=2\n"
+	    "like unix - - y - - smtp\n  -o a=1 -o b=2\n"
+	    "more unix - - y - - smtp\n  -o a=1\n"
+	    "free unix - - n - - smtp\n");
+	uint32_t own = service_relays(t, &t->list[t->n - 4]);
+	struct said s = { 0 };
+	struct reporter r = { hear, &s };
+	struct plan *p = plan_make(t, 2, 0, &r);
+	size_t i, n = 0;
+
+	(void)state;
+	assert_string_equal(t->list[t->n - 4].name, "own");
+	assert_int_equal(service_relays(t, &t->list[0]), 0);
+	assert_int_equal(service_relays(t, &t->list[t->n - 5]), 0);
+	assert_int_not_equal(own, 0);
+	assert_int_equal(service_relays(t, &t->list[t->n - 3]), own);
+	assert_int_not_equal(service_relays(t, &t->list[t->n - 2]), own);
+	assert_int_not_equal(service_relays(t, &t->list[t->n - 2]), 0);
+	/* Where they may go in the file system is no setting. */
+	assert_int_equal(service_relays(t, &t->list[t->n - 1]), 0);
+	for (i = 0; i < p->n; i++)
+		n += p->list[i].kind == ROLE_RELAY;
+	assert_int_equal(n, 3);
+	assert_string_equal(plan_find(p, ROLE_RELAY, own)->name, "own");
+	assert_int_equal(plan_find(p, ROLE_RELAY, own)->count, 2);
+	assert_int_equal(plan_find(p, ROLE_RELAY, own)->n_overrides, 2);
 	plan_free(&p);
 	master_cf_free(&t);
 }
@@ -340,6 +378,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own_table),
 		cmocka_unit_test(test_postfix_table),
+		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_processes),
 		cmocka_unit_test(test_throttle),
