@@ -2,6 +2,7 @@
  * What is said to a server.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/address.h"
@@ -88,7 +89,85 @@ smtp_begin(struct session *s)
 	if (smtp_unfit(s))
 		smtp_finish(s, RELAY_IDLE);
 	else
-		session_enter(s, RELAY_MAIL);
+		session_enter(s, smtp_xforward_due(s) ? RELAY_XFORWARD :
+		    RELAY_MAIL);
+}
+
+bool
+smtp_xforward_due(const struct session *s)
+{
+	return s->relay->conf->smtp_send_xforward_command &&
+	    !s->delivery->probe &&
+	    (s->ehlo.xforward & ~s->mail.forwarded) != 0;
+}
+
+/* What is known of it; empty: nothing. */
+static struct view
+xforward_value(const struct delivery *d, enum relay_xforward what,
+    char number[16])
+{
+	const struct envelope *e = &d->env;
+
+	switch (what) {
+	case XFORWARD_NAME:
+		return view_is(e->client_name, "unknown") ? view_of("") :
+		    e->client_name;
+	case XFORWARD_ADDR:
+		return e->client_addr;
+	case XFORWARD_PORT:
+		(void)snprintf(number, 16, "%u", (unsigned)e->client_port);
+		return view_of(e->client_port > 0 ? number : "");
+	case XFORWARD_PROTO:
+		return e->proto;
+	case XFORWARD_HELO:
+		return e->helo;
+	case XFORWARD_IDENT:
+		return view_of(d->id);
+	case XFORWARD_SOURCE:
+		return view_of((e->flags & ENVELOPE_LOCAL) != 0 ? "LOCAL" :
+		    "REMOTE");
+	case XFORWARDS:
+		break;
+	}
+	return view_of("");
+}
+
+/* A line of the size that any server takes; the rest is in the next one.  One
+ * value, each byte of which may become three, always fits. */
+#define XFORWARD_LINE	500u
+#define XFORWARD_VALUE	160u
+
+void
+smtp_xforward(struct session *s)
+{
+	struct session_mail *m = &s->mail;
+	struct buf *b = &s->relay->commands, one;
+	char number[16];
+	struct view v;
+	uint32_t i;
+
+	buf_clear(b);
+	buf_init(&one, 3 * XFORWARD_VALUE + 8);
+	(void)buf_puts(b, "XFORWARD");
+	for (i = 0; i < XFORWARDS; i++) {
+		if ((s->ehlo.xforward & ~m->forwarded & 1u << i) == 0)
+			continue;
+		v = view_head(xforward_value(s->delivery, i, number),
+		    XFORWARD_VALUE);
+		buf_clear(&one);
+		if (i == XFORWARD_ADDR && view_find(v, ':') < v.n)
+			(void)buf_puts(&one, "IPV6:");
+		(void)(v.n > 0 ? xtext_put(&one, v) :
+		    buf_puts(&one, "[UNAVAILABLE]"));
+		if (b->n + one.n > XFORWARD_LINE)
+			break;
+		(void)buf_printf(b, " %s=%.*s", relay_xforward_names[i],
+		    VIEW_ARGS(buf_view(&one)));
+		m->forwarded |= 1u << i;
+	}
+	(void)buf_puts(b, "\r\n");
+	buf_free(&one);
+	session_write(s, buf_view(b));
 }
 
 /*

@@ -10,7 +10,28 @@ static const struct {
 	{ "8BITMIME", FEATURE_8BITMIME },
 	{ "SMTPUTF8", FEATURE_SMTPUTF8 },
 	{ "DSN", FEATURE_DSN },
+	{ "XFORWARD", FEATURE_XFORWARD },
 };
+
+const char *const relay_xforward_names[XFORWARDS] = {
+	[XFORWARD_NAME] = "NAME", [XFORWARD_ADDR] = "ADDR",
+	[XFORWARD_PORT] = "PORT", [XFORWARD_PROTO] = "PROTO",
+	[XFORWARD_HELO] = "HELO", [XFORWARD_IDENT] = "IDENT",
+	[XFORWARD_SOURCE] = "SOURCE",
+};
+
+static uint32_t
+ehlo_xforward(struct view rest)
+{
+	struct view word;
+	uint32_t set = 0, i;
+
+	while ((word = view_word(&rest, " ")).n > 0)
+		for (i = 0; i < XFORWARDS; i++)
+			if (view_is_nocase(word, relay_xforward_names[i]))
+				set |= 1u << i;
+	return set;
+}
 
 static uint32_t
 ehlo_keyword(struct view word)
@@ -50,6 +71,8 @@ relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
 		word = view_word(&line, " ");
 		feature = ehlo_keyword(word) & ~discard;
 		e.features |= feature;
+		if (feature == FEATURE_XFORWARD)
+			e.xforward = ehlo_xforward(line);
 		if (feature != FEATURE_SIZE)
 			continue;
 		word = view_word(&line, " ");

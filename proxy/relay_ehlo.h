@@ -13,11 +13,20 @@ enum relay_feature {
 	FEATURE_8BITMIME = 1 << 2,	/* RFC 6152 */
 	FEATURE_SMTPUTF8 = 1 << 3,	/* RFC 6531 */
 	FEATURE_DSN = 1 << 4,		/* RFC 3461 */
+	FEATURE_XFORWARD = 1 << 5,	/* Postfix's XFORWARD_README */
 };
+
+/* What may be forwarded; the order in which it is. */
+enum relay_xforward {
+	XFORWARD_NAME, XFORWARD_ADDR, XFORWARD_PORT, XFORWARD_PROTO,
+	XFORWARD_HELO, XFORWARD_IDENT, XFORWARD_SOURCE, XFORWARDS
+};
+extern const char *const relay_xforward_names[XFORWARDS];
 
 struct relay_ehlo {
 	uint32_t features;
 	uint64_t size_limit;	/* 0: none told */
+	uint32_t xforward;	/* 1 << enum relay_xforward */
 	struct view name;	/* its own name, a view into the reply */
 };
 

@@ -22,6 +22,7 @@ enum relay_state {
 	RELAY_GREETING,
 	RELAY_EHLO,
 	RELAY_HELO,
+	RELAY_XFORWARD,	/* comes before MAIL, of each message */
 	RELAY_MAIL,
 	RELAY_RCPT,
 	RELAY_DATA,
@@ -59,6 +60,7 @@ struct session {
 	struct session_mail {
 		uint32_t *todo;	/* indexes into the delivery's rcpts */
 		uint32_t n_todo, sent, answered, accepted;
+		uint32_t forwarded;	/* 1 << enum relay_xforward */
 		bool mail_ok;
 		bool data_sent;	/* the group is complete */
 		bool text_done;	/* all is encoded, the dot included */

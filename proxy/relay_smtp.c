@@ -93,7 +93,8 @@ smtp_closing(struct session *s)
 	struct delivery *d = s->delivery;
 	char *why;
 
-	if (s->state == RELAY_MAIL && s->uses > 1) {
+	if ((s->state == RELAY_MAIL || s->state == RELAY_XFORWARD) &&
+	    s->uses > 1) {
 		session_abort(s);
 		delivery_again(d);
 		return;
@@ -110,14 +111,15 @@ smtp_lost(struct session *s, enum session_loss loss)
 {
 	const char *doing = relay_steps[s->state].doing;
 	struct delivery *d = s->delivery;
-	bool talking = s->state >= RELAY_MAIL, dot = session_dot_sent(s);
+	bool talking = s->state >= RELAY_XFORWARD, dot = session_dot_sent(s);
 	char *why;
 
 	if (d == NULL) {
 		session_enter(s, RELAY_CLOSED);
 		return;
 	}
-	if (s->state == RELAY_MAIL && s->uses > 1) {
+	if ((s->state == RELAY_MAIL || s->state == RELAY_XFORWARD) &&
+	    s->uses > 1) {
 		/* A kept connection was dead already; no harm was done. */
 		session_abort(s);
 		delivery_again(d);
@@ -210,6 +212,24 @@ smtp_helo_reply(struct session *s)
 	if (relay_reply_line(&s->reply, &pos, &line))
 		s->ehlo.name = view_word(&line, " ");
 	smtp_ready(s);
+}
+
+/* Who does not want to know it may still want the mail. */
+static void
+smtp_xforward_reply(struct session *s)
+{
+	char *why;
+
+	if (s->reply.code == 421) {
+		smtp_closing(s);
+		return;
+	}
+	if (s->reply.code / 100 != 2) {
+		why = smtp_said(s);
+		log_warn("%s", why);
+		free(why);
+	}
+	session_enter(s, smtp_xforward_due(s) ? RELAY_XFORWARD : RELAY_MAIL);
 }
 
 static void
@@ -373,12 +393,19 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.doing = "performing the EHLO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_ehlo_reply,
-		.classes = ORDINARY, .next = TO(HELO) | TO(MAIL) | TO_END },
+		.classes = ORDINARY, .next = TO(HELO) | TO(XFORWARD) |
+		    TO(MAIL) | TO_END },
 	[RELAY_HELO] = { .name = "HELO",
 		.doing = "performing the HELO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_helo_reply,
 		.classes = ORDINARY, .next = TO(MAIL) | TO_END },
+	[RELAY_XFORWARD] = { .name = "XFORWARD",
+		.doing = "sending XFORWARD", .command = "XFORWARD command",
+		.timeout = TIMEOUT(smtp_xforward_timeout),
+		.enter = smtp_xforward, .reply = smtp_xforward_reply,
+		.classes = ORDINARY,
+		.next = TO(XFORWARD) | TO(MAIL) | TO_END },
 	[RELAY_MAIL] = { .name = "MAIL",
 		.doing = "sending MAIL FROM", .command = "MAIL FROM command",
 		.timeout = TIMEOUT(smtp_mail_timeout),
@@ -415,7 +442,8 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.next = TO(IDLE) | TO(QUIT) | TO(CLOSED) },
 	[RELAY_IDLE] = { .name = "idle",
 		.timeout = TIMEOUT(smtp_connection_cache_time_limit),
-		.enter = smtp_idle, .next = TO(MAIL) | TO_END },
+		.enter = smtp_idle,
+		.next = TO(XFORWARD) | TO(MAIL) | TO_END },
 	[RELAY_QUIT] = { .name = "QUIT",
 		.timeout = TIMEOUT(smtp_quit_timeout),
 		.enter = smtp_quit, .reply = smtp_quit_reply,

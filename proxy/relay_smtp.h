@@ -20,6 +20,9 @@ void smtp_finish(struct session *s, enum relay_state to);
 
 /* On entering a state: */
 void smtp_hello(struct session *s);
+/* Is there something (more) to forward?  And say it. */
+bool smtp_xforward_due(const struct session *s);
+void smtp_xforward(struct session *s);
 void smtp_mail(struct session *s);
 void smtp_rcpt(struct session *s);
 void smtp_data(struct session *s);

@@ -103,3 +103,55 @@ def test_a_wrong_setting_is_told_at_start(made):
     send(gw, "slow", "user")
     sink.wait(1)
     first.wait(1)
+
+
+KEYWORDS = ("PIPELINING", "8BITMIME", "SIZE",
+            "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
+
+
+def forwarded(sink):
+    """{attribute: value} of each message, from its XFORWARD commands."""
+    out = [{}]
+    for c in sink.commands:
+        verb, _, rest = c.partition(" ")
+        if verb == "XFORWARD":
+            out[-1].update(w.split("=", 1) for w in rest.split())
+        elif verb == "MAIL":
+            out.append({})
+    return out[:-1]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_xforward(refused):
+    sink = Sink(lambda verb, arg: "501 5.5.4 no" if refused and
+                verb == "XFOR" else None, keywords=KEYWORDS)
+    gw = Instance(sink, main={"smtp_send_xforward_command": "yes"})
+    try:
+        with gw.client() as c:
+            c.ehlo("a+b=" + "x" * 300 + ".example")
+            ids = [c.message("a@client.example", "user@example.com",
+                             mail(s)).text.rsplit(" ", 1)[1]
+                   for s in ("one", "two")]
+        sink.wait(2)
+        said = forwarded(sink)
+        assert sorted(f["IDENT"] for f in said) == sorted(ids)
+        for f in said:
+            assert f["ADDR"] == "127.0.0.1" and f["NAME"] == "[UNAVAILABLE]"
+            assert f["HELO"].startswith("a+2Bb+3Dxxxx")
+            assert f["PROTO"] == "ESMTP" and f["SOURCE"] == "REMOTE"
+            assert f["PORT"].isdigit()
+        assert all(len(c) <= 510 for c in sink.commands)
+        if refused:
+            gw.wait_log("warning: host .* said: 501 5.5.4 no .in reply to "
+                        "XFORWARD command")
+    finally:
+        gw.destroy()
+        sink.close()
+
+
+def test_xforward_only_when_wanted(made):
+    gw, sink, _, _ = made
+    sink.keywords = KEYWORDS
+    send(gw, "user")
+    sink.wait(1)
+    assert not any(c.startswith("XFORWARD") for c in sink.commands)
