@@ -333,7 +333,7 @@ def test_rules_of_a_class_are_watched(make):
 def test_ambiguity_of_a_class(make, sink):
     """Two boundaries: who may get such mail, and who may not."""
     gw = make(mime_ambiguity="reject", lax_mime_ambiguity="ignore",
-              marked_mime_ambiguity_checks="duplicate-content-type hold")
+              marked_mime_ambiguity="hold")
     text = mail("twice", b"--a\r\n\r\ntext\r\n--a--\r\n",
                 MIME_Version="1.0", Content_Type="multipart/mixed; boundary=a")
     text = text.replace(b"MIME-Version", b"Content-Type: text/plain\r\n"
