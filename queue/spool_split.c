@@ -48,7 +48,7 @@ int
 spool_settle_part(const struct spool *s, struct queue_id id)
 {
 	enum spool_place at = PLACE_INCOMING;
-	struct spool_split split;
+	struct spool_split split = { .n = 0 };
 	int fd = part_open(s, id, at), rc;
 
 	/* It may have been moved there without the mark. */
@@ -78,7 +78,7 @@ bool
 spool_part_waits(const struct spool *s, struct queue_id id,
     struct queue_id *ret_leader)
 {
-	struct spool_split split;
+	struct spool_split split = { .n = 0 };
 	int fd = part_open(s, id, PLACE_INCOMING);
 	bool waits = fd >= 0 && part_read(fd, id, &split) == 0;
 
