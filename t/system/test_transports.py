@@ -129,10 +129,13 @@ def test_xforward(refused):
     try:
         with gw.client() as c:
             c.ehlo("a+b=" + "x" * 300 + ".example")
-            ids = [c.message("a@client.example", "user@example.com",
-                             mail(s)).text.rsplit(" ", 1)[1]
-                   for s in ("one", "two")]
-        sink.wait(2)
+            ids = []
+            for n in (1, 2):
+                # one after the other: commands of sessions stand together
+                r = c.message("a@client.example", "user@example.com",
+                              mail(f"message {n}"))
+                ids.append(r.text.rsplit(" ", 1)[1])
+                sink.wait(n)
         said = forwarded(sink)
         assert sorted(f["IDENT"] for f in said) == sorted(ids)
         for f in said:
