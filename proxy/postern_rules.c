@@ -309,12 +309,47 @@ rules_table(struct rules *r, struct view spec, enum verdict_dialect dialect)
 }
 
 static void
-rules_tables(struct rules *r, const char *specs)
+rules_tables(struct rules *r, const char *specs, enum verdict_dialect dialect)
 {
 	struct view rest = view_of(specs), word;
 
 	while ((word = conf_word(&rest)).n > 0)
-		rules_table(r, word, DIALECT_CHECKS);
+		rules_table(r, word, dialect);
+}
+
+/* Those of a policy class, or of recipients without one. */
+static void
+rules_filter_class(struct rules *r, const struct conf *cf, struct view class)
+{
+	const char *name, *specs;
+	char *own;
+	size_t i;
+
+	for (i = 0; (name = conf_class_params[i]) != NULL; i++) {
+		if (!view_ends_nocase(view_of(name), view_of("_checks")) ||
+		    strcmp(name, "mime_ambiguity_checks") == 0)
+			continue;
+		own = mem_printf("%.*s%s%s", VIEW_ARGS(class),
+		    class.n > 0 ? "_" : "", name);
+		specs = conf_text(cf, view_of(own));
+		if (specs != NULL)
+			rules_tables(r, specs,
+			    strcmp(name, "attachment_checks") == 0 ?
+			    DIALECT_ATTACHMENTS :
+			    strcmp(name, "decoded_body_checks") == 0 ?
+			    DIALECT_DECODED : DIALECT_CHECKS);
+		free(own);
+	}
+}
+
+static void
+rules_filter(struct rules *r, const struct conf *cf)
+{
+	struct view rest = view_of(cf->filter_policy_classes), class;
+
+	rules_filter_class(r, cf, view_make("", 0));
+	while ((class = conf_word(&rest)).n > 0)
+		rules_filter_class(r, cf, class);
 }
 
 static void
@@ -395,14 +430,10 @@ rules_show(struct rules *r, const struct config *c)
 		    "WARNED", "HOUR", "DAY", "LAST", "BY", "RULE");
 	for (i = 0; i < c->n_teams; i++) {
 		r->cf = cf = c->teams[i].cf;
-		if (c->teams[i].entry->kind == ROLE_FILTER) {
-			rules_tables(r, cf->header_checks);
-			rules_tables(r, cf->mime_header_checks);
-			rules_tables(r, cf->nested_header_checks);
-			rules_tables(r, cf->body_checks);
-		} else if (c->teams[i].entry->kind == ROLE_SMTPD) {
+		if (c->teams[i].entry->kind == ROLE_FILTER)
+			rules_filter(r, cf);
+		else if (c->teams[i].entry->kind == ROLE_SMTPD)
 			rules_smtpd(r, cf);
-		}
 	}
 	rules_gone(r);
 }

@@ -330,6 +330,32 @@ def test_rules_of_a_class_are_watched(make):
              "550 5.7.1 a new rule")
 
 
+def test_attachments_of_a_class(make, sink):
+    gw = make(attachment_checks="", start=False,
+              strict_attachment_checks="pcre:strict_attach",
+              lax_attachment_checks="pcre:lax_attach")
+    gw.write("strict_attach", "/ ext=txt / STRIP no text here\n")
+    gw.write("lax_attach", "/ magic=exe / REJECT no programs\n")
+    gw.start()
+    text = mail(
+        "files", b"--b\r\nContent-Type: text/plain; name=a.txt\r\n\r\n"
+        b"what it says\r\n--b--\r\n", MIME_Version="1.0",
+        Content_Type="multipart/mixed; boundary=b")
+    assert send(gw, "", ALL, text).code == 250
+    gw.wait_log(r": strip: .* name=a\.txt .*; rule=\S+strict_attach:1; "
+                "policy=strict")
+    wait_for("all copies", lambda: sum(
+        len(m.rcpts) for m in list(sink.messages)) == 4)
+    for m in sink.messages:
+        stripped = b"An attachment was removed" in m.text
+        assert stripped == ("strict@example.com" in m.rcpts)
+        assert stripped == (b"what it says" not in m.text)
+    # the row is counted with the others
+    wait_for("its hit", lambda: re.search(
+        r"(?m)^ +1 .*strict_attach:1: / ext=txt /", gw.command(
+            "rules").stdout))
+
+
 def test_ambiguity_of_a_class(make, sink):
     """Two boundaries: who may get such mail, and who may not."""
     gw = make(mime_ambiguity="reject", lax_mime_ambiguity="ignore",
