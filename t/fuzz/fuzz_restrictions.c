@@ -60,7 +60,7 @@ list(struct view text)
 static void
 evaluate(struct view value)
 {
-	struct facts known = { { NULL }, { 0 } };
+	struct facts known = { .count = { 0 } };
 	struct policy_facts f = {
 		.client_name = view_of("unknown"),
 		.reverse_name = view_of("unknown"),
@@ -94,7 +94,7 @@ evaluate(struct view value)
 static void
 answer(struct view text)
 {
-	struct facts f = { { NULL }, { 0 } };
+	struct facts f = { .count = { 0 } };
 	struct fact_name name = { FACT_DNS, FACT_MX, view_of("a.example") };
 	struct fact got;
 
@@ -108,7 +108,7 @@ answer(struct view text)
 static void
 expand(struct view text)
 {
-	struct facts known = { { NULL }, { 0 } };
+	struct facts known = { .count = { 0 } };
 	struct policy_facts f = { .client_name = view_of("unknown"),
 		.reverse_name = view_of("unknown"), .known = &known };
 	struct buf out;
