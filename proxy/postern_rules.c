@@ -58,12 +58,11 @@ sum_parse(struct view line, struct sum *ret)
 	size_t i;
 
 	for (i = 0; i < word.n; i++) {
-		static const char digits[] = "0123456789abcdef";
-		const char *d = memchr(digits, word.p[i], 16);
+		size_t d = view_find(view_of("0123456789abcdef"), word.p[i]);
 
-		if (d == NULL)
+		if (d == 16)
 			return false;
-		s.hash = s.hash << 4 | (uint64_t)(d - digits);
+		s.hash = s.hash << 4 | d;
 	}
 	for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
 		if (!conf_parse_int(view_word(&line, " "), 0, INT64_MAX, &n))

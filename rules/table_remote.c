@@ -202,6 +202,7 @@ table_known_answer(struct table_known *k, size_t number,
 	n = what.table.n + what.key.n + value.n;
 	if (k->n == k->n_slots)
 		known_grow(k);
+	ensure(k->n_slots > 0);
 	a = mem_alloc(sizeof *a + n);
 	a->service = what.service;
 	a->hash = known_hash(&what);

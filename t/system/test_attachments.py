@@ -16,10 +16,7 @@ import pytest
 from file_makers import (EXE, lha, lzma_alone, nested_bomb, ole, rar4, rar5,
                          record, seven_zip_with_dictionary, tarred, zip64,
                          zip_of_one_kernel, zipped)
-from postern import TOP
-
-BUILD = os.environ.get("BUILD", TOP + "/build")
-SAN = "san" in BUILD
+from postern import BUILD, SAN
 
 
 class Seen:

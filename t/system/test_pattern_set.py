@@ -4,9 +4,8 @@ import random
 import subprocess
 
 import pytest
-from postern import mail, wait_for
+from postern import BUILD, mail, wait_for
 
-BUILD = os.environ.get("BUILD", "build")
 TOGETHER = b"libhs" in subprocess.run(
     ["ldd", f"{BUILD}/libexec/filter"], stdout=subprocess.PIPE,
     check=False).stdout
