@@ -54,8 +54,7 @@ sendmail_SRC = $(wildcard queue/sendmail*.c) $(SUBMIT)
 # Names by which sendmail is called too
 SENDMAIL_NAMES = mailq newaliases
 # One program, two names; -hmq walks a message as the filter does.
-postmap_SRC = $(wildcard filters/postmap*.c) filters/field.c filters/head.c \
-	filters/mime.c filters/boundary.c
+postmap_SRC = $(wildcard filters/postmap*.c)
 postalias_SRC = $(postmap_SRC)
 LIBS = -levent_core -lseccomp -lcap
 # A program for each type of table behind a connection; those that need a

@@ -8,9 +8,9 @@
 
 #include "filters/findings.h"
 #include "filters/leaf.h"
-#include "filters/mime.h"
 #include "lib/envelope.h"
 #include "rules/condition_policy.h"
+#include "rules/mime.h"
 
 struct ambiguity {
 	struct leaf_sink sink;	/* first */

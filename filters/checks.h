@@ -16,10 +16,10 @@
 
 #include "filters/charset.h"
 #include "filters/findings.h"
-#include "filters/mime.h"
 #include "lib/conf.h"
 #include "lib/conf_choice.h"
 #include "lib/envelope.h"
+#include "rules/mime.h"
 #include "rules/table.h"
 
 

@@ -10,10 +10,10 @@
 #define FILTERS_COMPLETE_H
 
 #include "filters/findings.h"
-#include "filters/mime.h"
 #include "lib/clock.h"
 #include "lib/conf.h"
 #include "lib/envelope.h"
+#include "rules/mime.h"
 
 struct complete {
 	struct stage stage;	/* first */

@@ -5,11 +5,11 @@
 #include "filters/findings.h"
 #include "filters/inner.h"
 #include "filters/leaf.h"
-#include "filters/mime.h"
 #include "filters/rewriting.h"
 #include "filters/split.h"
 #include "lib/log.h"
 #include "lib/own_addr.h"
+#include "rules/mime.h"
 
 struct engine {
 	struct rulesets sets;

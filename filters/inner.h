@@ -13,7 +13,7 @@
 #define FILTERS_INNER_H
 
 #include "filters/leaf.h"
-#include "filters/mime.h"
+#include "rules/mime.h"
 
 #define INNER_DEPTH	4u
 #define INNER_FILES	16u	/* in one part */

@@ -17,9 +17,9 @@
 #ifndef FILTERS_LEAF_H
 #define FILTERS_LEAF_H
 
-#include "rules/condition.h"
 #include "filters/part_name.h"
-#include "filters/stage.h"
+#include "rules/condition.h"
+#include "rules/stage.h"
 
 #define LEAF_SLOTS	4u	/* open at a time */
 #define LEAF_SINKS_MAX	6u

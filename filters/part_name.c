@@ -1,6 +1,6 @@
 #include "filters/part_name.h"
-#include "filters/field.h"
 #include "lib/log.h"
+#include "rules/field.h"
 
 #define SECTIONS_MAX	64u
 #define PARAMS_BYTES_MAX	(1u << 20)

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "filters/mime.h"
 #include "filters/postmap.h"
 #include "lib/log.h"
 #include "lib/table_program.h"
+#include "rules/mime.h"
 #include "rules/table_remote.h"
 #include "rules/table_update.h"
 

@@ -8,8 +8,8 @@
 #define FILTERS_REWRITING_H
 
 #include "filters/findings.h"
-#include "filters/mime.h"
 #include "lib/envelope.h"
+#include "rules/mime.h"
 #include "rules/rewrite.h"
 
 struct rewriting {

@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 #include "filters/leaf.h"
-#include "filters/mime.h"
 #include "lib/log.h"
+#include "rules/mime.h"
 
 struct watcher {
 	struct leaf_sink sink;

@@ -6,8 +6,8 @@
  */
 #include <stdint.h>
 
-#include "filters/mime.h"
 #include "lib/log.h"
+#include "rules/mime.h"
 
 struct watcher {
 	struct stage stage;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "filters/leaf.h"
-#include "filters/mime.h"
+#include "rules/mime.h"
 
 struct printer {
 	struct leaf_sink sink;

@@ -9,9 +9,9 @@
 #include <cmocka.h>
 
 #include "filters/leaf.h"
-#include "filters/mime.h"
 #include "filters/tnef.h"
 #include "lib/mem.h"
+#include "rules/mime.h"
 
 /*
  * A sink that writes down what it is told: "[part type/subtype name|name]",

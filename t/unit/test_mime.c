@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "filters/mime.h"
 #include "lib/buf.h"
+#include "rules/mime.h"
 
 /* A stage that writes down what it is told. */
 struct recorder {

@@ -1,8 +1,8 @@
 #include <stdlib.h>
 
-#include "filters/boundary.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "rules/boundary.h"
 
 void
 boundaries_init(struct boundaries *b, size_t max, size_t length_limit)

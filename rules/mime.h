@@ -9,11 +9,11 @@
  * at most nesting_limit + 1 boundaries in force.  Where receivers disagree
  * on what a boundary is, the walk takes the reading that shows more headers.
  */
-#ifndef FILTERS_MIME_H
-#define FILTERS_MIME_H
+#ifndef RULES_MIME_H
+#define RULES_MIME_H
 
-#include "filters/stage.h"
 #include "lib/view.h"
+#include "rules/stage.h"
 
 struct mime_options {
 	size_t header_size_limit;

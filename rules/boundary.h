@@ -2,11 +2,11 @@
  * The boundaries in force at one place of a message (RFC 2046 section 5.1.1),
  * those of outer parts first.  Their number and length are limited.
  */
-#ifndef FILTERS_BOUNDARY_H
-#define FILTERS_BOUNDARY_H
+#ifndef RULES_BOUNDARY_H
+#define RULES_BOUNDARY_H
 
-#include "filters/field.h"
 #include "lib/buf.h"
+#include "rules/field.h"
 
 struct boundary {
 	size_t at, n;		/* in the set's text */

@@ -1,5 +1,5 @@
-#include "filters/field.h"
 #include "lib/log.h"
+#include "rules/field.h"
 
 #define SECTIONS_MAX	64	/* of one parameter; RFC 2231 section 3 */
 

@@ -4,8 +4,8 @@
  * the question is what some receiver could read, not what the sender ought to
  * have written.  Nothing here fails or allocates but in the scratch buffer.
  */
-#ifndef FILTERS_FIELD_H
-#define FILTERS_FIELD_H
+#ifndef RULES_FIELD_H
+#define RULES_FIELD_H
 
 #include "lib/buf.h"
 #include "lib/view.h"

@@ -1,11 +1,11 @@
 #include <stdlib.h>
 
-#include "filters/boundary.h"
-#include "filters/head.h"
-#include "filters/mime.h"
 #include "lib/header.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "rules/boundary.h"
+#include "rules/head.h"
+#include "rules/mime.h"
 
 #define MIME_MAGIC	0x4d494d45u
 

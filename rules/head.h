@@ -2,11 +2,11 @@
  * The header being collected from its lines: the logical header of struct
  * mime_header.  What is over the limit is counted, not kept.
  */
-#ifndef FILTERS_HEAD_H
-#define FILTERS_HEAD_H
+#ifndef RULES_HEAD_H
+#define RULES_HEAD_H
 
-#include "filters/stage.h"
 #include "lib/buf.h"
+#include "rules/stage.h"
 
 struct head {
 	struct buf text;

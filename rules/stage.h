@@ -1,19 +1,19 @@
 /*
- * Stages: what looks at a message while it is walked (filters/mime.h).  The
- * walk hands each event to every stage of its chain, in order: rules first;
- * decoders, attachment names, archives come behind them.  A stage keeps what
- * it found in a struct findings (filters/findings.h) and ends the walk with
- * mime_stop() once the message is decided.
+ * Stages: what looks at a message while it is walked (rules/mime.h).  The
+ * walk hands each event to every stage of its chain, in order; a stage that
+ * needs no more of the message ends the walk with mime_stop().  The filter
+ * has rules first, then decoders, attachment names, archives; a delivery has
+ * rules only.
  *
  * All views are good until the hook returns.  Offsets and sizes count bytes
  * of the text as it was received.  Any hook may be NULL.
  */
-#ifndef FILTERS_STAGE_H
-#define FILTERS_STAGE_H
+#ifndef RULES_STAGE_H
+#define RULES_STAGE_H
 
-#include "rules/condition.h"
-#include "filters/field.h"
 #include "lib/view.h"
+#include "rules/condition.h"
+#include "rules/field.h"
 
 /* The header block that a part begins with. */
 enum mime_block {

@@ -1,6 +1,6 @@
-#include "filters/head.h"
 #include "lib/header.h"
 #include "lib/log.h"
+#include "rules/head.h"
 
 void
 head_init(struct head *h, size_t limit)
