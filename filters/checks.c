@@ -82,35 +82,12 @@ edit_failed(struct checks *c)
 	    "Error: too many changes by content rules");
 }
 
-/*
- * Text of a rule as it goes into the message.  It may hold what $1 took from
- * a header: further lines are kept as continuation lines there, and nothing
- * else may look like a line end.
- */
 static struct view
 insert_text(struct checks *c, const struct unit *u, struct view v,
     bool line_end)
 {
-	struct buf *b = &c->insert;
-	size_t i;
-	bool ok = true;
-
-	buf_clear(b);
-	for (i = 0; i < v.n && ok; i++) {
-		unsigned char ch = (unsigned char)v.p[i];
-
-		if (ch == '\n' && u->header && i + 1 < v.n) {
-			ok = buf_puts(b, "\r\n");
-			if (v.p[i + 1] != ' ' && v.p[i + 1] != '\t')
-				ok = ok && buf_putc(b, '\t');
-		} else if ((ch < ' ' && ch != '\t') || ch == 127)
-			ok = buf_putc(b, ' ');
-		else
-			ok = buf_putc(b, (char)ch);
-	}
-	if (line_end)
-		ok = ok && buf_puts(b, "\r\n");
-	return ok ? buf_view(b) : view_make(NULL, 0);
+	return verdict_text_wire(&c->insert, v, u->header, line_end) ?
+	    buf_view(&c->insert) : view_make(NULL, 0);
 }
 
 static bool

@@ -32,4 +32,12 @@ bool edits_get(struct view encoded, uint64_t text_size, struct arena *a,
 /* Size of the text after the edits. */
 uint64_t edits_size(const struct edits *e, uint64_t text_size);
 
+/*
+ * What two lists come to, one applied after the other: first, of a text of
+ * text_size bytes, then one whose offsets are those of the text that first
+ * makes of it.  The inserts stay where they are.
+ */
+void edits_compose(const struct edits *first, const struct edits *then,
+    uint64_t text_size, struct arena *a, struct edits *ret);
+
 #endif

@@ -1,6 +1,6 @@
 /*
- * How often each rule fires.  smtpd and filter count; what they counted goes
- * to master once a second (MSG_HITS), and when they end.  Master keeps the
+ * How often each rule fires.  smtpd, filter and relay count; what they counted
+ * goes to master once a second (MSG_HITS), and when they end.  Master keeps the
  * sums, which outlive a role and a reload, for `postern rules`.  A role that
  * breaks down takes its last second with it.
  *

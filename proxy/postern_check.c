@@ -164,6 +164,22 @@ check_filter(const struct conf *cf, const char *config_dir,
 	return check_policies(cf, config_dir, r) && ok;
 }
 
+/* What is asked while a message is sent. */
+static bool
+check_relay(const struct conf *cf, const char *config_dir,
+    const struct reporter *r)
+{
+	bool ok = check_maps(cf->smtp_header_checks, config_dir,
+	    DIALECT_DELIVERY, r);
+
+	ok = check_maps(cf->smtp_mime_header_checks, config_dir,
+	    DIALECT_DELIVERY, r) && ok;
+	ok = check_maps(cf->smtp_nested_header_checks, config_dir,
+	    DIALECT_DELIVERY, r) && ok;
+	return check_maps(cf->smtp_body_checks, config_dir,
+	    DIALECT_DELIVERY, r) && ok;
+}
+
 /* What opens tables of its own; reported as it reports. */
 static bool
 check_rewrite(const struct conf *cf, bool generic, const struct reporter *r)
@@ -421,6 +437,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			break;
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;
+			ok = check_relay(cf, config_dir, r) && ok;
 			break;
 		case ROLE_TABLE:
 			ok = check_remote(c->teams[i].entry, cf, config_dir,

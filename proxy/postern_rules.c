@@ -352,6 +352,15 @@ rules_filter(struct rules *r, const struct conf *cf)
 }
 
 static void
+rules_relay(struct rules *r, const struct conf *cf)
+{
+	rules_tables(r, cf->smtp_header_checks, DIALECT_DELIVERY);
+	rules_tables(r, cf->smtp_mime_header_checks, DIALECT_DELIVERY);
+	rules_tables(r, cf->smtp_nested_header_checks, DIALECT_DELIVERY);
+	rules_tables(r, cf->smtp_body_checks, DIALECT_DELIVERY);
+}
+
+static void
 rules_access(const char *spec, bool trial, void *arg)
 {
 	struct rules *r = arg;
@@ -433,6 +442,8 @@ rules_show(struct rules *r, const struct config *c)
 			rules_filter(r, cf);
 		else if (c->teams[i].entry->kind == ROLE_SMTPD)
 			rules_smtpd(r, cf);
+		else if (c->teams[i].entry->kind == ROLE_RELAY)
+			rules_relay(r, cf);
 	}
 	rules_gone(r);
 }

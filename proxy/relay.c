@@ -7,6 +7,7 @@
 #include "lib/role.h"
 #include "lib/table_client.h"
 #include "proxy/relay.h"
+#include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
 #include "proxy/relay_session.h"
@@ -190,6 +191,8 @@ relay_load(void)
 	buf_init(&r->commands, 2 * RELAY_COMMANDS);
 	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
 	    RELAY_TEXT_END_ROOM);
+	if (!relay_checks_open(cf, log_report_errors, NULL, &r->checks))
+		fatal("smtp_header_checks or smtp_body_checks cannot be used");
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
 	if (view_trim(view_of(cf->smtp_generic_maps)).n == 0)
 		return;

@@ -37,6 +37,7 @@ struct relay {
 	struct netaddr own[OWN_ADDR_MAX];
 	size_t n_own;
 	struct rewrite *generic;	/* NULL: no smtp_generic_maps */
+	struct relay_checks *checks;	/* NULL: no smtp_header_checks, ... */
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

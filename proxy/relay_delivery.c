@@ -7,6 +7,7 @@
 #include "lib/address.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_generic.h"
 #include "proxy/relay_session.h"
@@ -29,6 +30,7 @@ delivery_free(struct delivery *d)
 	TAILQ_REMOVE(&r->deliveries, d, link);
 	r->n_deliveries--;
 	event_del(&d->timer);
+	relay_check_cancel(d);
 	table_ask_cancel(&d->tables_asked);
 	table_known_free(&d->tables);
 	if (d->fd >= 0)
@@ -518,7 +520,7 @@ delivery_read(struct delivery *d, struct view body)
 	return true;
 }
 
-static void delivery_rewrite(struct delivery *d);
+static void delivery_check(struct delivery *d);
 
 static struct delivery *
 delivery_new(struct relay *r, struct chan *qmgr)
@@ -553,7 +555,7 @@ delivery_start(struct delivery *d)
 	}
 	if (!d->probe)
 		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
-	delivery_rewrite(d);
+	delivery_check(d);
 }
 
 void
@@ -612,6 +614,17 @@ probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 	chan_blame(qmgr, "bad fields in message PROBE");
 }
 
+/* Nothing of it was sent, for a reason of ours. */
+static void
+delivery_give_up(struct delivery *d, const char *reason)
+{
+	d->fallback = view_make("", 0);
+	delivery_failed(d, WHOM_OPEN, 0, false, "4.3.0", reason);
+	delivery_finish(d);
+}
+
+static void delivery_rewrite(struct delivery *d);
+
 static void
 delivery_told(void *arg)
 {
@@ -660,12 +673,30 @@ delivery_rewrite(struct delivery *d)
 	    delivery_asks(d))
 		return;
 	if (r->generic != NULL && !delivery_generic(d)) {
-		d->fallback = view_make("", 0);
-		delivery_failed(d, WHOM_OPEN, 0, false, "4.3.0",
+		delivery_give_up(d,
 		    "address rewriting failed: table lookup error");
-		delivery_finish(d);
 		return;
 	}
 	if (!session_reuse(r, d))
 		delivery_route(d);
+}
+
+/* smtp_header_checks and the like; the maps see what these leave. */
+static void
+delivery_check(struct delivery *d)
+{
+	struct relay_checks *c = d->probe ? NULL : d->relay->checks;
+	enum relay_checked done = CHECKED_DONE;
+	const char *what;
+	char *why;
+
+	if (c != NULL)
+		done = relay_check(c, d, delivery_check, &what);
+	if (done == CHECKED_DONE) {
+		delivery_rewrite(d);
+	} else if (done == CHECKED_FAILED) {
+		why = mem_printf("content rules failed: %s", what);
+		delivery_give_up(d, why);
+		free(why);
+	}
 }

@@ -65,6 +65,7 @@ struct delivery {
 	char *why;		/* the latest failure, for those still open */
 	char why_dsn[RELAY_STATUS_MAX];
 
+	struct checking *checking;	/* relay_checks.h; NULL: not now */
 	struct table_known *tables;	/* what such said of smtp_generic_maps */
 	struct table_asking *tables_asked;
 	uint32_t tag;		/* of the question to lookup; 0: none */

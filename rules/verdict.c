@@ -185,22 +185,6 @@ route_acceptable(struct view v)
 	    !has_control(v);
 }
 
-bool
-verdict_text_is_header(struct view text)
-{
-	size_t n = 0;
-
-	while (n < text.n && text.p[n] > ' ' && text.p[n] < 0x7f &&
-	    text.p[n] != ':')
-		n++;
-	if (n == 0)
-		return false;
-	/* RFC 822 allowed white space before the colon. */
-	while (n < text.n && (text.p[n] == ' ' || text.p[n] == '\t'))
-		n++;
-	return n < text.n && text.p[n] == ':';
-}
-
 /* The reply code before an action's text; 0: not one. */
 static unsigned
 code_of(struct view word)
@@ -332,6 +316,14 @@ number_parse(struct view word, struct view text,
 	return false;
 }
 
+/* What is done to a message that is under way. */
+static bool
+action_at_delivery(enum action a)
+{
+	return a == ACTION_DUNNO || a == ACTION_INFO || a == ACTION_WARN ||
+	    action_edits(a);
+}
+
 bool
 verdict_parse(struct view rhs, enum verdict_dialect dialect,
     struct verdict *ret, const char **ret_error)
@@ -341,9 +333,10 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	struct view word, text;
 	unsigned other;
 	bool decoded = dialect == DIALECT_DECODED;
+	bool delivery = dialect == DIALECT_DELIVERY;
 	size_t n = 0;
 
-	if (decoded)
+	if (decoded || delivery)
 		dialect = DIALECT_CHECKS;
 	rhs = view_trim(rhs);
 	while (n < rhs.n && !view_space(rhs.p[n]))
@@ -354,7 +347,7 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 		*ret_error = "there is no action";
 		return false;
 	}
-	if (all_digits(word)) {
+	if (all_digits(word) && !delivery) {
 		if (!number_parse(word, text, dialect, &v, ret_error))
 			return false;
 		*ret = v;
@@ -376,6 +369,11 @@ verdict_parse(struct view rhs, enum verdict_dialect dialect,
 	v.when = k->when;
 	if (decoded && action_edits(v.action)) {
 		*ret_error = "decoded text cannot be changed";
+		return false;
+	}
+	if (delivery && !action_at_delivery(v.action)) {
+		*ret_error = "this action comes too late while a message is "
+		    "delivered";
 		return false;
 	}
 	if (!argument_parse(k, text, dialect, &v, ret_error))

@@ -31,10 +31,13 @@ const char *action_name(enum action a);
 /* Does it change what is in the message where it matched? */
 bool action_edits(enum action a);
 
-/* DECODED: checks of text that is no part of the message as it is written,
- * and so cannot be edited. */
+/*
+ * DECODED: checks of text that is no part of the message as it is written,
+ * and so cannot be edited.  DELIVERY: smtp_header_checks and the like, which
+ * come when it is settled whether and where the message goes.
+ */
 enum verdict_dialect { DIALECT_NONE = 0, DIALECT_ACCESS, DIALECT_CHECKS,
-	DIALECT_DECODED, DIALECT_ATTACHMENTS };
+	DIALECT_DECODED, DIALECT_DELIVERY, DIALECT_ATTACHMENTS };
 
 /* When an ACTION_DEFER of access(5) takes effect. */
 enum defer_when { DEFER_NOW = 0, DEFER_IF_PERMIT, DEFER_IF_REJECT };
@@ -71,6 +74,14 @@ bool verdict_check_table(const struct table *t, enum verdict_dialect dialect,
     table_report *report, void *arg);
 /* "Name: value", as PREPEND and REPLACE need where a header stands. */
 bool verdict_text_is_header(struct view text);
+/*
+ * The text of PREPEND or REPLACE as it goes into a message, into b, which is
+ * cleared; line_end: with CRLF.  It may hold what $1 took from a header:
+ * further lines are kept as continuation lines there, and nothing else may
+ * look like a line end.  False: b is too small.
+ */
+bool verdict_text_wire(struct buf *b, struct view text, bool header,
+    bool line_end);
 
 /*
  * For messages between roles.  Control bytes in the text are written as
