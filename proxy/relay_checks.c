@@ -10,7 +10,10 @@
 #include "rules/table_row.h"
 #include "rules/verdict.h"
 
-#define SLICE		4u	/* pieces that are looked at in one turn */
+/* What is looked at in one turn: reads of the text, or time. */
+#define SLICE		32u
+#define SLICE_READ	8192u
+#define SLICE_US	5000
 #define EDITS_START	64u
 /* A delivery cannot fill the log: further lines are left out. */
 #define LOGGED_MAX	1000u
@@ -132,6 +135,7 @@ relay_checks_open(const struct conf *cf, table_report *report, void *arg,
 		    (size_t)cf->mime_boundary_length_limit,
 		.stray_is_data = true,
 	};
+	evtimer_assign(&c->turn, loop_base(), checks_turn, c);
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
 	table_pattern_sets(pattern_sets(), cf->rules_cache_directory);
 	ok = list_open(cf, "smtp_header_checks", cf->smtp_header_checks,
@@ -143,7 +147,6 @@ relay_checks_open(const struct conf *cf, table_report *report, void *arg,
 	    ok;
 	ok = list_open(cf, "smtp_body_checks", cf->smtp_body_checks, &c->body,
 	    report, arg) && ok;
-	evtimer_assign(&c->turn, loop_base(), checks_turn, c);
 	if (ok)
 		*ret = c;
 	else
@@ -157,6 +160,7 @@ relay_checks_free(struct relay_checks **c)
 	if (*c == NULL)
 		return;
 	ensure(TAILQ_EMPTY(&(*c)->waiting));
+	event_del(&(*c)->turn);
 	table_list_free(&(*c)->header.tables);
 	table_list_free(&(*c)->mime_header.tables);
 	table_list_free(&(*c)->nested_header.tables);
@@ -449,6 +453,7 @@ relay_check(struct relay_checks *c, struct delivery *d,
     void (*go_on)(struct delivery *d), const char **ret_why)
 {
 	enum relay_source_answer a = SOURCE_DATA;
+	const struct mono begun = clock_mono();
 	struct checking *k;
 	struct view piece;
 	unsigned i;
@@ -457,10 +462,11 @@ relay_check(struct relay_checks *c, struct delivery *d,
 		checking_begin(c, d, go_on);
 	k = d->checking;
 	for (i = 0; a == SOURCE_DATA && !mime_stopped(k->walk); i++) {
-		if (i == SLICE)
+		if (i == SLICE || (i > 0 && mono_since(begun,
+		    clock_mono()) >= SLICE_US))
 			return checking_wait(k);
 		a = relay_source_read(&k->source, d->relay->piece,
-		    sizeof d->relay->piece, &piece);
+		    SLICE_READ, &piece);
 		if (a == SOURCE_DATA)
 			mime_feed(k->walk, piece);
 	}

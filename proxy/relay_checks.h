@@ -5,8 +5,8 @@
  * the queue stays as it is, and another transport, or this one after a
  * reload, begins with that.
  *
- * A text is walked once for a delivery, before its conversation, 256 KB of it
- * in a turn of the loop: other deliveries go on meanwhile.
+ * A text is walked once for a delivery, before its conversation, a slice of it
+ * in each turn of the loop: other deliveries go on meanwhile.
  */
 #ifndef PROXY_RELAY_CHECKS_H
 #define PROXY_RELAY_CHECKS_H

@@ -64,6 +64,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	parse(v, DIALECT_ACCESS);
 	parse(v, DIALECT_CHECKS);
+	parse(v, DIALECT_DELIVERY);
 	judge(v);
 	return 0;
 }

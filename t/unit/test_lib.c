@@ -251,6 +251,84 @@ edits_are_sorted_and_inside(void **state)
 	arena_free(&a);
 }
 
+/* The text with the edits applied, the plain way. */
+static void
+edits_apply(const struct edits *e, struct view text, struct buf *to)
+{
+	uint64_t at = 0;
+	uint32_t i;
+
+	buf_clear(to);
+	for (i = 0; i < e->n; i++) {
+		assert_true(e->list[i].offset >= at);
+		assert_true(buf_put(to, text.p + at,
+		    (size_t)(e->list[i].offset - at)));
+		assert_true(buf_putv(to, e->list[i].insert));
+		at = e->list[i].offset + e->list[i].remove;
+		assert_true(at <= text.n);
+	}
+	assert_true(buf_putv(to, view_from(text, (size_t)at)));
+	assert_int_equal(to->n, edits_size(e, text.n));
+}
+
+static uint32_t
+edits_random(uint32_t *seed, uint32_t below)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (*seed >> 8) % below;
+}
+
+static void
+edits_make(uint32_t *seed, struct edit *list, uint64_t size, struct edits *e)
+{
+	static const char inserts[] = "ABCDEFGH";
+	uint64_t at = 0;
+
+	*e = (struct edits){ list, 0 };
+	while (e->n < 8 && edits_random(seed, 8) != 0) {
+		struct edit *x = &list[e->n++];
+
+		x->offset = at + edits_random(seed, (uint32_t)(size - at) / 3 +
+		    1);
+		x->remove = edits_random(seed, 3) == 0 ? 0 :
+		    edits_random(seed, (uint32_t)(size - x->offset) / 2 + 2);
+		if (x->remove > size - x->offset)
+			x->remove = size - x->offset;
+		x->insert = view_make(inserts, edits_random(seed, 9));
+		at = x->offset + x->remove;
+	}
+}
+
+static void
+edits_one_after_the_other(void **state)
+{
+	const struct view text = view_of("0123456789abcdefghijklmnopqrst");
+	struct edit one[8], two[8];
+	struct edits first, then, both;
+	uint32_t seed = 1, i;
+	struct buf a, b, c;
+	struct arena *arena;
+
+	(void)state;
+	buf_init(&a, 1000);
+	buf_init(&b, 1000);
+	buf_init(&c, 1000);
+	for (i = 0; i < 20000; i++) {
+		arena = arena_new(1 << 16);
+		edits_make(&seed, one, text.n, &first);
+		edits_apply(&first, text, &a);
+		edits_make(&seed, two, a.n, &then);
+		edits_apply(&then, buf_view(&a), &b);
+		edits_compose(&first, &then, text.n, arena, &both);
+		edits_apply(&both, text, &c);
+		assert_true(view_eq(buf_view(&b), buf_view(&c)));
+		arena_free(&arena);
+	}
+	buf_free(&a);
+	buf_free(&b);
+	buf_free(&c);
+}
+
 static void
 peer_data_is_made_visible(void **state)
 {
@@ -279,6 +357,7 @@ main(void)
 		cmocka_unit_test(envelope_survives_and_is_exact),
 		cmocka_unit_test(envelope_refuses_line_ends),
 		cmocka_unit_test(edits_are_sorted_and_inside),
+		cmocka_unit_test(edits_one_after_the_other),
 		cmocka_unit_test(peer_data_is_made_visible),
 	};
 

@@ -420,6 +420,66 @@ whole_tables(void **state)
 	assert_false(check_table("static:{STRIP x}", DIALECT_ACCESS));
 }
 
+/* header_checks(5): what smtp_header_checks can do. */
+static void
+delivery_actions(void **state)
+{
+	static const char *const late[] = { "REJECT", "REJECT no", "550 no",
+		"450 no", "HOLD", "DISCARD", "FILTER smtp:[127.0.0.1]:25",
+		"BCC a@b", "REDIRECT a@b", "PASS", "RENAME x", "QUARANTINE",
+		"DEFER", "REPLACE", "PREPEND", "200", "0" };
+	const enum verdict_dialect d = DIALECT_DELIVERY;
+	struct verdict v;
+	const char *error;
+	size_t i;
+
+	(void)state;
+	expect(d, "OK", ACTION_DUNNO, 0, "", "");
+	expect(d, "DUNNO x", ACTION_DUNNO, 0, "", "");
+	expect(d, "ignore", ACTION_IGNORE, 0, "", "");
+	expect(d, "STRIP noted", ACTION_STRIP, 0, "", "noted");
+	expect(d, "INFO a", ACTION_INFO, 0, "", "a");
+	expect(d, "WARN b", ACTION_WARN, 0, "", "b");
+	expect(d, "PREPEND A: b", ACTION_PREPEND, 0, "", "A: b");
+	expect(d, "REPLACE A: b", ACTION_REPLACE, 0, "", "A: b");
+	for (i = 0; i < sizeof late / sizeof late[0]; i++) {
+		error = NULL;
+		assert_false(verdict_parse(view_of(late[i]), d, &v, &error));
+		assert_non_null(error);
+	}
+}
+
+static void
+wire(const char *text, bool header, bool line_end, const char *want)
+{
+	struct buf b;
+
+	buf_init(&b, 1000);
+	assert_true(verdict_text_wire(&b, view_of(text), header, line_end));
+	assert_string_equal(buf_cstr(&b), want);
+	buf_free(&b);
+}
+
+static void
+text_on_the_wire(void **state)
+{
+	struct buf b;
+
+	(void)state;
+	wire("A: b", true, false, "A: b");
+	wire("A: b", true, true, "A: b\r\n");
+	wire("A: b\nBcc: c\n d\n\te", true, true,
+	    "A: b\r\n\tBcc: c\r\n d\r\n\te\r\n");
+	wire("A: b\r\nC: d\n\nx", true, false,
+	    "A: b \r\n\tC: d\r\n\t\r\n\tx");
+	wire("A: b\n", true, true, "A: b \r\n");
+	wire("a\nb\rc\177d\te", false, false, "a b c d\te");
+	buf_init(&b, 4);
+	assert_false(verdict_text_wire(&b, view_of("abcd"), false, true));
+	assert_false(verdict_text_wire(&b, view_of("abcde"), true, false));
+	buf_free(&b);
+}
+
 static void
 names(void **state)
 {
@@ -444,6 +504,8 @@ main(void)
 		cmocka_unit_test(judgement_too_many_bcc),
 		cmocka_unit_test(judgement_text_is_one_line),
 		cmocka_unit_test(whole_tables),
+		cmocka_unit_test(delivery_actions),
+		cmocka_unit_test(text_on_the_wire),
 		cmocka_unit_test(names),
 	};
 
