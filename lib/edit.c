@@ -77,7 +77,7 @@ struct composing {
 static void
 compose_add(struct composing *c, uint64_t remove, struct view insert)
 {
-	ensure(c->ret.n < c->max);
+	ensure(c->ret.list != NULL && c->ret.n < c->max);
 	c->ret.list[c->ret.n++] = (struct edit){ .offset = c->pos,
 		.remove = remove, .insert = insert };
 	c->pos += remove;

@@ -188,7 +188,7 @@ changes_grow(struct checking *k)
 	size_t max = k->max == 0 ? EDITS_START : 2 * k->max;
 	struct changed *list = mem_array(max, sizeof *list);
 
-	if (k->n > 0)
+	if (k->list != NULL)
 		memcpy(list, k->list, k->n * sizeof *list);
 	free(k->list);
 	k->list = list;
@@ -214,6 +214,7 @@ change(struct checking *k, uint64_t offset, uint64_t remove,
 	}
 	if (k->n == k->max)
 		changes_grow(k);
+	ensure(k->list != NULL);
 	k->list[k->n++] = (struct changed){ offset, remove, k->bytes.n,
 		insert.n };
 	ensure(buf_putv(&k->bytes, insert));
