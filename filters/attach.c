@@ -103,9 +103,11 @@ edit(struct attach *a, const struct verdict *v)
 	struct buf b;
 	bool ok;
 
-	if (a->edited)
+	if (a->edited_at == l->header_offset && !l->inside &&
+	    (a->edited == ACTION_STRIP || a->edited == v->action))
 		return;
-	a->edited = true;
+	a->edited = v->action;
+	a->edited_at = l->header_offset;
 	if (v->action == ACTION_STRIP)
 		ok = attach_strip(a->findings, l, subject_name(a), v->text);
 	else {
@@ -276,9 +278,9 @@ put_flags(struct buf *b, uint64_t flags, struct condition_set c)
 			    condition_name((enum mime_condition)k));
 }
 
-/* One line, one question.  leaf: NULL for a member. */
-static void
-ask_about(struct attach *a, const struct scan_item *i, struct view name,
+/* One line, one question.  leaf: NULL for a member.  Returns the oddities. */
+static unsigned
+ask_spelled(struct attach *a, const struct scan_item *i, struct view name,
     const struct leaf *l)
 {
 	struct buf *b = &a->subject;
@@ -306,6 +308,32 @@ ask_about(struct attach *a, const struct scan_item *i, struct view name,
 	(void)buf_puts(b, " name=");
 	put_value(b, buf_view(&a->name));
 	ask(a);
+	return odd;
+}
+
+/*
+ * "a.exe::$DATA" is a.exe where ':' begins a stream, and "a:b.exe" ends in
+ * .exe for programs that write '_' for what no name may hold: both are asked.
+ */
+static void
+ask_about(struct attach *a, const struct scan_item *i, struct view name,
+    const struct leaf *l)
+{
+	struct scan_item other = *i;
+	struct buf b;
+	size_t k;
+
+	if ((ask_spelled(a, i, name, l) & ODDITY_STREAM) == 0)
+		return;
+	other.flags |= SCAN_STREAM;
+	buf_init(&b, 2 * ATTACH_NAME_MAX);
+	/* Of a longer one both ends are looked at. */
+	if (name.n > 2 * ATTACH_NAME_MAX)
+		name = view_from(name, name.n - 2 * ATTACH_NAME_MAX);
+	for (k = 0; k < name.n; k++)
+		(void)buf_putc(&b, name.p[k] == ':' ? '_' : name.p[k]);
+	(void)ask_spelled(a, &other, buf_view(&b), l);
+	buf_free(&b);
 }
 
 static bool
@@ -353,7 +381,6 @@ attach_leaf_end(struct leaf_sink *s, const struct leaf *l)
 	    findings_final(a->findings))
 		return;
 	a->leaf = l;
-	a->edited = false;
 	if (n > 0)
 		i.name = l->names->list[0].text;
 	scanner_file(a->scanner, l->slot, &i, tell_member, a);
@@ -415,6 +442,7 @@ attach_begin(struct attach *a, const struct envelope *e, struct queue_id id,
 	(void)queue_id_text(id, a->id);
 	a->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
 	a->logged = 0;
+	a->edited = ACTION_NONE;
 	if (a->scanner != NULL)
 		scanner_begin(a->scanner, size);
 }

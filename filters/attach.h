@@ -39,7 +39,9 @@ struct attach {
 	/* of a leaf */
 	bool over[LEAF_SLOTS];
 	const struct leaf *leaf;	/* being ended */
-	bool edited;			/* STRIP, RENAME: once */
+	/* STRIP is the last word on a part, RENAME happens once. */
+	enum action edited;
+	uint64_t edited_at;		/* the part's headers */
 
 	struct buf subject, name, ext, value, where, text;
 };

@@ -1,4 +1,5 @@
 #include "filters/attach_edit.h"
+#include "lib/header.h"
 
 #define NOTE_MAX	4096u
 #define SHOWN_MAX	300u	/* bytes of a name or reason */
@@ -33,7 +34,8 @@ header_size(struct view v)
 {
 	size_t n = 0, end;
 
-	if (v.n == 0 || v.p[0] == '\r' || v.p[0] == '\n')
+	/* A CR by itself is no line end: the walk goes on, too. */
+	if (v.n == 0 || v.p[0] == '\n' || view_starts_nocase(v, "\r\n"))
 		return 0;
 	do {
 		end = view_find(view_from(v, n), '\n');
@@ -42,25 +44,27 @@ header_size(struct view v)
 	return n < v.n ? n : v.n;
 }
 
+/* FIELD_OTHER stands for all those of MIME. */
 static bool
-is_field(struct view h, const char *name)
+is_field(struct view h, enum field field)
 {
-	size_t n = strlen(name);
+	struct view name, rest;
+	enum field found;
 
-	if (!view_starts_nocase(h, name))
+	if (!header_split(view_head(h, view_find(h, '\n')), &name, &rest))
 		return false;
-	while (n < h.n && (h.p[n] == ' ' || h.p[n] == '\t'))
-		n++;
-	return n < h.n && h.p[n] == ':';
+	found = field_find(name);
+	return field != FIELD_OTHER ? found == field :
+	    field_is_mime(found) || view_starts_nocase(name, "Content-");
 }
 
 /*
- * Put text for the first header whose name begins so, and take the others
- * away.
+ * Put text for the first header of this name, and take the others away;
+ * without one it goes in front of all headers, but plain text needs none.
  */
 static bool
-replace_headers(struct findings *f, const struct leaf *l, const char *name,
-    bool prefix, struct view text)
+replace_headers(struct findings *f, const struct leaf *l, enum field field,
+    struct view text)
 {
 	uint64_t at = l->header_offset;
 	struct view h;
@@ -69,14 +73,15 @@ replace_headers(struct findings *f, const struct leaf *l, const char *name,
 	while (at < l->body_offset && at < f->text.n && (n = header_size(
 	    view_from(f->text, (size_t)at))) > 0) {
 		h = view_head(view_from(f->text, (size_t)at), n);
-		if (prefix ? view_starts_nocase(h, name) : is_field(h, name)) {
+		if (is_field(h, field)) {
 			if (!findings_replace_earlier(f, at, n, text))
 				return false;
 			text = view_make("", 0);
 		}
 		at += n;
 	}
-	return true;
+	return text.n == 0 || field == FIELD_OTHER ||
+	    findings_insert(f, l->header_offset, text);
 }
 
 static bool
@@ -109,7 +114,7 @@ attach_strip(struct findings *f, const struct leaf *l, struct view name,
 		ok = replace_body(f, l, l->header_offset, &b);
 	} else {
 		put_note(&b, name, why);
-		ok = replace_headers(f, l, "Content-", true, view_of(
+		ok = replace_headers(f, l, FIELD_OTHER, view_of(
 		    "Content-Type: text/plain; charset=us-ascii\r\n"
 		    "Content-Disposition: inline\r\n")) &&
 		    replace_body(f, l, l->body_offset, &b);
@@ -142,13 +147,13 @@ attach_rename(struct findings *f, const struct leaf *l, struct view name)
 	    "\tname=\"");
 	put_name(&b, name);
 	(void)buf_puts(&b, "\"\r\n");
-	ok = replace_headers(f, l, "Content-Type", false, buf_view(&b));
+	ok = replace_headers(f, l, FIELD_CONTENT_TYPE, buf_view(&b));
 	buf_clear(&b);
 	(void)buf_puts(&b, "Content-Disposition: attachment;\r\n"
 	    "\tfilename=\"");
 	put_name(&b, name);
 	(void)buf_puts(&b, "\"\r\n");
-	ok = ok && replace_headers(f, l, "Content-Disposition", false,
+	ok = ok && replace_headers(f, l, FIELD_CONTENT_DISPOSITION,
 	    buf_view(&b));
 	buf_free(&b);
 	return ok;

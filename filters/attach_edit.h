@@ -12,7 +12,7 @@
 /*
  * name: plain, for the note; why: the rule's text, may be empty.  False: it
  * cannot be done here (signed, in a message that is itself encoded, a file
- * inside a text body, or too many edits), nothing changed.
+ * inside a text body, or too many edits): the message cannot go on as it is.
  */
 bool attach_strip(struct findings *f, const struct leaf *l, struct view name,
     struct view why);

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 
+#include "filters/attach_name.h"
 #include "filters/cms.h"
 #include "filters/inner.h"
 #include "lib/header.h"
@@ -55,27 +56,32 @@ inner_of(struct leaf_sink *s)
 
 /* -- what is walked -------------------------------------------------------- */
 
+/* As the system sees them that opens the file: "a.eml. " is one, too. */
 static bool
 has_extension(const struct leaf *f, const char *const *list, size_t count)
 {
-	struct view v;
-	size_t i, k, n;
+	struct buf name, ext;
+	bool found = false;
+	size_t i, k;
 
-	for (i = 0; f->names != NULL && i < f->names->n; i++)
-		for (k = 0; k < count; k++) {
-			v = f->names->list[i].text;
-			n = strlen(list[k]);
-			if (v.n >= n &&
-			    view_is_nocase(view_from(v, v.n - n), list[k]))
-				return true;
-		}
-	return false;
+	if (f->names == NULL || f->names->n == 0)
+		return false;
+	buf_init(&name, 4 * ATTACH_NAME_MAX);
+	buf_init(&ext, 4 * ATTACH_NAME_MAX);
+	for (i = 0; !found && i < f->names->n; i++) {
+		(void)attach_name(f->names->list[i].text, &name, &ext);
+		for (k = 0; !found && k < count; k++)
+			found = view_is(attach_last(buf_view(&ext)), list[k]);
+	}
+	buf_free(&name);
+	buf_free(&ext);
+	return found;
 }
 
 static bool
 is_message_file(const struct leaf *f)
 {
-	static const char *const list[] = { ".eml", ".mht", ".mhtml", ".nws" };
+	static const char *const list[] = { "eml", "mht", "mhtml", "nws" };
 
 	return f->holds_message ||
 	    has_extension(f, list, sizeof list / sizeof list[0]);
@@ -84,7 +90,7 @@ is_message_file(const struct leaf *f)
 static bool
 is_cms(const struct leaf *f)
 {
-	static const char *const list[] = { ".p7m" };
+	static const char *const list[] = { "p7m" };
 
 	return view_is_nocase(f->subtype, "pkcs7-mime") ||
 	    view_is_nocase(f->subtype, "x-pkcs7-mime") ||

@@ -350,3 +350,156 @@ def test_killed_keeper(mortal):
     wait_for("a keeper for each filter", lambda: len(
         mortal.pids("scan-keeper")) == len(mortal.pids("filter")) > 0)
     assert send(mortal, bad).code == 550
+
+
+def raw_mail(*parts):
+    return (b"From: a@client.example\r\nSubject: x\r\nMIME-Version: 1.0\r\n"
+            b"Content-Type: multipart/mixed; boundary=f\r\n\r\n" +
+            b"".join(b"--f\r\n" + p + b"\r\n" for p in parts) + b"--f--\r\n")
+
+
+def put(gw, text):
+    with gw.client() as c:
+        c.ehlo()
+        return c.message("a@client.example", "user@example.com", text)
+
+
+RENAMES = "/ ext=([^ ]*\\.)?bin / RENAME\n"
+NAMED = (b"Content-Type: application/x-bin; name=run.bin\r\n"
+         b"Content-Disposition: attachment; filename=run.bin\r\n")
+
+
+@pytest.mark.parametrize("header", [
+    NAMED,
+    b"X-A: b\r\n\rX-B: c\r\n" + NAMED,
+    b"\rX-B: c\r\n" + NAMED,
+    b"no header\r\n" + NAMED,
+    b"content-type : application/x-bin; name=run.bin\r\n"
+    b"Content-Disposition\t: attachment; filename=run.bin\r\n",
+    NAMED.replace(b"; ", b";\r\n\t") + b"X-C: d\r\n",
+    NAMED + NAMED,
+], ids=["plain", "stray-cr", "stray-cr-first", "other-line", "blank",
+        "folded", "twice"])
+def test_rename_leaves_no_old_name(with_rules, header):
+    """Whatever stands around it in the header block."""
+    gw = with_rules(RENAMES, mime_ambiguity="ignore",
+                    smtpd_forbid_bare_newline="no")
+    assert put(gw, raw_mail(header + b"\r\ndata")).code == 250
+    got = gw.sink.wait(1)[0].text
+    assert b"run.bin.blocked" in got
+    block = got.split(b"--f\r\n", 1)[1].split(b"\r\n\r\n", 1)[0]
+    for line in block.replace(b"\r\n\t", b" ").split(b"\r\n"):
+        assert b":" in line or line == b"no header", block
+        assert b"run.bin" not in line.replace(b"run.bin.blocked", b""), block
+    m = email.message_from_bytes(got, policy=email.policy.SMTP)
+    if b"no header" not in header:
+        assert [p.get_filename() for p in m.iter_parts()] == [
+            "run.bin.blocked"]
+
+
+@pytest.mark.parametrize("header", [
+    b"", b"Content-Type: application/octet-stream\r\n",
+    b"Content-Disposition: attachment\r\n"], ids=["none", "type", "shown"])
+def test_rename_of_what_has_no_name(with_rules, header):
+    """Found by its content: it gets one."""
+    gw = with_rules("/ is=[^ ]*,executable,/ RENAME\n",
+                    mime_ambiguity="ignore")
+    coded = base64.encodebytes(EXE).replace(b"\n", b"\r\n")
+    text = raw_mail(header + b"Content-Transfer-Encoding: base64\r\n\r\n" +
+                    coded)
+    assert put(gw, text).code == 250
+    m = email.message_from_bytes(gw.sink.wait(1)[0].text,
+                                 policy=email.policy.SMTP)
+    part, = m.iter_parts()
+    assert part.get_content_type() == OCTETS
+    assert part.get_filename().endswith(".blocked")
+    assert part.get_payload(decode=True) == EXE
+
+
+def test_strip_is_stronger_than_rename(with_rules):
+    """A part with two names, one for each rule; and an archive."""
+    gw = with_rules("/ ext=([^ ]*\\.)?doc / RENAME\n"
+                    "/ ext=([^ ]*\\.)?dat / STRIP no programs\n",
+                    mime_ambiguity="ignore")
+    text = raw_mail(
+        b"Content-Type: application/msword; name=a.doc\r\n"
+        b"Content-Disposition: attachment; filename=b.dat\r\n\r\ndata",
+        b"Content-Type: text/plain\r\n\r\nkept")
+    assert put(gw, text).code == 250
+    m = email.message_from_bytes(gw.sink.wait(1)[0].text,
+                                 policy=email.policy.SMTP)
+    note, kept = m.iter_parts()
+    assert note.get_content_type() == "text/plain"
+    assert "no programs" in note.get_content()
+    assert kept.get_content() == "kept"
+    assert b"data" not in m.as_bytes()
+
+
+def test_names_make_no_headers(with_rules):
+    gw = with_rules(RENAMES, mime_ambiguity="ignore")
+    text = raw_mail(
+        b"Content-Type: application/octet-stream\r\n"
+        b"Content-Disposition: attachment; "
+        b"filename*=utf-8''a%0d%0aX-Evil%3a%20%22%0d%0a%0d%0a--f.bin"
+        b"\r\n\r\ndata")
+    assert put(gw, text).code == 250
+    got = gw.sink.wait(1)[0].text
+    m = email.message_from_bytes(got, policy=email.policy.SMTP)
+    part, = m.iter_parts()
+    assert part["X-Evil"] is None and "X-Evil" in part.get_filename()
+    assert part.get_filename().endswith(".bin.blocked")
+    assert part.get_payload() == "data"
+
+
+def test_more_parts_than_edits(with_rules):
+    """Not one of them gets through because there are too many."""
+    gw = with_rules("/ ext=([^ ]*\\.)?bin / STRIP\n", mime_ambiguity="ignore",
+                    mime_part_limit="2000")
+    assert put(gw, raw_mail(*[NAMED + b"\r\ndata"] * 1100)).code == 250
+    assert len(gw.queued("hold")) == 1 and gw.sink.messages == []
+
+
+def test_strip_in_an_attached_message(with_rules):
+    gw = with_rules("/ ext=([^ ]*\\.)?bin / STRIP\n", mime_ambiguity="ignore")
+    inner = raw_mail(NAMED + b"\r\ndata", b"\r\nkept")
+    text = raw_mail(b"Content-Type: message/rfc822\r\n\r\n" +
+                    inner.replace(b"=f", b"=g").replace(b"--f", b"--g"),
+                    b"\r\nlast")
+    assert put(gw, text).code == 250
+    got = gw.sink.wait(1)[0].text
+    m = email.message_from_bytes(got, policy=email.policy.SMTP)
+    attached, last = m.iter_parts()
+    note, kept = attached.get_payload(0).iter_parts()
+    assert b"data" not in got and last.get_content() == "last"
+    assert "removed" in note.get_content() and kept.get_content() == "kept"
+
+
+@pytest.mark.parametrize("name", [
+    "a.bin::$DATA", "a.bin:b.txt", "a:b.bin", "aa:b.bin", "a.txt:b.bin", "C:a.bin", "a:b:c.bin. "])
+def test_names_with_colons(with_rules, name):
+    """Streams for some, and '_' for others."""
+    gw = with_rules(RENAMES, mime_ambiguity="ignore")
+    text = raw_mail(b"Content-Type: application/octet-stream\r\n"
+                    b"Content-Disposition: attachment; filename=\"" +
+                    name.encode() + b"\"\r\n\r\ndata")
+    assert put(gw, text).code == 250
+    m = email.message_from_bytes(gw.sink.wait(1)[0].text,
+                                 policy=email.policy.SMTP)
+    part, = m.iter_parts()
+    assert part.get_filename().endswith(".blocked")
+    assert ":" not in part.get_filename()
+
+
+@pytest.mark.parametrize("name", [
+    "a.eml", "a.EML", "a.eml.", "a.eml . ", "a.e\u200bml", "a.\uff45ml",
+    "a.eml::$DATA", "a.mht"])
+def test_a_message_by_any_spelling_of_its_name(with_rules, name):
+    gw = with_rules("/ ext=([^ ]*\\.)?bin / REJECT found\n",
+                    mime_ambiguity="ignore")
+    inner = base64.encodebytes(raw_mail(NAMED + b"\r\ndata"))
+    coded = base64.b64encode(name.encode()).decode()
+    text = raw_mail(f"Content-Type: application/octet-stream; "
+                    f"name=\"=?utf-8?b?{coded}?=\"\r\n"
+                    f"Content-Transfer-Encoding: base64\r\n\r\n".encode() +
+                    inner.replace(b"\n", b"\r\n"))
+    assert put(gw, text).text.endswith("found")
