@@ -275,9 +275,9 @@ act(struct checking *k, const struct unit *u, const struct verdict *v)
 		put_text(k, u, v);
 		break;
 	case ACTION_STRIP:
-		log_action(k, "strip", u, v);
-		/* FALLTHROUGH */
 	case ACTION_IGNORE:
+		if (v->action == ACTION_STRIP)
+			log_action(k, "strip", u, v);
 		change(k, u->offset, u->size, view_make("", 0));
 		break;
 	default:
