@@ -6,6 +6,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 
+#define LATER_LOOK	(1u << 20)	/* as far as WinRAR looks */
 #define TEXT_LOOK	(1u << 20)	/* of a page or PDF */
 #define READ_STEP	(32u << 10)
 #define DISK_LOOK	(33u << 10)	/* a disk says there that it is one */
@@ -190,13 +191,36 @@ ends_as_zip(struct view v)
 	    NULL && has(v, "PK\1\2");
 }
 
+/*
+ * WinRAR and 7-Zip look for an archive behind something else, as behind the
+ * program of one that unpacks itself; whatever stands before it.  Returns
+ * where it begins; 0: there is none.
+ */
+static size_t
+begins_later(struct view v)
+{
+	static const char *const magic[] = { "Rar!\x1a\x07",
+		"7z\xbc\xaf\x27\x1c" };
+	const char *p;
+	size_t i;
+
+	v = view_head(v, LATER_LOOK);
+	for (i = 0; i < sizeof magic / sizeof magic[0]; i++) {
+		p = memmem(v.p, v.n, magic[i], 6);
+		if (p != NULL && p > v.p)
+			return (size_t)(p - v.p);
+	}
+	return 0;
+}
+
 bool
 scan_shallow(struct view v, struct scan_item *i)
 {
 	i->kind = file_kind_quick(v);
 	i->size = v.n;
 	if (i->kind.name == NULL || is_iso(v) || (i->kind.groups &
-	    (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) != 0 || ends_as_zip(v))
+	    (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) != 0 || ends_as_zip(v) ||
+	    begins_later(v) > 0)
 		return false;
 	look_at_text(v, i);
 	return true;
@@ -207,13 +231,16 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
     struct scan_item *i)
 {
 	uint64_t flags = 0;
+	size_t later = 0;
 
 	if (is_iso(v))
 		i->kind = (struct file_kind){ "iso",
 			GROUP_ARCHIVE | GROUP_DISK };
 	look_at_text(v, i);
+	if ((i->kind.groups & (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) == 0)
+		later = begins_later(v);
 	if ((i->kind.groups & (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) == 0 &&
-	    !ends_as_zip(v))
+	    later == 0 && !ends_as_zip(v))
 		return;
 	if (depth >= s->limits.depth) {
 		i->flags |= SCAN_LIMIT_DEPTH;
@@ -229,6 +256,10 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
 		scan_ole(s, depth, v, i);
 	else if ((i->kind.groups & GROUP_ARCHIVE) != 0)
 		scan_archive(s, depth, v, i);
+	else if (later > 0)
+		scan_archive(s, depth, view_from(v, later), i);
+	if (later > 0 && !ends_as_zip(v))
+		return;
 	if ((i->kind.groups & (GROUP_OLE | GROUP_ARCHIVE)) == 0 ||
 	    (i->kind.groups & GROUP_EXECUTABLE) != 0 || ends_as_zip(v))
 		scan_zip(s, depth, v, i);
@@ -343,7 +374,8 @@ scan_member(struct scan *s, uint32_t depth, struct scan_member *m,
 	if (m->read != NULL && (m->flags & SCAN_ENCRYPTED) == 0) {
 		go_on = fill(s, depth, m, b, FILE_KIND_LOOK, flags);
 		i.kind = file_kind(s->magic, buf_view(b));
-		all = m->all || worth_all(&i.kind);
+		all = m->all || worth_all(&i.kind) ||
+		    begins_later(buf_view(b)) > 0;
 		if (go_on && !all && b->n == FILE_KIND_LOOK &&
 		    m->size != FILE_KIND_LOOK) {
 			go_on = fill(s, depth, m, b, DISK_LOOK, flags);

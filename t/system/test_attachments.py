@@ -372,3 +372,30 @@ def test_excel4_macros(scan):
     s = scan(zipped(("[Content_Types].xml", b"<Types/>"),
                     ("xl/macrosheets/sheet1.xml", b"<x/>")))
     assert s.file["is"] >= {"macro", "excel4-macro"}
+
+
+@pytest.mark.parametrize("front", [b"junk" * 10, b"%PDF-1.4\n" * 100,
+                                   b"GIF89a" + bytes(300000)],
+                         ids=["junk", "pdf", "gif"])
+@pytest.mark.parametrize("kind", ["rar4", "rar5", "7z"])
+def test_archive_behind_something(scan, tmp_path, kind, front):
+    """Programs find it there."""
+    if kind == "7z":
+        (tmp_path / "x.exe").write_bytes(EXE)
+        subprocess.run(["7z", "a", "a.7z", "x.exe"], cwd=tmp_path,
+                       capture_output=True, check=True)
+        data = (tmp_path / "a.7z").read_bytes()
+    else:
+        data = {"rar4": rar4, "rar5": rar5}[kind](b"x.exe", EXE)
+    seen = scan(front + data, "a.dat")
+    assert "executable" in seen.member("x.exe")["is"]
+    if len(front) < 1000:
+        # and as a member of another one
+        seen = scan(zipped(("a.dat", front + data)), "a.zip")
+        assert "executable" in seen.member("x.exe")["is"]
+
+
+def test_archive_magic_alone(scan):
+    """Text about an archive is none."""
+    seen = scan(b"x" * 100 + b"Rar!\x1a\x07\x00 and so on\n" * 20, "a.txt")
+    assert not seen.members
