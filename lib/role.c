@@ -265,6 +265,7 @@ role_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		peer.pid = (pid_t)cursor_u32(&m->body);
 		peer.generation = cursor_u32(&m->body);
 		peer.service = cursor_u32(&m->body);
+		peer.settings = cursor_bytes(&m->body, cursor_left(&m->body));
 		if (!chan_check(c, m) || role.def->peer == NULL)
 			return;
 		role.def->peer(&peer, m->fd[0]);

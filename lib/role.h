@@ -25,6 +25,7 @@ struct role_peer {
 	pid_t pid;
 	uint32_t generation;
 	uint32_t service;	/* which master.cf service it serves */
+	struct view settings;	/* of that, see MSG_PEER; void after the hook */
 };
 
 struct role_def {

@@ -97,6 +97,7 @@ struct instance {
 	bool unwanted;		/* we killed it: its end is no news */
 	bool retired;		/* was told so */
 	bool log_lost;
+	struct buf settings;	/* that it started with; for MSG_PEER */
 };
 
 /* NULL: could not be started; that was logged. */

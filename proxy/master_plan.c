@@ -100,6 +100,7 @@ plan_add(struct plan *p, enum role_kind kind, const struct service *s)
 		return e;
 	e->name = s->name;
 	e->chroot = s->chroot;
+	e->maxproc = s->maxproc > 0 ? s->maxproc : 0;
 	e->overrides = s->overrides;
 	e->n_overrides = s->n_overrides;
 	e->line = s->line;

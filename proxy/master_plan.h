@@ -21,6 +21,7 @@ struct plan_entry {
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */
+	int64_t maxproc;	/* as in master.cf; 0: none given */
 	bool on_demand;		/* bounce, showq: one, when it is wanted */
 	bool chroot;
 	/* These belong to the service table. */

@@ -12,6 +12,7 @@
 #include "lib/mem.h"
 #include "proxy/master.h"
 #include "proxy/master_hits.h"
+#include "rules/proxy_filter.h"
 
 #define READY_LIMIT_MS	60000
 #define CLOSED_LIMIT_MS	3000	/* between end of file and end of process */
@@ -333,6 +334,9 @@ instance_start(struct slot *s, uint32_t generation)
 		.pid = pid, .state = INSTANCE_STARTING, .since = clock_mono(),
 		.next = m->instances };
 	m->instances = i;
+	buf_init(&i->settings, PROXY_FILTER_MAX);
+	if (kind == ROLE_SMTPD)
+		proxy_filter_put(&i->settings, t->cf, t->entry->maxproc);
 	i->control = chan_new(pair[0], ROLE_MASTER, kind, pid,
 	    instance_on_msg, instance_on_close, i);
 	pair[0] = -1;
@@ -370,6 +374,8 @@ instance_send_peer(struct instance *to, const struct instance *peer, int fd)
 	put_u32(b, (uint32_t)peer->pid);
 	put_u32(b, peer->generation);
 	put_u32(b, peer->service);
+	if (to->kind == ROLE_QMGR)
+		(void)buf_putv(b, buf_view(&peer->settings));
 	chan_put_fd(to->control, fd, false);
 	chan_end(to->control);
 }
@@ -434,6 +440,7 @@ instance_reap(struct master *m)
 		chan_free(&i->control);
 		instance_log_end(i, status);
 		turn_ended(i, status);
+		buf_free(&i->settings);
 		free(i);
 	}
 }

@@ -11,6 +11,7 @@
 #include "rules/override.h"
 #include "rules/pattern_set.h"
 #include "rules/policy.h"
+#include "rules/proxy_filter.h"
 #include "rules/rewrite.h"
 #include "rules/route.h"
 #include "rules/table.h"
@@ -253,8 +254,8 @@ check_smtpd(const struct conf *cf, const char *config_dir,
 
 	ok = check_maps(cf->relay_recipient_maps, config_dir, DIALECT_NONE,
 	    r);
-	ok = override_filter_check(cf, r->fn, r->arg) && check_words(cf, r) &&
-	    ok;
+	ok = override_filter_check(cf, r->fn, r->arg) &&
+	    proxy_filter_check(cf, r->fn, r->arg) && check_words(cf, r) && ok;
 	/* It opens mynetworks, mydestination and relay_domains too. */
 	p = policy_open(cf, NULL, 0, r->fn, r->arg);
 	ok = p != NULL && policy_lint(p, r->fn, r->arg) && ok;

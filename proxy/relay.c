@@ -109,6 +109,8 @@ relay_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		delivery_begin(&relay, c, m);
 	else if (m->type == MSG_PROBE)
 		probe_begin(&relay, c, m);
+	else if (m->type == MSG_PROXY_MAIL)
+		proxy_begin(&relay, c, m);
 	else if (m->type == MSG_ROUTE_IS)
 		relay_route_is(c, m);
 	else

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
 
 #define TEXT_TURNS	16u	/* pieces written before others get a turn */
@@ -17,11 +18,14 @@
 void
 smtp_hello(struct session *s)
 {
+	const struct delivery_proxy *p = s->delivery->proxy;
+	struct view name = p != NULL ? p->ehlo :
+	    view_of(s->relay->conf->smtp_helo_name);
 	struct buf *b = &s->relay->commands;
 
 	buf_clear(b);
-	(void)buf_printf(b, "%s %s\r\n", s->state == RELAY_EHLO ? "EHLO" :
-	    "HELO", s->relay->conf->smtp_helo_name);
+	(void)buf_printf(b, "%s %.*s\r\n", s->state == RELAY_EHLO ? "EHLO" :
+	    "HELO", VIEW_ARGS(name));
 	session_write(s, buf_view(b));
 }
 
@@ -50,6 +54,7 @@ smtp_unfit(struct session *s)
 		why = mem_printf("message size %llu exceeds size limit %llu "
 		    "of server %s", (unsigned long long)d->size,
 		    (unsigned long long)s->ehlo.size_limit, s->peer_short);
+		proxy_unfit(d, "5.3.4", why);
 		delivery_failed(d, WHOM_OPEN, 0, true, "5.3.4", why);
 		free(why);
 		return true;
@@ -61,6 +66,7 @@ smtp_unfit(struct session *s)
 	    sizeof s->relay->piece)))) {
 		why = mem_printf("SMTPUTF8 is required, but was not offered "
 		    "by host %s", s->peer_short);
+		proxy_unfit(d, "5.6.7", why);
 		delivery_failed(d, WHOM_OPEN, 0, true, "5.6.7", why);
 		free(why);
 		return true;
@@ -96,8 +102,8 @@ smtp_begin(struct session *s)
 bool
 smtp_xforward_due(const struct session *s)
 {
-	return s->relay->conf->smtp_send_xforward_command &&
-	    !s->delivery->probe &&
+	return (s->relay->conf->smtp_send_xforward_command ||
+	    s->delivery->proxy != NULL) && !s->delivery->probe &&
 	    (s->ehlo.xforward & ~s->mail.forwarded) != 0;
 }
 
@@ -274,7 +280,8 @@ smtp_send_group(struct session *s)
 bool
 smtp_pipelining(const struct session *s)
 {
-	return (s->ehlo.features & FEATURE_PIPELINING) != 0;
+	/* A filter is not to see DATA before it took all recipients. */
+	return (s->ehlo.features & FEATURE_PIPELINING) != 0 && !s->once;
 }
 
 bool

@@ -10,6 +10,7 @@
 #include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_generic.h"
+#include "proxy/relay_proxy.h"
 #include "proxy/relay_session.h"
 #include "lib/table_client.h"
 #include "rules/table_ask.h"
@@ -65,6 +66,9 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 	if (s != NULL)
 		rcpt->mta = arena_copy(d->arena, view_of(s->host));
 	d->open--;
+	/* qmgr logs what the filter says. */
+	if (d->proxy != NULL)
+		return;
 	if (!d->probe) {
 		r->sent += status == RCPT_SENT || status == RCPT_RELAYED;
 		r->deferred += status == RCPT_DEFERRED;
@@ -173,6 +177,8 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 	struct view copy = { 0 };
 	uint32_t i;
 
+	/* A filter is one server, whatever addresses it has. */
+	may_retry = may_retry && d->proxy == NULL;
 	if (status == RCPT_DEFERRED && may_retry && !delivery_at_end(d)) {
 		log_info("%s: %s", d->id, log_safe(view_of(reason)));
 		delivery_why(d, dsn, reason);
@@ -190,6 +196,8 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 			copy = delivery_reason(d, view_of(reason));
 		delivery_settle(d, rcpt, status, dsn, copy);
 	}
+	if (d->proxy != NULL && reason != d->why)
+		delivery_why(d, dsn, reason);
 }
 
 /*
@@ -245,7 +253,9 @@ delivery_finish(struct delivery *d)
 
 	if (d->open > 0)
 		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
-	if (d->qmgr != NULL && d->probe)
+	if (d->qmgr != NULL && d->proxy != NULL)
+		proxy_report(d);
+	else if (d->qmgr != NULL && d->probe)
 		probe_report(d);
 	else if (d->qmgr != NULL)
 		delivery_report(d);
@@ -351,7 +361,7 @@ delivery_order(struct delivery *d)
 	    r->family);
 	relay_route_order(d->addresses, d->n_addresses, r->preferred);
 	/* Our own server listens on port 25, and nothing else is a loop. */
-	if (d->hop.port == 25)
+	if (d->hop.port == 25 && d->proxy == NULL)
 		d->n_addresses = relay_route_drop_own(d->addresses,
 		    d->n_addresses, r->own, r->n_own, &self);
 	if (d->n_addresses == 0) {
@@ -553,6 +563,10 @@ delivery_start(struct delivery *d)
 		free(why);
 		return;
 	}
+	if (d->proxy != NULL) {
+		delivery_route(d);
+		return;
+	}
 	if (!d->probe)
 		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
 	delivery_check(d);
@@ -576,6 +590,23 @@ delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 		return;
 	}
 	delivery_start(d);
+}
+
+void
+proxy_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
+{
+	struct delivery *d = delivery_new(r, qmgr);
+
+	d->fd = m->fd[0];
+	m->fd[0] = -1;
+	if (!proxy_read(d, view_make(m->body.p, cursor_left(&m->body)))) {
+		delivery_free(d);
+		chan_blame(qmgr, "bad fields in message PROXY_MAIL");
+	} else if (delivery_unsealed(d->fd)) {
+		delivery_free(d);
+		chan_blame(qmgr, "text for a filter is not sealed");
+	} else
+		delivery_start(d);
 }
 
 static bool

@@ -20,6 +20,8 @@
 #include "proxy/relay_log.h"
 #include "proxy/relay_reply.h"
 
+struct delivery_proxy;		/* proxy/relay_proxy.h */
+
 struct delivery_rcpt {
 	uint32_t index;		/* in the envelope */
 	enum rcpt_status status;	/* 0: open */
@@ -43,6 +45,8 @@ struct delivery {
 	struct envelope env;
 	bool probe;		/* no text, and no DATA */
 	bool said_no;		/* a probe's RCPT got 5xx */
+	struct delivery_proxy *proxy;	/* NULL: not to a filter that
+					 * answers for it */
 	int fd;			/* -1: a probe */
 	uint64_t text_offset, text_size;
 	uint64_t size;		/* with edits */
@@ -78,6 +82,8 @@ struct delivery {
 void delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
 /* MSG_PROBE, the same. */
 void probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
+/* MSG_PROXY_MAIL, the same. */
+void proxy_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
 /* The answer to relay_ask_route(); the views are copied. */
 void delivery_routed(struct delivery *d, enum route_status status,
     struct view text, const struct relay_address *list, size_t n);

@@ -6,6 +6,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
 
 #define SESSION_MAGIC	0x53455353u
@@ -75,6 +76,8 @@ session_touch(struct session *s)
 	int64_t ms;
 
 	memcpy(&ms, cf + relay_steps[s->state].timeout, sizeof ms);
+	if (s->delivery != NULL && s->delivery->proxy != NULL)
+		ms = s->delivery->proxy->timeout;
 	event_add(&s->timer, loop_timeout(ms));
 }
 
@@ -256,7 +259,7 @@ session_on_timer(evutil_socket_t fd, short what, void *arg)
 
 /* A socket on its way to the address; -1: errno says why not. */
 static int
-session_socket(const struct relay *r, const struct netaddr *to)
+session_socket(const struct relay *r, const struct netaddr *to, bool proxy)
 {
 	const struct netaddr *from = to->family == AF_INET ? &r->bind4 :
 	    &r->bind6;
@@ -269,7 +272,8 @@ session_socket(const struct relay *r, const struct netaddr *to)
 		return -1;
 	/* Commands and text are written in one piece each: never wait. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	if (from->family != 0) {
+	/* smtp_bind_address is for those outside. */
+	if (from->family != 0 && !proxy) {
 		n = netaddr_to_sockaddr(from, &sa);
 		if (bind(fd, (struct sockaddr *)&sa, n) != 0)
 			goto failed;
@@ -301,7 +305,7 @@ session_open(struct relay *r, struct delivery *d,
 	int fd;
 
 	netaddr_text(&to->addr, text);
-	fd = session_socket(r, &to->addr);
+	fd = session_socket(r, &to->addr, d->proxy != NULL);
 	if (fd < 0) {
 		*ret_local = errno == EMFILE || errno == ENFILE ||
 		    errno == ENOMEM || errno == ENOBUFS ||
@@ -322,6 +326,7 @@ session_open(struct relay *r, struct delivery *d,
 	s->peer = mem_printf("%s:%u", s->peer_short,
 	    (unsigned)to->addr.port);
 	s->key = session_key(d);
+	s->once = d->proxy != NULL;
 	s->connected = loop_now();
 	s->bury = (struct loop_work){ .fn = session_free, .arg = s };
 	relay_reply_init(&s->reply);
@@ -344,7 +349,7 @@ session_keepable(const struct session *s)
 	const struct conf *cf = s->relay->conf;
 	int64_t count = cf->smtp_connection_reuse_count_limit;
 
-	return cf->smtp_connection_cache_on_demand &&
+	return !s->once && cf->smtp_connection_cache_on_demand &&
 	    cf->smtp_connection_cache_time_limit > 0 &&
 	    !relay_retiring() && !s->write_failed && session_written(s) &&
 	    (count == 0 || s->uses < count) &&

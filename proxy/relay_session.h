@@ -49,6 +49,7 @@ struct session {
 	char *key;		/* transport and next hop */
 	struct mono connected;
 	uint32_t uses;		/* messages, this one included */
+	bool once;		/* and no more */
 	struct relay_ehlo ehlo;
 	struct relay_reply reply;
 

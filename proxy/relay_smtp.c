@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
 
 #define SAID_MAX	1000u	/* bytes of a reply in a reason */
@@ -54,8 +55,11 @@ static void
 smtp_refused(struct session *s, enum delivery_whom whom, uint32_t which)
 {
 	char dsn[RELAY_STATUS_MAX];
-	char *why = smtp_said(s);
+	char *why;
 
+	/* First, because the next joins the lines. */
+	proxy_replied(s->delivery, &s->reply);
+	why = smtp_said(s);
 	relay_reply_status(&s->reply, dsn);
 	delivery_failed(s->delivery, whom, which, true, dsn, why);
 	free(why);
@@ -99,6 +103,7 @@ smtp_closing(struct session *s)
 		delivery_again(d);
 		return;
 	}
+	proxy_replied(d, &s->reply);
 	why = smtp_said(s);
 	delivery_trouble(d, TROUBLE_LOST, why);
 	free(why);
@@ -168,7 +173,7 @@ smtp_ready(struct session *s)
 	struct delivery *d = s->delivery;
 	char *why;
 
-	if (s->addr.port == SMTP_PORT &&
+	if (s->addr.port == SMTP_PORT && d->proxy == NULL &&
 	    view_is_nocase(s->ehlo.name, r->conf->myhostname)) {
 		log_warn("host %s replied to HELO/EHLO with my own hostname "
 		    "%s", s->peer, r->conf->myhostname);
@@ -257,6 +262,7 @@ smtp_taken(struct session *s)
 	char dsn[RELAY_STATUS_MAX];
 
 	relay_reply_status(&s->reply, dsn);
+	proxy_replied(s->delivery, &s->reply);
 	delivery_sent(s->delivery, relay_reply_said(&s->reply, SAID_MAX), dsn,
 	    (s->ehlo.features & FEATURE_DSN) != 0);
 }
@@ -281,6 +287,10 @@ smtp_rcpt_reply(struct session *s)
 	if (m->mail_ok && s->reply.code / 100 == 2) {
 		d->rcpts[which].accepted = true;
 		m->accepted++;
+	} else if (d->proxy != NULL) {
+		smtp_refused(s, WHOM_OPEN, 0);
+		smtp_finish(s, RELAY_RSET);
+		return;
 	} else if (m->mail_ok) {
 		smtp_refused(s, WHOM_ONE, which);
 	}

@@ -20,6 +20,7 @@
 #define WRITE_SIZE	32768u	/* output collected before it is written */
 #define SEALS	(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #define SEAL_GRACE_MS	60000
+#define PROXY_STEPS	4	/* slow ones of smtpd_proxy_filter */
 
 static bool
 data_lost_for(const struct transaction *tx)
@@ -120,6 +121,7 @@ data_bare_lf(struct session *s)
 static void
 data_seal(struct session *s)
 {
+	const struct conf *cf = s->server->cf;
 	struct transaction *tx = s->tx;
 	char addr[NETADDR_TEXT];
 	struct envelope e = {
@@ -138,12 +140,17 @@ data_seal(struct session *s)
 		.rcpts = tx->rcpts,
 	};
 
+	int64_t wait = cf->filter_time_limit + SEAL_GRACE_MS;
+
+	/* Its steps are usually quick; until there is a place for it, it may
+	 * have waited that time once. */
+	if (cf->smtpd_proxy_filter[0] != '\0')
+		wait += PROXY_STEPS * cf->smtpd_proxy_timeout;
 	session_enter(s, SMTP_SEALING);
 	close(tx->slot.fd);
 	tx->slot.fd = -1;
 	queue_seal(tx, &e);
-	session_wait_for(s, WAIT_SEAL,
-	    s->server->cf->filter_time_limit + SEAL_GRACE_MS);
+	session_wait_for(s, WAIT_SEAL, wait);
 }
 
 void

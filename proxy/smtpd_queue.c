@@ -266,7 +266,10 @@ queue_asked(const struct policy_actions *a, struct view filter,
 void
 queue_seal(struct transaction *tx, const struct envelope *e)
 {
-	const struct view filter = view_of(queue.sv->cf->content_filter);
+	const struct conf *cf = queue.sv->cf;
+	/* Of what does not come into the queue nothing goes to that. */
+	const struct view filter = view_of(cf->smtpd_proxy_filter[0] != '\0' ?
+	    "" : cf->content_filter);
 	const struct policy_actions none = { 0 };
 	struct buf *b, env, asked;
 

@@ -5,6 +5,7 @@
 #include "proxy/smtpd.h"
 #include "rules/class.h"
 #include "rules/override.h"
+#include "rules/proxy_filter.h"
 #include "rules/table_remote.h"
 
 /* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
@@ -113,7 +114,8 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->flush_domains = class_list_open(cf, "fast_flush_domains",
 	    cf->fast_flush_domains, report, arg);
 	sv->flags = override_flags(cf);
-	if (!override_filter_check(cf, report, arg))
+	if (!override_filter_check(cf, report, arg) ||
+	    !proxy_filter_check(cf, report, arg))
 		return false;
 	if (!server_commands(sv, report, arg))
 		return false;

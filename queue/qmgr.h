@@ -26,6 +26,7 @@ enum message_state {
 	M_WRITING,	/* W: a slot, the writer has it */
 	M_COPYING,	/* C: pool copies a large text */
 	M_JUDGING,	/* J: with a filter, or waiting for one */
+	M_PROXYING,	/* P: with a filter that answers for it */
 	M_SYNCING,	/* S: pool makes it durable */
 	M_INCOMING,	/* I: sealed, waits for room in the active queue */
 	M_LOADING,	/* pool reads it from disk */
@@ -69,6 +70,9 @@ struct message {
 	struct message *next;		/* in one of several lists */
 	struct writer *writer;		/* to answer; NULL: gone or answered */
 	struct filter *filter;
+	struct proxy *proxy;		/* answers for it; NULL: we do */
+	struct chan *relay;		/* M_PROXYING: who asks it; NULL: it
+					 * waits for a place */
 	enum spool_place place;
 	struct wall arrival;
 	struct wall active;
@@ -247,6 +251,21 @@ void writer_failed(struct message *m, unsigned code, const char *status,
 void writer_space_check(void);
 void writer_status(struct buf *b);
 
+/* qmgr_proxy.c: filters that answer for the message (smtpd_proxy_filter) */
+/* The one of a smtpd, by its settings (MSG_PEER); NULL: it has none. */
+struct proxy *proxy_find(struct view settings);
+/* It becomes the way of what is stored instead (held, split). */
+struct view proxy_route(const struct proxy *p);
+/* m was judged: what m->proxy says is its client's answer. */
+void proxy_submit(struct message *m);
+/* MSG_PROXY_SAID. */
+void proxy_said(struct chan *relay, struct chan_in *in);
+/* Those that were asked over it get no answer. */
+void proxy_relay_gone(const struct chan *relay);
+/* There may be room. */
+void proxy_schedule(void);
+void proxy_status(struct buf *b);
+
 /* qmgr_origin.c: see queue/MAILDROP.md */
 enum origin_state { ORIGIN_NEW = 1, ORIGIN_BUSY, ORIGIN_TAKEN };
 void origin_load(void);
@@ -404,6 +423,9 @@ void relay_status(struct buf *b);
  * NULL: none. */
 struct chan *relay_take_probe(uint32_t relays);
 void relay_put_probe(const struct chan *c);
+/* The same for a message that a filter answers for. */
+struct chan *relay_take_proxy(void);
+void relay_put_proxy(const struct chan *c);
 
 /* qmgr_intake.c: what is on disk */
 void intake_init(void);

@@ -86,6 +86,29 @@ relay_put_probe(const struct chan *c)
 		}
 }
 
+struct chan *
+relay_take_proxy(void)
+{
+	struct relay *r = relay_pick(0);
+
+	if (r == NULL)
+		return NULL;
+	r->busy++;
+	return r->chan;
+}
+
+void
+relay_put_proxy(const struct chan *c)
+{
+	struct relay *r;
+
+	for (r = relays; r != NULL; r = r->next)
+		if (r->chan == c) {
+			ensure(r->busy > 0);
+			r->busy--;
+		}
+}
+
 /*
  * The envelope with the recipients of the piece only, so that the cost of a
  * list of 10,000 is not paid for each of its pieces by the relay.  What the
@@ -366,6 +389,8 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		relay_delivered(arg, in);
 	else if (in->type == MSG_PROBED)
 		probe_ended(c, in);
+	else if (in->type == MSG_PROXY_SAID)
+		proxy_said(c, in);
 	else
 		chan_blame(c, "unexpected message");
 }
@@ -447,6 +472,7 @@ relay_on_close(struct chan *c, void *arg)
 	unsigned i;
 
 	probe_relay_gone(c);
+	proxy_relay_gone(c);
 	if (r->busy > 0)
 		log_warn("a relay ended with %u deliveries underway",
 		    r->busy);
@@ -502,6 +528,7 @@ relay_peer(const struct role_peer *peer, int fd)
 	loop_soon(&let_go);
 	relay_look_alone();
 	loop_soon(&qmgr.schedule);
+	proxy_schedule();
 }
 
 bool

@@ -184,6 +184,7 @@ qmgr_status(struct buf *b)
 	flow_status(b);
 	journal_status(b);
 	filter_status(b);
+	proxy_status(b);
 	relay_status(b);
 	verify_status(b);
 	(void)buf_printf(b, "delivered %llu\ndeferred_total %llu\n"

@@ -12,6 +12,7 @@ const char *const message_state_names[M_STATES] = {
 	[M_WRITING] = "writing",
 	[M_COPYING] = "copying",
 	[M_JUDGING] = "judging",
+	[M_PROXYING] = "proxying",
 	[M_SYNCING] = "syncing",
 	[M_INCOMING] = "incoming",
 	[M_LOADING] = "loading",
@@ -27,7 +28,8 @@ static const bool follows[M_STATES][M_STATES] = {
 	[M_WRITING] = { [M_COPYING] = true, [M_JUDGING] = true,
 		[M_SYNCING] = true },
 	[M_COPYING] = { [M_JUDGING] = true, [M_SYNCING] = true },
-	[M_JUDGING] = { [M_SYNCING] = true },
+	/* From there it goes nowhere but out of memory. */
+	[M_JUDGING] = { [M_PROXYING] = true, [M_SYNCING] = true },
 	[M_SYNCING] = { [M_INCOMING] = true },
 	[M_INCOMING] = { [M_ACTIVE] = true, [M_DEFERRING] = true },
 	[M_LOADING] = { [M_INCOMING] = true },

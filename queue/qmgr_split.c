@@ -317,6 +317,7 @@ part_add(struct message *m, struct queue_id id, const struct envelope *all,
 		;
 	*end = new;
 	new->arrival = m->arrival;
+	new->proxy = m->proxy;
 	new->text_size = m->text_size;
 	new->text_offset = SPOOL_TEXT_OFFSET;
 	part_envelope(new, all, p);

@@ -20,6 +20,7 @@ struct writer {
 	struct writer *next;
 	struct chan *chan;
 	enum role_kind kind;
+	struct proxy *proxy;	/* answers for its mail; NULL: we do */
 	unsigned slots;		/* messages with ->writer == this */
 	unsigned owed;		/* asked for, and not given yet */
 	bool told_accepting;
@@ -406,9 +407,20 @@ writer_return(struct message *m, struct view status, struct view text)
 }
 
 bool
-writer_take(struct message *m, const struct judgement *j)
+writer_take(struct message *m, const struct judgement *judged)
 {
+	struct judgement there, *j = &there;
+
+	there = *judged;
 	m->hold = j->verdict.action == ACTION_HOLD;
+	if (m->proxy != NULL) {
+		if (j->filter.n > 0)
+			log_info("%s: FILTER %s is not used: there is a "
+			    "smtpd_proxy_filter", message_id(m),
+			    log_safe(j->filter));
+		/* What is stored must not get around it. */
+		j->filter = proxy_route(m->proxy);
+	}
 	if (!writer_apply(m, j)) {
 		log_error("%s: the filter's envelope is not its own",
 		    message_id(m));
@@ -435,6 +447,10 @@ writer_judged(struct message *m, const struct judgement *j)
 	}
 	if (!writer_take(m, j)) {
 		writer_failed(m, 451, "4.3.0", "Error: content filter failed");
+		return;
+	}
+	if (m->proxy != NULL && !m->hold) {
+		proxy_submit(m);
 		return;
 	}
 	message_enter(m, M_SYNCING);
@@ -532,6 +548,7 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 		return;
 	}
 	message_set_tail(m, &t);
+	m->proxy = m->internal ? NULL : w->proxy;
 	m->arrival = clock_wall();
 	m->seal_asked = true;
 	if (!writer_origin_ok(m))
@@ -679,6 +696,8 @@ writer_peer(const struct role_peer *peer, int fd)
 	struct writer *w = mem_alloc(sizeof *w);
 
 	w->kind = peer->kind;
+	w->proxy = peer->kind == ROLE_SMTPD ? proxy_find(peer->settings) :
+	    NULL;
 	w->chan = chan_new(fd, ROLE_QMGR, peer->kind, peer->pid,
 	    writer_on_msg, writer_on_close, w);
 	w->next = writers;

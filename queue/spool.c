@@ -658,6 +658,15 @@ spool_defer(const struct spool *s, struct queue_id id, enum spool_place from,
 }
 
 int
+spool_open_copy(const struct spool *s, struct queue_id id)
+{
+	char path[SPOOL_PATH];
+
+	return openat(s->dir[PLACE_INCOMING], spool_path(s, id,
+	    PLACE_INCOMING, path), O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+int
 spool_open_status(const struct spool *s, struct queue_id id,
     enum spool_place place)
 {

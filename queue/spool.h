@@ -192,6 +192,9 @@ struct spool_change {
 int spool_defer(const struct spool *s, struct queue_id id,
     enum spool_place from, enum spool_place to,
     const struct spool_change *change);
+/* A descriptor to read what spool_copy() has made, and nothing else; -1 and
+ * errno. */
+int spool_open_copy(const struct spool *s, struct queue_id id);
 /* A descriptor to change the status bytes; -1 and errno. */
 int spool_open_status(const struct spool *s, struct queue_id id,
     enum spool_place place);

@@ -1,0 +1,347 @@
+"""smtpd_proxy_filter: a filter outside answers for the message before its
+client is answered, and nothing of it is stored before it comes back."""
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from postern import HOSTNAME, Client, Instance, Sink, free_port, mail, wait_for
+
+KEYWORDS = ("PIPELINING", "8BITMIME", "SIZE", "SMTPUTF8", "DSN",
+            "ENHANCEDSTATUSCODES",
+            "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE")
+AFTER = """127.0.0.1:%d inet n - n - - smtpd
+  -o smtpd_proxy_filter=
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o mynetworks=127.0.0.0/8
+  -o receive_override_options=no_header_body_checks,no_address_mappings,no_unknown_recipient_checks
+"""
+FAILED = "451 4.3.0 Error: queue file write error"
+
+
+class Filter(Sink):
+    """Gives mail back to the gateway while its own client waits, as such
+    filters do; answers[verb] says what it does instead: a reply, or a
+    function of the argument that returns one or None."""
+
+    def __init__(self, keywords=KEYWORDS):
+        self.back, self.answers, self.passed = free_port(), {}, []
+        super().__init__(self.come, keywords)
+
+    def come(self, verb, got):
+        answer = self.answers.get(verb)
+        if callable(answer):
+            answer = answer(got)
+        if answer or verb != "DOT":
+            return answer
+        with Client(self.back) as c:
+            c.ehlo("filter.example")
+            r = c.message(got.sender, got.rcpts,
+                          b"X-Scanned: yes\r\n" + got.text)
+        self.passed.append(r.text)
+        return r.text
+
+
+class Gateway(Instance):
+    def __init__(self, inside, outside):
+        super().__init__(inside, main={
+            "smtpd_proxy_filter": f"127.0.0.1:{outside.port}",
+            "smtpd_proxy_timeout": "3s",
+            "header_checks": "pcre:header_checks"}, start=False)
+        self.write("header_checks", "/^X-Scanned:/ REJECT was here before\n"
+                   "/^Subject: hold/ HOLD look at it\n"
+                   "/^Subject: drop/ DISCARD\n"
+                   "/^Subject: elsewhere/ FILTER smtp:[127.0.0.1]:1\n"
+                   "/^Subject: mark/ PREPEND X-Marked: yes\n")
+        self.edit("master.cf",
+                  lambda t: t + AFTER % outside.back)
+        self.start()
+
+    def say(self, text, rcpts="user@example.com", sender="a@client.example"):
+        with self.client() as c:
+            c.ehlo("client.example")
+            return c.message(sender, rcpts, text).text
+
+    def nothing_kept(self):
+        wait_for("an empty queue", lambda: not self.queued())
+        assert not os.listdir(self.spool + "/incoming")
+
+    def again(self, **settings):
+        self.set(**settings)
+        self.command("reload")
+        self.ready()
+
+
+@pytest.fixture
+def made():
+    inside, outside = Sink(), Filter()
+    gw = None
+    try:
+        gw = Gateway(inside, outside)
+        yield gw, inside, outside
+    finally:
+        if gw:
+            gw.destroy()
+        inside.close()
+        outside.close()
+
+
+def said(outside, verb):
+    return [c for c in outside.commands if c.startswith(verb)]
+
+
+def test_comes_back_before_the_client_is_answered(made):
+    gw, inside, outside = made
+    answer = gw.say(mail("plain", b".dot\r\n..\r\ntext\r\n"),
+                    ["user@example.com", "b@example.com"])
+    # the client hears what the filter heard: the id of what came back
+    assert answer == outside.passed[0] and answer.startswith("250 2.0.0 Ok")
+    got = inside.wait_subject("plain")
+    assert got.body == b".dot\r\n..\r\ntext\r\n" and b"X-Scanned" in got.text
+    wait_for("both", lambda: sorted(r for m in inside.find("plain")
+                                    for r in m.rcpts) ==
+             ["b@example.com", "user@example.com"])
+    assert said(outside, "EHLO") == ["EHLO " + HOSTNAME]
+    assert len(said(outside, "MAIL")) == 1 and len(said(outside, "RCPT")) == 2
+    forwarded = dict(w.split("=", 1) for line in said(outside, "XFORWARD")
+                     for w in line.split()[1:])
+    assert forwarded["ADDR"] == "127.0.0.1" and \
+        forwarded["HELO"] == "client.example" and \
+        forwarded["PROTO"] == "ESMTP" and forwarded["PORT"].isdigit()
+    # never a command before the reply to the one before
+    assert not outside.ahead
+    gw.wait_log("proxy-accept: END-OF-MESSAGE from .*: 250 2.0.0 .*; "
+                "from=<a@client.example> nrcpt=2 proto=ESMTP "
+                "helo=<client.example>")
+    gw.nothing_kept()
+
+
+def test_large(made):
+    gw, inside, outside = made
+    body = b"".join(b"%07d text\r\n" % i for i in range(400000))
+    assert gw.say(mail("large", body)).startswith("250 ")
+    assert inside.wait_subject("large").body == body
+    gw.nothing_kept()
+
+
+def test_own_judgement_comes_first(made):
+    gw, inside, outside = made
+    assert gw.say(b"X-Scanned: yes\r\n" + mail("forged")) == \
+        "550 5.7.1 was here before"
+    assert gw.say(mail("drop")).startswith("250 ")
+    assert not outside.sessions
+    assert gw.say(mail("mark")).startswith("250 ")
+    assert b"X-Marked: yes" in inside.wait_subject("mark").text
+    # an action cannot lead it around the filter
+    assert gw.say(mail("elsewhere")) == outside.passed[-1]
+    inside.wait_subject("elsewhere")
+    gw.wait_log("FILTER smtp:.* is not used")
+    gw.nothing_kept()
+
+
+REFUSALS = [
+    ("CONNECT", "554 5.3.2 go away", FAILED),
+    ("CONNECT", "421 4.3.2 later", FAILED),
+    ("MAIL", "550 5.1.8 not from there", "550 5.1.8 not from there"),
+    ("MAIL", "421 4.3.2 busy", "451 4.3.2 busy"),
+    ("DATA", "451 4.7.0 not now", "451 4.7.0 not now"),
+    ("DOT", "554 5.7.0 Reject, id=1 - INFECTED",
+     "554 5.7.0 Reject, id=1 - INFECTED"),
+    ("DOT", "550 no status", "550 5.0.0 no status"),
+    ("DOT", "554-5.7.0 one\r\n554 5.7.0 two", "554 5.7.0 one two"),
+    ("DOT", "451 4.5.0 Error in processing",
+     "451 4.5.0 Error in processing"),
+    ("DOT", "421 4.3.0 bye", "451 4.3.0 bye"),
+    ("DOT", "354 what", FAILED),
+    ("DOT", "rubbish", FAILED),
+    ("DOT", "close", FAILED),
+    ("DATA", "close", FAILED),
+    ("RCPT", "close", FAILED),
+    ("CONNECT", "close", FAILED),
+]
+
+
+def test_what_it_refuses_is_the_answer(made):
+    gw, inside, outside = made
+    for verb, reply, expected in REFUSALS:
+        outside.answers = {verb: reply}
+        assert gw.say(mail("refused")) == expected, (verb, reply)
+        gw.nothing_kept()
+    gw.expect_log("proxy filter")
+    outside.answers = {}
+    assert gw.say(mail("last")).startswith("250 ")
+    inside.wait_subject("last")
+    assert not inside.find("refused") and not outside.passed[1:]
+    gw.wait_log("proxy-reject: END-OF-MESSAGE from .*: 554 5.7.0 Reject, "
+                "id=1 - INFECTED; from=<a@client.example> "
+                "to=<user@example.com> proto=ESMTP")
+
+
+def test_one_refused_recipient_refuses_all(made):
+    gw, inside, outside = made
+    outside.answers = {"RCPT": lambda a: "550 5.1.1 no such user" if "b@" in a
+                       else None}
+    assert gw.say(mail("mixed"), ["user@example.com", "b@example.com",
+                                  "c@example.com"]) == \
+        "550 5.1.1 no such user"
+    # nobody got it, not even those who were accepted
+    assert len(said(outside, "RCPT")) == 2 and not said(outside, "DATA")
+    gw.nothing_kept()
+    assert not inside.messages and not outside.messages
+    outside.answers = {"RCPT": lambda a: "450 4.2.0 grey" if "b@" in a
+                       else None}
+    assert gw.say(mail("mixed"), ["user@example.com", "b@example.com"]) == \
+        "450 4.2.0 grey"
+    gw.nothing_kept()
+    assert not inside.messages
+
+
+def test_down_and_silent(made):
+    gw, inside, outside = made
+    gw.expect_log("proxy filter")
+    outside.down()
+    assert gw.say(mail("down")) == FAILED
+    gw.nothing_kept()
+    gw.wait_log(r"proxy filter \[127.0.0.1\]:\d+: .*Connection refused")
+    outside.up()
+    go_on = threading.Event()
+    for verb in ("CONNECT", "DOT"):
+        go_on.clear()
+        outside.answers = {verb: lambda got: go_on.wait(60) and "close"}
+        assert gw.say(mail("silent")) == FAILED
+        go_on.set()
+        gw.nothing_kept()
+    gw.wait_log(r"proxy filter .*timed out while sending end of data")
+    outside.answers = {}
+    assert gw.say(mail("again")).startswith("250 ")
+    inside.wait_subject("again")
+
+
+def test_no_more_at_once_than_told(made):
+    gw, inside, outside = made
+    gw.edit("master.cf", lambda t: re.sub(
+        r"(?m)^(127.0.0.1:%d\s+inet(\s+\S+){4}\s+)\S+(\s+smtpd)" % gw.port,
+        r"\g<1>2\3", t))
+    gw.again(smtpd_proxy_timeout="60s")
+    at_once, most, lock = [0], [0], threading.Lock()
+
+    def slow(got):
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.3)
+        with lock:
+            at_once[0] -= 1
+    outside.answers = {"DOT": slow}
+    answers = []
+    threads = [threading.Thread(target=lambda i=i: answers.append(
+        gw.say(mail(f"slow {i}")))) for i in range(12)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(answers) == 12 and all(a.startswith("250 ") for a in answers)
+    assert most[0] == 2
+    inside.wait(12)
+    gw.nothing_kept()
+
+
+def test_held_mail_does_not_get_around_it(made):
+    gw, inside, outside = made
+    assert gw.say(mail("hold")).startswith("250 2.0.0 Ok: queued as ")
+    wait_for("it in hold", lambda: len(gw.queued("hold")) == 1)
+    assert not outside.sessions
+    id, = (os.path.basename(f) for f in gw.queued("hold"))
+    gw.command("quarantine", "release", id)
+    assert b"X-Scanned: yes" in inside.wait_subject("hold").text
+    gw.nothing_kept()
+
+
+def test_kill_while_it_has_the_mail(made):
+    """Whoever dies: the client hears no 250 and has the message still, or the
+    message came back; and nothing of it is left here."""
+    gw, inside, outside = made
+    gw.expect_log("killed|gone|ended|proxy filter|queue manager")
+    for n, role in enumerate(("qmgr", "relay")):
+        there, go_on = threading.Event(), threading.Event()
+
+        def slow(got):
+            there.set()
+            go_on.wait(30)
+            return "close"
+        outside.answers = {"DOT": slow}
+        answers = []
+        t = threading.Thread(target=lambda: answers.append(
+            gw.say(mail(f"killed {n}"))))
+        t.start()
+        assert there.wait(30)
+        gw.kill(role, signal.SIGKILL)
+        t.join(60)
+        assert answers == [FAILED]
+        go_on.set()
+        outside.answers = {}
+        gw.ready()
+        wait_for("mail again", lambda: gw.say(mail("after")).startswith(
+            "250 "))
+        gw.nothing_kept()
+    assert not [m for m in inside.messages
+                if m.field("Subject").startswith("killed")]
+
+
+def test_reload_while_it_has_the_mail(made):
+    gw, inside, outside = made
+    there, go_on = threading.Event(), threading.Event()
+
+    def slow(got):
+        there.set()
+        go_on.wait(30)
+    gw.again(smtpd_proxy_timeout="60s")
+    outside.answers = {"DOT": slow}
+    answers = []
+    t = threading.Thread(target=lambda: answers.append(
+        gw.say(mail("reloaded"))))
+    t.start()
+    assert there.wait(30)
+    # the new settings are those of new sessions only
+    gw.again(smtpd_proxy_filter="")
+    go_on.set()
+    t.join(60)
+    assert answers[0].startswith("250 ")
+    inside.wait_subject("reloaded")
+    before = outside.sessions
+    assert "Ok: queued as" in gw.say(mail("direct"))
+    assert b"X-Scanned" not in inside.wait_subject("direct").text
+    assert outside.sessions == before
+    gw.nothing_kept()
+
+
+def test_client_that_leaves(made):
+    gw, inside, outside = made
+    there, go_on = threading.Event(), threading.Event()
+
+    def slow(got):
+        there.set()
+        go_on.wait(30)
+        return "554 5.7.1 no"
+    outside.answers = {"DOT": slow}
+    c = gw.client()
+    c.ehlo()
+    c.envelope("a@client.example", "user@example.com")
+    assert c.cmd("DATA").code == 354
+    c.send(mail("left") + b".\r\n")
+    assert there.wait(30)
+    c.close()
+    go_on.set()
+    gw.nothing_kept()
+    assert not inside.messages
+
+
+def test_needs_host_and_port(made):
+    gw, _, _ = made
+    for value in ("unix:/run/filter", "scan.example", "a b:10024"):
+        gw.set(smtpd_proxy_filter=value)
+        p = gw.command("check", check=False)
+        assert p.returncode != 0 and "smtpd_proxy_filter" in \
+            p.stdout + p.stderr
