@@ -345,3 +345,77 @@ def test_needs_host_and_port(made):
         p = gw.command("check", check=False)
         assert p.returncode != 0 and "smtpd_proxy_filter" in \
             p.stdout + p.stderr
+
+
+CLASSES = {
+    "filter_policy_classes": "marked",
+    "filter_policy_maps": "inline:{ {b@example.com = marked} }",
+    "marked_header_checks": "pcre:marked",
+}
+
+
+def prdr(gw, text, *rcpts):
+    with gw.client() as c:
+        c.ehlo()
+        assert c.cmd("MAIL FROM:<a@client.example> PRDR").code == 250
+        for r in rcpts:
+            assert c.cmd(f"RCPT TO:<{r}>").code == 250
+        first = c.data_cmd(text)
+        if first.code != 353:
+            return [first.text]
+        return [c.reply().text for _ in range(len(rcpts) + 1)]
+
+
+def test_recipients_judged_differently(made):
+    """What is split is stored, and goes through it all the same; what is
+    refused for some is not, and the filter answers for the others."""
+    gw, inside, outside = made
+    gw.write("marked", "/^Subject: (split)/ REPLACE Subject: $1 marked\n"
+             "/^Subject: worm/ REJECT a worm\n")
+    gw.again(**CLASSES)
+    both = ["user@example.com", "b@example.com"]
+    assert "Ok: queued as" in gw.say(mail("split"), both)
+    for subject, rcpt in (("split", both[0]), ("split marked", both[1])):
+        got = inside.wait_subject(subject)
+        assert got.rcpts == [rcpt] and b"X-Scanned: yes" in got.text
+    gw.nothing_kept()
+    answers = prdr(gw, mail("worm"), *both)
+    assert answers[0].startswith("250 ") and answers[1] == \
+        "550 5.7.1 <b@example.com>: a worm"
+    assert answers[2] == outside.passed[-1]
+    assert inside.wait_subject("worm").rcpts == [both[0]]
+    # it is the answer for those that we would have taken
+    outside.answers = {"DOT": "554 5.7.0 no"}
+    assert prdr(gw, mail("worm"), *both) == ["554 5.7.0 no"]
+    gw.nothing_kept()
+
+
+def test_smtputf8_and_size_it_does_not_take(made):
+    gw, inside, outside = made
+    outside.keywords = ("8BITMIME", "SIZE 1000")
+    assert re.fullmatch(r"554 5.3.4 message size \d+ exceeds size limit 1000 "
+                        r"of server 127.0.0.1\[127.0.0.1\]",
+                        gw.say(mail("big", b"x" * 70 + b"\r\n" + b"y\r\n" *
+                                    500)))
+    with gw.client() as c:
+        c.ehlo()
+        assert c.cmd("MAIL FROM:<é@client.example> SMTPUTF8").code == 250
+        assert c.cmd("RCPT TO:<user@example.com>").code == 250
+        assert c.data_cmd(mail("utf8")).text.startswith("554 5.6.7 ")
+    assert not outside.messages
+    gw.nothing_kept()
+
+
+def test_replies_in_pieces_and_long_ones(made):
+    gw, _, outside = made
+    outside.answers = {"DOT": "550 5.7.1 " + "x" * 1900}
+    answer = gw.say(mail("long"))
+    assert answer.startswith("550 5.7.1 xxx") and len(answer) <= 510
+    outside.answers = {"DOT": "\r\n".join(
+        ["550-5.7.1 y"] * 99 + ["550 5.7.1 end"])}
+    answer = gw.say(mail("lines"))
+    assert answer.startswith("550 5.7.1 y y y") and len(answer) <= 510
+    # bytes that would be lines of ours
+    outside.answers = {"DOT": "550 5.7.1 a\0b\x1bc\rd"}
+    assert re.fullmatch(r"550 5.7.1 a\?b\?c.d", gw.say(mail("bytes")))
+    gw.nothing_kept()

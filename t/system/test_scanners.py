@@ -1,7 +1,8 @@
-"""Real filters outside: amavisd-new and clamd behind content_filter, as their
-own instructions set them up."""
+"""Real filters outside: amavisd-new and clamd behind content_filter and
+smtpd_proxy_filter, as their own instructions set them up."""
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -245,6 +246,105 @@ def test_clamsmtp_and_clamd(clamd):
         d.wait_port(port)
         check_mail(gw, sink, d, lambda m: b"X-AV-Checked: ClamAV"
                    in m.header)
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{d.said()}{gw.log()[-3000:]}") from None
+    finally:
+        if gw:
+            gw.destroy()
+        d.stop()
+        sink.close()
+
+
+# SMTPD_PROXY_README's way back, in both
+BEFORE = """127.0.0.1:%d inet n - n - - smtpd
+  -o smtpd_proxy_filter=
+  -o smtpd_client_restrictions=permit_mynetworks,reject
+  -o smtpd_recipient_restrictions=permit_mynetworks,reject
+  -o mynetworks=127.0.0.0/8
+  -o receive_override_options=no_header_body_checks,no_unknown_recipient_checks,no_address_mappings
+"""
+
+
+def proxy_gateway(sink, back, filter_port):
+    gw = Instance(sink, main={
+        "smtpd_proxy_filter": f"127.0.0.1:{filter_port}",
+        "smtpd_proxy_timeout": "60s",
+        "smtpd_proxy_options": "speed_adjust",
+        "local_header_rewrite_clients": "",
+        "header_checks": "pcre:header_checks"}, start=False)
+    gw.write("header_checks", "/^Subject: ours/ REJECT by our own rules\n"
+             "/^X-Virus-Scanned:/ REJECT scanned twice\n")
+    gw.edit("master.cf", lambda t: t + BEFORE % back)
+    gw.start()
+    return gw
+
+
+def check_answers(gw, sink, daemons, refusal, scanned):
+    """Its sender hears what the filter says, and nobody else does."""
+    assert send(gw, mail("first")).text.startswith("250 2.")
+    body = b"".join(b"%06d text\r\n" % i for i in range(50000))
+    assert send(gw, mail("large", body)).code == 250
+    for text in (mail("virus", b"x " + MARK + b" y\r\n"),
+                 mail_with("report.txt", b"x" + MARK)):
+        r = send(gw, text)
+        assert re.match(refusal, r.text), r
+    assert send(gw, mail("ours")).text == "550 5.7.1 by our own rules"
+    assert send(gw, mail("last")).code == 250
+    daemons.wait("all", lambda: len(sink.messages) == 3)
+    daemons.wait("an empty queue", lambda: not gw.queued())
+    assert sorted(m.field("Subject") for m in sink.messages) == [
+        "first", "large", "last"]
+    assert sink.find("large")[0].body == body
+    for m in sink.messages:
+        assert sorted(m.rcpts) == ["b@example.com", "user@example.com"]
+        assert scanned(m)
+    assert not os.listdir(gw.spool + "/incoming")
+
+
+def test_amavis_before_the_queue(clamd):
+    sink, port, back = Sink(), free_port(), free_port()
+    d, gw = Daemons(), None
+    try:
+        for name in ("home", "home/tmp", "home/db"):
+            d.folder(name, "amavis")
+        text = AMAVISD.replace("$final_virus_destiny = D_DISCARD",
+                               "$final_virus_destiny = D_REJECT")
+        assert text != AMAVISD
+        conf = d.file("amavisd.conf", text % {
+            "dir": d.dir + "/home", "port": port, "back": back,
+            "clamd": clamd.socket})
+        gw = proxy_gateway(sink, back, port)
+        d.run("amavisd", "-c", conf, "foreground")
+        d.wait_port(port)
+        check_answers(gw, sink, d, r"554 5\.7\.0 .*INFECTED",
+                      lambda m: b"X-Virus-Scanned: by amavisd-new" in m.header)
+        gw.wait_log(r"proxy-accept: END-OF-MESSAGE from .*: 250 2\.0\.0 from "
+                    r"MTA\(smtp:\[127\.0\.0\.1\]:\d+\): 250 2\.0\.0 Ok")
+        gw.wait_log(r"proxy-reject: END-OF-MESSAGE from .*: 554 5\.7\.0 ")
+    except AssertionError as e:
+        raise AssertionError(f"{e}\n{d.said()}{gw.log()[-3000:]}") from None
+    finally:
+        if gw:
+            gw.destroy()
+        d.stop()
+        sink.close()
+
+
+def test_clamsmtp_before_the_queue(clamd):
+    sink, port, back = Sink(), free_port(), free_port()
+    d, gw = Daemons(), None
+    try:
+        tmp = d.folder("tmp", "amavis")
+        conf = d.file("clamsmtpd.conf", f"OutAddress: 127.0.0.1:{back}\n"
+                      f"Listen: 127.0.0.1:{port}\nClamAddress: "
+                      f"{clamd.socket}\nTempDirectory: {tmp}\n"
+                      "Header: X-AV-Checked: ClamAV\nAction: bounce\n"
+                      "User: amavis\n")
+        gw = proxy_gateway(sink, back, port)
+        d.run("clamsmtpd", "-f", conf, "-d", "3")
+        d.wait_port(port)
+        check_answers(gw, sink, d, r"5\d\d 5\.\S+ .*[Vv]irus",
+                      lambda m: b"X-AV-Checked: ClamAV" in m.header)
     except AssertionError as e:
         raise AssertionError(f"{e}\n{d.said()}{gw.log()[-3000:]}") from None
     finally:
