@@ -30,6 +30,10 @@ const struct verb_rule verb_rules[VERBS] = {
 		.check = etrn_check, .proceed = etrn_proceed },
 	[VERB_QUIT] = { .name = "QUIT",
 		.check = quit_check, .proceed = quit_proceed },
+	[VERB_XFORWARD] = { .name = "XFORWARD",
+		.refused_open = "503 5.5.1 Error: MAIL transaction in "
+		    "progress",
+		.check = xforward_check, .proceed = xforward_proceed },
 };
 
 static enum verb
@@ -37,10 +41,9 @@ verb_find(struct view word)
 {
 	enum verb v;
 
-	if (word.n == 4)
-		for (v = VERB_UNKNOWN + 1; v < VERBS; v++)
-			if (view_is_nocase(word, verb_rules[v].name))
-				return v;
+	for (v = VERB_UNKNOWN + 1; v < VERBS; v++)
+		if (view_is_nocase(word, verb_rules[v].name))
+			return v;
 	return VERB_UNKNOWN;
 }
 

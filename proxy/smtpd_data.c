@@ -149,6 +149,7 @@ data_seal(struct session *s)
 	session_enter(s, SMTP_SEALING);
 	close(tx->slot.fd);
 	tx->slot.fd = -1;
+	xforward_envelope(s, &e);
 	queue_seal(tx, &e);
 	session_wait_for(s, WAIT_SEAL, wait);
 }

@@ -41,6 +41,7 @@ void
 helo_proceed(struct session *s, struct view args)
 {
 	helo_set(s, args);
+	xforward_forget(s);
 	s->esmtp = false;
 	session_enter(s, SMTP_GREETED);
 	session_accept(s, VERB_HELO, "250 %s", s->server->cf->myhostname);
@@ -54,14 +55,29 @@ ehlo_check(struct session *s, struct view args)
 	return args.n > 0 && session_policy(s, STAGE_HELO, args, view_of(""));
 }
 
+/* Behind the first line, which stands for itself, what only some may do. */
+static bool
+ehlo_put(struct session *s)
+{
+	struct view all = s->server->ehlo;
+	size_t first = view_find(all, '\n') + 1;
+
+	if (!xforward_allowed(s))
+		return buf_putv(&s->out, all);
+	return buf_putv(&s->out, view_head(all, first)) &&
+	    buf_puts(&s->out, "250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT "
+	    "IDENT\r\n") && buf_putv(&s->out, view_from(all, first));
+}
+
 void
 ehlo_proceed(struct session *s, struct view args)
 {
 	helo_set(s, args);
+	xforward_forget(s);
 	s->esmtp = true;
 	session_enter(s, SMTP_GREETED);
 	s->good[VERB_EHLO]++;
 	notice_said(s, "Out", s->server->ehlo);
-	if (!buf_putv(&s->out, s->server->ehlo))
+	if (!ehlo_put(s))
 		s->hangup = true;
 }

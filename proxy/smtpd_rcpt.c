@@ -159,12 +159,17 @@ bool
 session_slot(struct session *s)
 {
 	char id[QUEUE_ID_TEXT];
+	struct buf b;
 
 	if (s->tx->has_slot)
 		return true;
 	if (!queue_take(s->tx))
 		return false;
-	log_info("%s: client=%s", session_queue_id(s, id), s->name);
+	buf_init(&b, 1024);
+	xforward_log(s, &b);
+	log_info("%s: client=%s%s", session_queue_id(s, id), s->name,
+	    buf_cstr(&b));
+	buf_free(&b);
 	return true;
 }
 

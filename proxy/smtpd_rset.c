@@ -17,6 +17,7 @@ void
 rset_proceed(struct session *s, struct view args)
 {
 	(void)args;
+	xforward_forget(s);
 	session_enter(s, SMTP_GREETED);
 	session_accept(s, VERB_RSET, "250 2.0.0 Ok");
 }

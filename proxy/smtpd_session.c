@@ -22,6 +22,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_NOOP] = SMTP_CONNECTED,
 		[VERB_VRFY] = SMTP_CONNECTED,
 		[VERB_ETRN] = SMTP_CONNECTED,
+		[VERB_XFORWARD] = SMTP_CONNECTED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_GREETED] = {
@@ -32,6 +33,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_NOOP] = SMTP_GREETED,
 		[VERB_VRFY] = SMTP_GREETED,
 		[VERB_ETRN] = SMTP_GREETED,
+		[VERB_XFORWARD] = SMTP_GREETED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_MAIL] = {
@@ -92,6 +94,9 @@ session_enter(struct session *s, enum smtp_state to)
 		    states[s->state].name, states[to].name);
 	s->state = (uint8_t)to;
 	if (!states[to].transaction) {
+		/* It was said for that message. */
+		if (s->tx != NULL)
+			xforward_forget(s);
 		transaction_free(&s->tx);
 		facts_clear(&s->facts, SHELF_TRANSACTION);
 	}
@@ -159,6 +164,7 @@ session_free(struct session *s)
 	free(s->name);
 	free(s->reverse);
 	free(s->helo);
+	free(s->forwarded);
 	server_remove(sv, s);
 	if (sv->on_done != NULL)
 		sv->on_done(sv, s->gate, s->client);

@@ -40,7 +40,7 @@ enum smtp_state {
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
 	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-	VERBS
+	VERB_XFORWARD, VERBS
 };
 
 enum session_wait {
@@ -139,6 +139,7 @@ struct session {
 	uint8_t name_n;			/* bytes of name before '[' */
 	uint16_t helo_n;
 	char *helo;			/* NULL: none given */
+	struct forwarded *forwarded;	/* NULL: nothing */
 	struct transaction *tx;
 	struct buf in, out;
 	struct buf talk;		/* for a mail to the postmaster */
@@ -254,6 +255,21 @@ bool noop_check(struct session *s, struct view args);
 void noop_proceed(struct session *s, struct view args);
 bool vrfy_check(struct session *s, struct view args);
 void vrfy_proceed(struct session *s, struct view args);
+/* What a filter says of its client, for the message that follows. */
+struct forwarded {
+	char name[256], addr[NETADDR_TEXT], proto[33], helo[513], ident[65];
+	uint16_t port;			/* 0 and "": not known */
+	bool local, remote;		/* neither: not known */
+};
+/* It may say that. */
+bool xforward_allowed(const struct session *s);
+bool xforward_check(struct session *s, struct view args);
+void xforward_proceed(struct session *s, struct view args);
+void xforward_forget(struct session *s);
+/* e gets what is known; views into s. */
+void xforward_envelope(const struct session *s, struct envelope *e);
+/* ", orig_client=..." */
+void xforward_log(const struct session *s, struct buf *b);
 bool etrn_check(struct session *s, struct view args);
 void etrn_proceed(struct session *s, struct view args);
 bool quit_check(struct session *s, struct view args);

@@ -419,3 +419,108 @@ def test_replies_in_pieces_and_long_ones(made):
     outside.answers = {"DOT": "550 5.7.1 a\0b\x1bc\rd"}
     assert re.fullmatch(r"550 5.7.1 a\?b\?c.d", gw.say(mail("bytes")))
     gw.nothing_kept()
+
+
+# -- the way back: XFORWARD ---------------------------------------------------
+
+SAID = "XFORWARD NAME=far.example ADDR=192.0.2.7 PORT=4711 HELO=h+3Di " \
+    "PROTO=ESMTP IDENT=ABC123 SOURCE=REMOTE"
+
+
+@pytest.fixture
+def inner():
+    """A gateway that its clients here may tell who their clients are."""
+    sink = Sink(keywords=KEYWORDS)
+    gw = None
+    try:
+        gw = Instance(sink, main={
+            "smtpd_authorized_xforward_hosts": "127.0.0.1",
+            "smtpd_soft_error_limit": "100",
+            "smtp_send_xforward_command": "yes"})
+        yield gw, sink
+    finally:
+        if gw:
+            gw.destroy()
+        sink.close()
+
+
+def xforward(sink):
+    return [{k: v for k, _, v in (w.partition("=") for w in c.split()[1:])}
+            for c in sink.commands if c.startswith("XFORWARD")]
+
+
+def test_xforward_in_the_log_and_the_envelope(inner):
+    gw, sink = inner
+    with gw.client() as c:
+        assert "250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT" in \
+            c.ehlo().lines
+        assert c.cmd(SAID).text == "250 2.0.0 Ok"
+        assert c.message("a@client.example", "user@example.com",
+                         mail("first")).code == 250
+        # it was for that message
+        assert c.message("a@client.example", "user@example.com",
+                         mail("second")).code == 250
+    gw.wait_log(r"client=unknown\[127.0.0.1\], orig_queue_id=ABC123, "
+                r"orig_client=far.example\[192.0.2.7\]$")
+    gw.wait_log(r"client=unknown\[127.0.0.1\]$")
+    sink.wait(2)
+    told = {f["ADDR"]: f for f in xforward(sink)}
+    assert sorted(told) == ["127.0.0.1", "192.0.2.7"]
+    f = told["192.0.2.7"]
+    assert (f["NAME"], f["PORT"], f["HELO"], f["PROTO"]) == (
+        "far.example", "4711", "h+3Di", "ESMTP")
+    # and it is the truth that stands in the text
+    assert b"far.example" not in b"".join(m.text for m in sink.messages)
+
+
+def test_xforward_that_is_wrong(inner):
+    gw, sink = inner
+    with gw.client() as c:
+        c.ehlo()
+        for words, answer in (
+                ("", "501 5.5.4 Syntax: XFORWARD attribute=value..."),
+                (" FOO=x", "501 5.5.4 Bad XFORWARD attribute name: FOO"),
+                (" NAME", "501 5.5.4 Bad XFORWARD attribute name: NAME"),
+                (" NAME=", "501 5.5.4 Bad NAME syntax:"),
+                (" NAME=a..b", "501 5.5.4 Bad NAME syntax: a..b"),
+                (" ADDR=1.2.3", "501 5.5.4 Bad ADDR syntax: 1.2.3"),
+                (" ADDR=[TEMPUNAVAIL]",
+                 "501 5.5.4 Bad ADDR syntax: [TEMPUNAVAIL]"),
+                (" PORT=0", "501 5.5.4 Bad PORT syntax: 0"),
+                (" PORT=65536", "501 5.5.4 Bad PORT syntax: 65536"),
+                (" PROTO=" + "x" * 33, "501 5.5.4 Bad PROTO syntax: " +
+                 "x" * 33),
+                (" SOURCE=HERE", "501 5.5.4 Bad SOURCE syntax: HERE"),
+                (" HELO=+0", "501 5.5.4 Bad HELO syntax: +0"),
+                (" HELO=a+0D+0Ab", "501 5.5.4 Bad HELO syntax: a+0D+0Ab"),
+                # one bad word, and nothing of the command counts
+                (" ADDR=192.0.2.9 PORT=x", "501 5.5.4 Bad PORT syntax: x")):
+            assert c.cmd("XFORWARD" + words).text.strip() == answer, words
+        assert c.cmd("XFORWARD HELO=a+3Cc NAME=[UNAVAILABLE] "
+                     "ADDR=IPV6:2001:db8::1").code == 250
+        c.envelope("a@client.example")
+        assert c.cmd(SAID).text == \
+            "503 5.5.1 Error: MAIL transaction in progress"
+        assert c.cmd("RCPT TO:<user@example.com>").code == 250
+        assert c.data_cmd(mail("v6")).code == 250
+        assert c.cmd(SAID).code == 250
+        assert c.cmd("RSET").code == 250
+        assert c.message("a@client.example", "user@example.com",
+                         mail("reset")).code == 250
+    gw.wait_log(r"client=unknown\[127.0.0.1\], "
+                r"orig_client=unknown\[2001:db8::1\]$")
+    sink.wait(2)
+    assert {f["ADDR"] for f in xforward(sink)} == {"IPV6:2001:db8::1",
+                                                   "127.0.0.1"}
+    assert {f["HELO"] for f in xforward(sink)} == {"a?c", "client.example"}
+
+
+def test_xforward_of_others(made):
+    gw, _, _ = made
+    with gw.client() as c:
+        assert "XFORWARD" not in c.ehlo().text
+        assert c.cmd(SAID).text == "550 5.7.0 Error: insufficient " \
+            "authorization"
+        assert c.message("a@client.example", "user@example.com",
+                         mail("plain")).code == 250
+    assert "orig_client" not in gw.log()
