@@ -1067,3 +1067,42 @@ def test_in_the_jail():
         fd = memfd(SUBJECT)
         assert relay.send(server.hop, fd=fd, size=1000).dsn == "4.3.0"
         os.close(fd)
+
+
+def proxy_mail(relay, fd, hop, ehlo="gw.example", ms=5000, rcpts=("b@e.org",)):
+    relay.qmgr.send(
+        "PROXY_MAIL", u64(0xABC) + view(hop) + view(ehlo) + u64(ms) + u64(0) +
+        u64(os.fstat(fd).st_size) + view(b"") +
+        view(envelope("a@example.com", rcpts, 0)), [fd])
+
+
+@pytest.mark.parametrize("bad", [
+    {"ehlo": "x" * 300}, {"ms": 0}, {"ms": 1 << 63}, {"rcpts": ()}])
+def test_bad_mail_for_a_filter(bad):
+    with Relay() as relay:
+        fd = memfd(SUBJECT)
+        proxy_mail(relay, fd, "[127.0.0.1]:1", **bad)
+        os.close(fd)
+        assert relay.qmgr.receive() is None
+        assert relay.control.expect("BLAME").u32() == os.getpid()
+        assert relay.process.poll() is None
+
+
+def test_mail_for_a_filter_that_can_be_changed():
+    with Relay() as relay:
+        fd = os.memfd_create("open", os.MFD_ALLOW_SEALING)
+        os.write(fd, SUBJECT)
+        proxy_mail(relay, fd, "[127.0.0.1]:1")
+        os.close(fd)
+        assert relay.qmgr.receive() is None
+        assert relay.control.expect("BLAME").u32() == os.getpid()
+
+
+def test_filter_that_is_not_there():
+    with Relay() as relay:
+        fd = memfd(SUBJECT)
+        proxy_mail(relay, fd, "[127.0.0.1]:1")
+        os.close(fd)
+        f = relay.qmgr.expect("PROXY_SAID")
+        assert f.u64() == 0xABC and f.u16() == 0
+        assert relay.status()["deliveries"] == "0"
