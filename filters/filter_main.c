@@ -162,7 +162,8 @@ filter_text_kind(int fd, uint64_t offset, uint64_t size)
 	    (uint64_t)st.st_size - offset < size)
 		return TEXT_REFUSED;
 	if (st.st_dev != filter.memfd_dev)
-		return TEXT_FILE;
+		return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY ?
+		    TEXT_FILE : TEXT_REFUSED;
 	seals = fcntl(fd, F_GET_SEALS);
 	if (seals < 0 || (seals & SEALS) != SEALS)
 		return TEXT_REFUSED;
@@ -393,7 +394,8 @@ filter_message(struct chan *c, int fd, uint64_t offset, uint64_t size,
 	 * of others, or one of them would be blamed. */
 	chan_drain(c);
 	if (kind == TEXT_REFUSED) {
-		chan_blame(c, "text is not sealed, or shorter than said");
+		chan_blame(c, "text that can be changed, or is shorter than "
+		    "said");
 	} else if (size > (kind == TEXT_SEALED ? READ_MAX : READ_FILE_MAX)) {
 		filter_judge_mapped(c, fd, offset, (size_t)size, env);
 	} else {

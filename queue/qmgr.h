@@ -171,6 +171,12 @@ void message_enter(struct message *m, enum message_state state);
 /* Free all of it; descriptors are closed. */
 void message_free(struct message **m);
 const char *message_id(const struct message *m);
+/*
+ * A descriptor of the text before it is sealed, for another role to read: a
+ * memory file nobody can write to any more, or the file in incoming/ opened
+ * anew, read-only.  -1: errno.
+ */
+int message_readable(const struct message *m);
 /* Decode the envelope; views into m->bytes; rcpts in a.  Panics if it is not
  * what was accepted before. */
 void message_envelope(const struct message *m, struct arena *a,

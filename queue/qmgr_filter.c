@@ -1,5 +1,7 @@
 /* Verdicts: messages to the filters, judgements back. */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lib/conf_choice.h"
@@ -193,16 +195,22 @@ filter_tick(evutil_socket_t fd, short what, void *arg)
 static void
 filter_send(struct filter *f, struct message *m)
 {
-	struct buf *b = chan_begin(f->chan, MSG_FILTER);
+	int text = message_readable(m);
 	struct message **p;
+	struct buf *b;
 
+	if (text < 0) {
+		log_error("%s: text: %s", message_id(m), strerror(errno));
+		writer_failed(m, 451, "4.3.0", "Error: queue file read error");
+		return;
+	}
+	b = chan_begin(f->chan, MSG_FILTER);
 	put_u64(b, m->known.id.n);
 	put_u64(b, m->text_offset);
 	put_u64(b, m->text_size);
 	put_u8(b, m->unchecked);
 	put_view(b, m->tail.envelope);
-	/* A duplicate of a memfd could be written, were it not sealed. */
-	chan_put_fd(f->chan, m->fd, true);
+	chan_put_fd(f->chan, text, false);
 	chan_end(f->chan);
 	m->filter = f;
 	if (filter_current(f) == NULL)

@@ -55,6 +55,13 @@ message_id(const struct message *m)
 	return queue_id_text(m->known.id, ring[next++ % 4]);
 }
 
+int
+message_readable(const struct message *m)
+{
+	return m->copied ? spool_open_copy(&qmgr.spool, m->known.id) :
+	    fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
+}
+
 struct message *
 message_new(struct queue_id id, enum message_state state)
 {

@@ -171,14 +171,6 @@ proxy_give(struct proxy *p, struct message *m, struct chan *relay, int text)
 	p->n_underway++;
 }
 
-/* A memory file is sealed; ours on the disk is for us alone to write to. */
-static int
-proxy_text(const struct message *m)
-{
-	return m->copied ? spool_open_copy(&qmgr.spool, m->known.id) :
-	    fcntl(m->fd, F_DUPFD_CLOEXEC, 0);
-}
-
 static void
 proxy_start(struct proxy *p)
 {
@@ -199,7 +191,7 @@ proxy_start(struct proxy *p)
 		    (relay = relay_take_proxy()) == NULL)
 			return;
 		m = proxy_take_waiting(p);
-		text = proxy_text(m);
+		text = message_readable(m);
 		if (text >= 0) {
 			proxy_give(p, m, relay, text);
 			continue;
