@@ -205,6 +205,8 @@ begins_later(struct view v)
 	size_t i;
 
 	v = view_head(v, LATER_LOOK);
+	if (v.n == 0)
+		return 0;
 	for (i = 0; i < sizeof magic / sizeof magic[0]; i++) {
 		p = memmem(v.p, v.n, magic[i], 6);
 		if (p != NULL && p > v.p)

@@ -1,46 +1,10 @@
 /* The directory of compiled sets: what is damaged, foreign or too much. */
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include "rules/pattern_cache.h"
+#include "t/unit/cache_help.h"
 #include "t/unit/table_help.h"
-
-static char cache[200];
-
-static void
-cache_remove(void)
-{
-	char path[500];
-	DIR *d = opendir(cache);
-	const struct dirent *e;
-
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		snprintf(path, sizeof(path), "%s/%s", cache, e->d_name);
-		(void)unlink(path);
-	}
-	if (d != NULL)
-		(void)closedir(d);
-	(void)rmdir(cache);
-}
-
-/* The path of the only file in it; how many there are. */
-static unsigned
-cache_files(char *path, size_t n)
-{
-	DIR *d = opendir(cache);
-	const struct dirent *e;
-	unsigned found = 0;
-
-	while (d != NULL && (e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.') {
-			snprintf(path, n, "%s/%s", cache, e->d_name);
-			found++;
-		}
-	if (d != NULL)
-		(void)closedir(d);
-	return found;
-}
 
 static void
 cache_expect(const char *question, const char *answer)

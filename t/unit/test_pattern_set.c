@@ -3,7 +3,6 @@
  * asking one by one gives.  PATTERN_ROUNDS: how many sets (make check-long
  * takes more), PATTERN_SEED: where to start; it is printed.
  */
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "rules/pattern_cache.h"
 #include "rules/pattern_set.h"
+#include "t/unit/cache_help.h"
 #include "t/unit/table_help.h"
 
 #define ROUNDS		30u
@@ -569,42 +569,6 @@ test_strings(void **unused)
 }
 
 /* -- the cache ----------------------------------------------------------- */
-
-static char cache[200];
-
-static void
-cache_remove(void)
-{
-	char path[500];
-	DIR *d = opendir(cache);
-	const struct dirent *e;
-
-	while (d != NULL && (e = readdir(d)) != NULL) {
-		snprintf(path, sizeof(path), "%s/%s", cache, e->d_name);
-		(void)unlink(path);
-	}
-	if (d != NULL)
-		(void)closedir(d);
-	(void)rmdir(cache);
-}
-
-/* The path of the only file in it; how many there are. */
-static unsigned
-cache_files(char *path, size_t n)
-{
-	DIR *d = opendir(cache);
-	const struct dirent *e;
-	unsigned found = 0;
-
-	while (d != NULL && (e = readdir(d)) != NULL)
-		if (e->d_name[0] != '.') {
-			snprintf(path, n, "%s/%s", cache, e->d_name);
-			found++;
-		}
-	if (d != NULL)
-		(void)closedir(d);
-	return found;
-}
 
 static void
 change_byte(const char *path, off_t at)
