@@ -95,13 +95,23 @@ def test_yes_no_and_later(gateway, inside):
 def test_session_is_used_again(gateway, keywords):
     inside = server(people, keywords=keywords)
     gw = gateway(inside, role_processes="1")
-    ask(gw, "good1", "bad1", "good2", "bad2", "later1")
+
+    def at_rest():
+        """No probe is under way, and the session can be used."""
+        found = dict(re.findall(r"(?m)^\s*(sessions|idle|deliveries) (\d+)$",
+                                status(gw)[status(gw).index("relay"):]))
+        return found["deliveries"] == "0" and \
+            found["idle"] == found["sessions"] != "0"
+    for who in ("good1", "bad1", "good2", "bad2", "later1"):
+        ask(gw, who)
+        wait_for("a session at rest", at_rest)
     with gw.client() as c:
         c.ehlo()
         assert c.message("s@client.example", "good1@example.com",
                          mail("after")).code == 250
     inside.wait_subject("after")
-    assert inside.sessions < 5
+    # one more may have been asked beside the first: for nobody's address
+    assert inside.sessions <= 2
     assert any(c.upper() == "RSET" for c in inside.commands)
     # mail to several of them is still refused one by one
     assert len(inside.messages) == 1
