@@ -122,14 +122,16 @@ tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
 	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH) $(SCANSHOW)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
-# `make check-long REST=1`: only what `make check` leaves out.
+# `make check-long REST=1 [SECONDS_MAX=3000]`: what `make check` leaves out,
+# as far as there is time.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")
 check:
 	@t/deps check
 	@MAKEFLAGS= python3 t/check $(ONE_BUILD)
 check-long:
 	@t/deps check-long
-	@MAKEFLAGS= python3 t/check --long $(if $(REST),--rest) $(ONE_BUILD)
+	@MAKEFLAGS= python3 t/check --long $(if $(REST),--rest) \
+		$(if $(SECONDS_MAX),--seconds $(SECONDS_MAX)) $(ONE_BUILD)
 lint:
 	@python3 t/lint
 

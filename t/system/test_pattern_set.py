@@ -1,10 +1,9 @@
 """Many rules of a table, asked together."""
 import os
-import random
 import subprocess
 
 import pytest
-from postern import BUILD, mail, wait_for
+from postern import BUILD, SAN, mail, wait_for
 
 TOGETHER = b"libhs" in subprocess.run(
     ["ldd", f"{BUILD}/libexec/filter"], stdout=subprocess.PIPE,
@@ -107,10 +106,10 @@ def test_check_names_rules_alone(gw):
 
 @pytest.mark.long
 def test_random_patterns():
-    seed = random.SystemRandom().randrange(1, 1 << 60)
+    """Others: PATTERN_ROUNDS=3000 PATTERN_SEED=N test_pattern_set."""
     out = subprocess.run(
         [f"{BUILD}/t/unit/test_pattern_set"], timeout=1800, check=False,
-        env={**os.environ, "PATTERN_ROUNDS": "3000",
-             "PATTERN_SEED": str(seed)},
+        env={**os.environ, "PATTERN_ROUNDS": "100" if SAN else "600",
+             "PATTERN_SEED": "1234"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert out.returncode == 0, (seed, out.stdout.decode("latin-1"))
+    assert out.returncode == 0, out.stdout.decode("latin-1")
