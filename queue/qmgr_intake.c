@@ -251,9 +251,12 @@ intake_load_work(struct pool_job *j)
 	m->error = spool_read(&qmgr.spool, m->known.id, m->place, &m->file);
 	if (m->place != PLACE_INCOMING)
 		return;
-	if (m->error == EBADMSG)
-		(void)spool_part_waits(&qmgr.spool, m->known.id, &m->leader);
-	else if (m->error == 0 && (m->error = intake_settle(&m->file)) != 0) {
+	/* No part that waits: its leader may have settled it just now. */
+	if (m->error == EBADMSG &&
+	    !spool_part_waits(&qmgr.spool, m->known.id, &m->leader))
+		m->error = spool_read(&qmgr.spool, m->known.id, m->place,
+		    &m->file);
+	if (m->error == 0 && (m->error = intake_settle(&m->file)) != 0) {
 		free(m->file.bytes);
 		close(m->file.fd);
 	}
