@@ -298,6 +298,17 @@ take_hidden(struct html *h, char c)
 }
 
 static void
+take_text(struct html *h, char c)
+{
+	if (c == '<')
+		h->state = HTML_OPEN;
+	else if (c == '&')
+		begin_word(h, HTML_REFERENCE);
+	else
+		put_text(h, c);
+}
+
+static void
 take_reference(struct html *h, char c)
 {
 	if (c == ';')
@@ -313,12 +324,7 @@ take_reference(struct html *h, char c)
 			add_word(h, c);
 	} else {
 		end_reference(h);
-		if (c == '<')
-			h->state = HTML_OPEN;
-		else if (c == '&')
-			begin_word(h, HTML_REFERENCE);
-		else
-			put_text(h, c);
+		take_text(h, c);
 	}
 }
 
@@ -333,12 +339,7 @@ take_open(struct html *h, char c)
 	} else {
 		h->state = HTML_TEXT;
 		put_byte(h, '<');
-		if (c == '<')
-			h->state = HTML_OPEN;
-		else if (c == '&')
-			begin_word(h, HTML_REFERENCE);
-		else
-			put_text(h, c);
+		take_text(h, c);
 	}
 }
 
@@ -347,12 +348,7 @@ take(struct html *h, char c)
 {
 	switch (h->state) {
 	case HTML_TEXT:
-		if (c == '<')
-			h->state = HTML_OPEN;
-		else if (c == '&')
-			begin_word(h, HTML_REFERENCE);
-		else
-			put_text(h, c);
+		take_text(h, c);
 		break;
 	case HTML_REFERENCE:
 		take_reference(h, c);

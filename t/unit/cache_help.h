@@ -3,8 +3,11 @@
 #define T_UNIT_CACHE_HELP_H
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
+
+#include "t/unit/table_help.h"
 
 static char cache[200];
 
@@ -40,6 +43,19 @@ cache_files(char *path, size_t n)
 	if (d != NULL)
 		(void)closedir(d);
 	return found;
+}
+
+static void
+change_byte(const char *path, off_t at)
+{
+	int fd = open(path, O_RDWR);
+	char c;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &c, 1, at), 1);
+	c ^= 1;
+	assert_int_equal(pwrite(fd, &c, 1, at), 1);
+	(void)close(fd);
 }
 
 #endif

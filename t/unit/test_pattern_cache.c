@@ -25,19 +25,6 @@ cache_keep(const char *question, const char *answer)
 	    view_of(answer)));
 }
 
-static void
-change_byte(const char *path, off_t at)
-{
-	int fd = open(path, O_RDWR);
-	char c;
-
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &c, 1, at), 1);
-	c ^= 1;
-	assert_int_equal(pwrite(fd, &c, 1, at), 1);
-	(void)close(fd);
-}
-
 /* Whatever is wrong with a file, it is as if there was none. */
 static void
 test_cache_damage(void **unused)

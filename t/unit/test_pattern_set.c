@@ -570,19 +570,6 @@ test_strings(void **unused)
 
 /* -- the cache ----------------------------------------------------------- */
 
-static void
-change_byte(const char *path, off_t at)
-{
-	int fd = open(path, O_RDWR);
-	char c;
-
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, &c, 1, at), 1);
-	c ^= 1;
-	assert_int_equal(pwrite(fd, &c, 1, at), 1);
-	(void)close(fd);
-}
-
 /* A set is the same whether it is compiled or read; a file that holds
  * something else is compiled again. */
 static void
