@@ -33,7 +33,7 @@ gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
-filter_SRC = $(filter-out filters/postmap%,$(wildcard filters/*.c))
+filter_SRC = $(filter-out filters/postmap% filters/milter%,$(wildcard filters/*.c))
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c \
 	queue/verify*.c) queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)

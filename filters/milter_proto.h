@@ -1,0 +1,65 @@
+/*
+ * The milter protocol as it is on the wire, versions 2 to 6: what sendmail's
+ * libmilter (include/libmilter/mfdef.h, libmilter/docs) and its filters speak.
+ * A packet is a length (u32, network order, of what follows), a command byte
+ * and its data; strings end with NUL.
+ */
+#ifndef FILTERS_MILTER_PROTO_H
+#define FILTERS_MILTER_PROTO_H
+
+#define MILTER_VERSION_MIN	2u
+#define MILTER_VERSION_MAX	6u
+#define MILTER_CHUNK		65535u	/* of a body, in one packet */
+
+/* to a filter */
+enum milter_command {
+	MILTER_ABORT = 'A', MILTER_BODY = 'B', MILTER_CONNECT = 'C',
+	MILTER_MACRO = 'D', MILTER_BODY_END = 'E', MILTER_HELO = 'H',
+	MILTER_QUIT_NEW = 'K', MILTER_HEADER = 'L', MILTER_MAIL = 'M',
+	MILTER_HEADERS_END = 'N', MILTER_NEGOTIATE = 'O', MILTER_QUIT = 'Q',
+	MILTER_RCPT = 'R', MILTER_DATA = 'T', MILTER_UNKNOWN = 'U'
+};
+
+/* from a filter */
+enum milter_packet_type {
+	MILTER_ADD_RCPT = '+', MILTER_DELETE_RCPT = '-',
+	MILTER_ADD_RCPT_ARGS = '2', MILTER_SHUTDOWN = '4',
+	MILTER_ACCEPT = 'a', MILTER_REPLACE_BODY = 'b', MILTER_CONTINUE = 'c',
+	MILTER_DISCARD = 'd', MILTER_CHANGE_FROM = 'e',
+	MILTER_CONNECTION_FAIL = 'f', MILTER_ADD_HEADER = 'h',
+	MILTER_INSERT_HEADER = 'i', MILTER_CHANGE_HEADER = 'm',
+	MILTER_PROGRESS = 'p', MILTER_QUARANTINE = 'q', MILTER_REJECT = 'r',
+	MILTER_SKIP = 's', MILTER_TEMPFAIL = 't', MILTER_REPLY_CODE = 'y'
+};
+
+/* What a filter may do at the end of a message (SMFIF_*). */
+enum milter_action {
+	MILTER_MAY_ADD_HEADERS = 0x1, MILTER_MAY_CHANGE_BODY = 0x2,
+	MILTER_MAY_ADD_RCPT = 0x4, MILTER_MAY_DELETE_RCPT = 0x8,
+	MILTER_MAY_CHANGE_HEADERS = 0x10, MILTER_MAY_QUARANTINE = 0x20,
+	MILTER_MAY_CHANGE_FROM = 0x40, MILTER_MAY_ADD_RCPT_ARGS = 0x80,
+	MILTER_MAY_SET_MACROS = 0x100
+};
+
+/* What it does not want, does not answer, or can (SMFIP_*). */
+enum milter_step {
+	MILTER_NO_CONNECT = 0x1, MILTER_NO_HELO = 0x2, MILTER_NO_MAIL = 0x4,
+	MILTER_NO_RCPT = 0x8, MILTER_NO_BODY = 0x10, MILTER_NO_HEADERS = 0x20,
+	MILTER_NO_HEADERS_END = 0x40, MILTER_SILENT_HEADERS = 0x80,
+	MILTER_NO_UNKNOWN = 0x100, MILTER_NO_DATA = 0x200,
+	MILTER_CAN_SKIP = 0x400, MILTER_REJECTED_RCPT = 0x800,
+	MILTER_SILENT_CONNECT = 0x1000, MILTER_SILENT_HELO = 0x2000,
+	MILTER_SILENT_MAIL = 0x4000, MILTER_SILENT_RCPT = 0x8000,
+	MILTER_SILENT_DATA = 0x10000, MILTER_SILENT_UNKNOWN = 0x20000,
+	MILTER_SILENT_HEADERS_END = 0x40000, MILTER_SILENT_BODY = 0x80000,
+	MILTER_LEADING_SPACE = 0x100000
+};
+
+/* Where macros are sent; numbers of the filter's own lists (SMFIM_*). */
+enum milter_macro_stage {
+	MILTER_MACROS_CONNECT = 0, MILTER_MACROS_HELO, MILTER_MACROS_MAIL,
+	MILTER_MACROS_RCPT, MILTER_MACROS_DATA, MILTER_MACROS_BODY_END,
+	MILTER_MACROS_HEADERS_END, MILTER_MACRO_STAGES
+};
+
+#endif
