@@ -1,0 +1,49 @@
+/*
+ * Which outside filters there are: the words of smtpd_milters and
+ * non_smtpd_milters (postconf(5), MILTER_README of Postfix).
+ *
+ *	inet:host:port  inet6:host:port  unix:/path  local:/path
+ *	{ inet:host:port, connect_timeout = 10s, default_action = accept }
+ *
+ * Settings in braces come before the parameters milter_connect_timeout,
+ * milter_command_timeout, milter_content_timeout, milter_default_action and
+ * milter_protocol.  A path is relative to the role's root directory.
+ */
+#ifndef FILTERS_MILTER_CONF_H
+#define FILTERS_MILTER_CONF_H
+
+#include "lib/conf.h"
+#include "rules/table.h"
+
+#define MILTERS_MAX	16u	/* of one message */
+
+/* What happens when a filter cannot be used. */
+enum milter_default {
+	MILTER_DEFAULT_ACCEPT = 1, MILTER_DEFAULT_REJECT,
+	MILTER_DEFAULT_TEMPFAIL, MILTER_DEFAULT_QUARANTINE,
+	MILTER_DEFAULT_SHUTDOWN
+};
+
+struct milter_spec {
+	char *name;		/* as written, without settings */
+	int family;		/* AF_UNIX, AF_INET, AF_INET6; AF_UNSPEC: any */
+	char *host, *port;	/* host: the path of AF_UNIX */
+	int64_t connect_ms, command_ms, content_ms;
+	enum milter_default fallback;
+	uint32_t version;
+};
+
+struct milter_specs {
+	struct milter_spec *list;
+	size_t n;
+};
+
+/* False after at least one error was reported. */
+bool milter_specs_open(const struct conf *cf, const char *parameter,
+    const char *text, struct milter_specs *ret, table_report *report,
+    void *arg);
+void milter_specs_free(struct milter_specs *s);
+/* 0: no such word. */
+enum milter_default milter_default_of(struct view word);
+
+#endif
