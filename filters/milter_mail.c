@@ -126,11 +126,35 @@ put_field(struct field **list, size_t *n, size_t at)
 	return *list + at;
 }
 
+/*
+ * Our own Received is the first one of the text, if a rule has not taken it
+ * out.  What rules put in front of it is not ours.
+ */
 static bool
-parse(struct milter_mail *m, struct view now, size_t own)
+own_is_there(const struct milter_mail *m)
+{
+	struct view rest = m->text, raw, name;
+	uint64_t at;
+	uint32_t i;
+
+	while ((raw = next_header(rest, &name)).n > 0 &&
+	    !view_is_nocase(name, "Received"))
+		rest = view_from(rest, raw.n);
+	at = m->text.n - rest.n;
+	for (i = 0; i < m->edits->n; i++)
+		if (m->edits->list[i].offset <= at &&
+		    at - m->edits->list[i].offset < m->edits->list[i].remove)
+			return false;
+	return raw.n > 0;
+}
+
+static bool
+parse(struct milter_mail *m, struct view now, bool own)
 {
 	struct view rest = now, raw, name;
 	struct field *f;
+
+	own = own && own_is_there(m);
 
 	while ((raw = next_header(rest, &name)).n > 0) {
 		if (m->bytes + 2 * raw.n > MILTER_HEADER_BYTES_MAX)
@@ -141,7 +165,8 @@ parse(struct milter_mail *m, struct view now, size_t own)
 		m->bytes += 2 * raw.n;
 		*f = (struct field){ .name = name, .raw = raw,
 			.value = value_of(m->arena, raw),
-			.own = m->n_fields <= own };
+			.own = own && view_is_nocase(name, "Received") };
+		own = own && !f->own;
 		rest = view_from(rest, raw.n);
 	}
 	m->head = view_head(now, now.n - rest.n);
@@ -169,7 +194,7 @@ with_edits(struct milter_mail *m, const struct edits *e)
 
 bool
 milter_mail_begin(struct milter_mail *m, struct view text,
-    const struct edits *e, size_t own)
+    const struct edits *e, bool own)
 {
 	m->text = text;
 	m->edits = e;

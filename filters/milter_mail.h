@@ -3,8 +3,8 @@
  * list, its body, and what each of them changed.  The changes of one filter
  * hold all together or not at all.
  *
- * The list begins with headers of our own (Received), which filters do not
- * see but which count for the place of an inserted header, as in sendmail
+ * A header of our own (Received) is in the list, which filters do not see but
+ * which counts for the place of an inserted header, as in sendmail
  * (libmilter/docs/smfi_insheader).  The number of a changed header counts
  * those of its name that filters see; a number that is not there adds one.
  *
@@ -28,10 +28,11 @@ struct milter_mail *milter_mail_new(size_t text_max);
 void milter_mail_free(struct milter_mail **m);
 /*
  * text: as it was received; it stays.  e: what was decided by now, seen by
- * filters.  own: so many headers of the text are ours.  False: over a limit.
+ * filters.  own: the first Received of the text is ours.  False: over a
+ * limit.
  */
 bool milter_mail_begin(struct milter_mail *m, struct view text,
-    const struct edits *e, size_t own);
+    const struct edits *e, bool own);
 /* Good until the next begin or apply. */
 const struct milter_text *milter_mail_text(struct milter_mail *m);
 /*
