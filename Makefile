@@ -25,7 +25,7 @@ Q = $(if $(V),,@)
 
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
-ROLES = master gate smtpd lookup filter qmgr relay bounce pickup showq
+ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
@@ -34,6 +34,7 @@ smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(filter-out filters/postmap% filters/milter%,$(wildcard filters/*.c))
+milter_SRC = $(wildcard filters/milter*.c) filters/findings.c
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c \
 	queue/verify*.c) queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)

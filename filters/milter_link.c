@@ -18,6 +18,7 @@ struct milter_link {
 	int fd;			/* -1: none */
 	bool connected;
 	bool waits;		/* answered() is due */
+	bool drains;		/* ... when all is written */
 	int64_t ms;		/* for the answer */
 	unsigned times;		/* it was begun anew */
 	struct event read_event, write_event, timer;
@@ -69,7 +70,7 @@ link_soon(void *arg)
 
 	if (!l->waits || milter_client_waiting(l->client))
 		return;
-	l->waits = false;
+	l->waits = l->drains = false;
 	l->answered(l->arg);
 }
 
@@ -119,6 +120,8 @@ link_write(struct milter_link *l)
 			return;
 		}
 	}
+	if (l->drains)
+		link_done(l);
 }
 
 static void
@@ -246,16 +249,13 @@ milter_link_free(struct milter_link **lp)
 	*lp = NULL;
 }
 
-void
-milter_link_go(struct milter_link *l, int64_t ms)
+/* What is due now: a connection, bytes to write. */
+static void
+link_begin(struct milter_link *l, int64_t ms)
 {
 	l->waits = true;
 	l->ms = ms;
 	l->times = 0;
-	if (!milter_client_waiting(l->client)) {
-		link_done(l);
-		return;
-	}
 	if (l->fd < 0)
 		link_connect(l);
 	if (l->fd < 0)
@@ -265,6 +265,27 @@ milter_link_go(struct milter_link *l, int64_t ms)
 		return;
 	(void)event_add(&l->read_event, NULL);
 	link_write(l);
+}
+
+void
+milter_link_go(struct milter_link *l, int64_t ms)
+{
+	/* Whatever it means, it was not an answer to this. */
+	if (l->in.n > 0)
+		link_fail(l, "answers before it is asked", 0);
+	if (milter_client_waiting(l->client)) {
+		link_begin(l, ms);
+		return;
+	}
+	l->waits = true;
+	link_done(l);
+}
+
+void
+milter_link_drain(struct milter_link *l, int64_t ms)
+{
+	l->drains = true;
+	link_begin(l, ms);
 }
 
 void

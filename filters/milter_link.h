@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 
 #include "filters/milter_client.h"
-#include "filters/milter_conf.h"
+#include "rules/milters.h"
 #include "lib/loop.h"
 
 #define MILTER_TIMES_MAX	10u
@@ -34,6 +34,8 @@ struct milter_link *milter_link_new(const struct milter_spec *spec,
 void milter_link_free(struct milter_link **l);
 /* Connects if it has to; answered() comes. */
 void milter_link_go(struct milter_link *l, int64_t ms);
+/* answered() comes when all is written. */
+void milter_link_drain(struct milter_link *l, int64_t ms);
 /* What is left to say without an answer (abort, quit), as far as the socket
  * takes it. */
 void milter_link_flush(struct milter_link *l);

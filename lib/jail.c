@@ -246,12 +246,32 @@ jail_limits(const struct jail_spec *spec)
 	}
 }
 
+#define GROUPS_MAX	64
+
+/* The primary one first; root's is left out. */
+static int
+jail_groups(const struct jail_spec *spec, const struct passwd *pw,
+    gid_t *groups)
+{
+	int n = GROUPS_MAX, i, kept = 1;
+
+	if (!spec->groups || getgrouplist(pw->pw_name, pw->pw_gid, groups,
+	    &n) < 0)
+		n = 0;
+	for (i = 0; i < n; i++)
+		if (groups[i] != 0 && groups[i] != pw->pw_gid)
+			groups[kept++] = groups[i];
+	groups[0] = pw->pw_gid;
+	return kept;
+}
+
 void
 jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
     const char *root)
 {
 	struct passwd *pw = NULL;
-	gid_t gid;
+	gid_t gid, groups[GROUPS_MAX];
+	int n_groups = 0;
 
 	if (user != NULL) {
 		errno = 0;
@@ -261,12 +281,14 @@ jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
 		if (pw->pw_uid == 0 || pw->pw_gid == 0)
 			fatal("account %s is privileged", user);
 	}
+	if (pw != NULL)
+		n_groups = jail_groups(spec, pw, groups);
 	jail_limits(spec);
 	if (root != NULL && (chroot(root) != 0 || chdir("/") != 0))
 		fatal("chroot %s: %s", root, strerror(errno));
 	if (pw != NULL) {
 		gid = pw->pw_gid;
-		if (setgroups(1, &gid) != 0 ||
+		if (setgroups((size_t)n_groups, groups) != 0 ||
 		    setresgid(gid, gid, gid) != 0 ||
 		    setresuid(pw->pw_uid, pw->pw_uid, pw->pw_uid) != 0)
 			fatal("cannot become %s: %s", user, strerror(errno));

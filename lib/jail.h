@@ -11,6 +11,7 @@
 #ifndef LIB_JAIL_H
 #define LIB_JAIL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum jail_set {
@@ -30,10 +31,13 @@ enum jail_set {
 struct jail_spec {
 	uint32_t allow;		/* enum jail_set */
 	uint64_t max_files;	/* RLIMIT_NOFILE; 0: as inherited */
+	bool groups;		/* the account's other groups too: for sockets
+				 * of others */
 };
 
 /*
- * user: the account to become (its primary group too, no others).  root: the
+ * user: the account to become (its primary group too, no others but if asked
+ * for, and root's never).  root: the
  * directory to chroot to.  Either NULL: skipped (an ordinary user started
  * us).  Failure is fatal: a role never runs half locked.  Under ASan the
  * seccomp list is widened by what the sanitizer needs to report.

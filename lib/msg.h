@@ -9,7 +9,7 @@
 enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
-	ROLE_SHOWQ, ROLE_TABLE,
+	ROLE_SHOWQ, ROLE_TABLE, ROLE_MILTER,
 	ROLE_KINDS
 };
 
@@ -34,6 +34,19 @@ struct msg_rule {
 
 extern const struct msg_rule msg_rules[MSG_TYPES];
 const char *role_kind_name(enum role_kind k);
+
+/* What an SMTP session has come to, as outside filters are told. */
+enum milter_stage { MILTER_STAGE_CONNECT = 1, MILTER_STAGE_HELO,
+	MILTER_STAGE_MAIL, MILTER_STAGE_RCPT,
+	MILTER_STAGE_REFUSED,		/* RCPT that we refused */
+	MILTER_STAGE_DATA, MILTER_STAGE_UNKNOWN,
+	MILTER_STAGE_ABORT,		/* no message comes of it */
+	MILTER_STAGE_QUIT,
+	MILTER_STAGES };
+/* And what they make of that. */
+enum milter_says { MILTER_SAYS_GO_ON = 1, MILTER_SAYS_REFUSE,
+	MILTER_SAYS_DISCARD,		/* go on, and drop the message */
+	MILTER_SAYS_HANG_UP };		/* 421 */
 
 /* Answers inside messages. */
 enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };

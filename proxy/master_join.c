@@ -25,6 +25,8 @@ static const struct {
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
 	{ ROLE_PICKUP, ROLE_QMGR, true },
 	{ ROLE_SHOWQ, ROLE_QMGR, true },
+	{ ROLE_SMTPD, ROLE_MILTER, true },
+	{ ROLE_QMGR, ROLE_MILTER, true },
 };
 
 static bool

@@ -32,6 +32,7 @@ static const struct {
 	{ "bounce", ROLE_BOUNCE, AMOUNT_DEMAND },
 	{ "pickup", ROLE_PICKUP, AMOUNT_ONE },
 	{ "showq", ROLE_SHOWQ, AMOUNT_DEMAND },
+	{ "milter", ROLE_MILTER, AMOUNT_ONE },
 };
 
 /* Postfix's other programs: their work is done elsewhere, or not yet. */
@@ -224,6 +225,26 @@ plan_complete(struct plan *p, bool inet, const struct reporter *r)
 	plan_add(p, ROLE_GATE, NULL)->count = 1;
 }
 
+void
+plan_add_milter(struct plan *p, const struct conf *cf,
+    const struct service_table *t)
+{
+	enum milter_sockets sockets = milters_sockets(cf, t);
+	struct plan_entry *e = NULL;
+	size_t i;
+
+	for (i = 0; i < p->n; i++)
+		if (p->list[i].kind == ROLE_MILTER)
+			e = &p->list[i];
+	/* Postfix has no such line. */
+	if (e == NULL && sockets != MILTERS_NONE)
+		e = plan_add(p, ROLE_MILTER, NULL);
+	if (e == NULL)
+		return;
+	e->count = sockets != MILTERS_NONE;
+	e->sockets = sockets;
+}
+
 struct plan *
 plan_make(const struct service_table *t, unsigned cores,
     int64_t role_processes, const struct reporter *r)
@@ -350,6 +371,8 @@ static const struct {
 	{ "address_verify_sender_dependent_default_transport_maps",
 	    ROLE_BIT(ROLE_QMGR) },
 	{ "transport_maps", ROLES_ROUTE | ROLE_BIT(ROLE_SHOWQ) },
+	{ "smtpd_milter_maps", ROLE_BIT(ROLE_MILTER) },
+	{ "milter_header_checks", ROLE_BIT(ROLE_MILTER) },
 	{ "authorized_mailq_users", ROLE_BIT(ROLE_SHOWQ) },
 	{ "authorized_flush_users", ROLE_BIT(ROLE_SHOWQ) },
 };

@@ -13,6 +13,7 @@
 #include "lib/master_cf.h"
 #include "lib/msg.h"
 #include "proxy/master_report.h"
+#include "rules/milters.h"
 
 struct plan_entry {
 	enum role_kind kind;
@@ -24,6 +25,7 @@ struct plan_entry {
 	int64_t maxproc;	/* as in master.cf; 0: none given */
 	bool on_demand;		/* bounce, showq: one, when it is wanted */
 	bool chroot;
+	enum milter_sockets sockets;	/* milter */
 	/* These belong to the service table. */
 	char *const *overrides;
 	size_t n_overrides;
@@ -57,6 +59,9 @@ struct plan *plan_make(const struct service_table *t, unsigned cores,
  * there is no time to ask it. */
 bool plan_add_tables(struct plan *p, const struct conf *cf,
     const struct service_table *t, const struct reporter *r);
+/* The milter role runs if cf, or a "-o" of a service, has outside filters. */
+void plan_add_milter(struct plan *p, const struct conf *cf,
+    const struct service_table *t);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */
 const char *plan_program(const struct plan_entry *e);

@@ -126,6 +126,7 @@ instance_jail(const struct instance *i, const struct team *t,
 		*ret_user = cf->mail_owner;
 		break;
 	case ROLE_FILTER:
+	case ROLE_MILTER:
 		*ret_user = cf->scan_user;
 		break;
 	case ROLE_RELAY:
@@ -135,9 +136,11 @@ instance_jail(const struct instance *i, const struct team *t,
 		*ret_user = cf->net_user;
 		break;
 	}
-	if (!t->entry->chroot)
+	/* A socket outside of the spool is reached by its path only. */
+	if (!t->entry->chroot || t->entry->sockets == MILTERS_ELSEWHERE)
 		return;
 	if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
+	    t->entry->sockets == MILTERS_BELOW_QUEUE ||
 	    i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
 	    i->kind == ROLE_PICKUP || i->kind == ROLE_SHOWQ)
 		*ret_root = mem_strdup(cf->queue_directory);

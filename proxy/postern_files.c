@@ -120,6 +120,8 @@ const char postern_master_cf_text[] =
 "lookup           unix  y       -      y      -      1       lookup\n"
 "# header_checks, body_checks and attachment_checks.\n"
 "filter           unix  y       -      y      -      -       filter\n"
+"# Speaks with filters outside (smtpd_milters); runs when there are some.\n"
+"milter           unix  y       -      y      -      1       milter\n"
 "# Owns the queue.\n"
 "qmgr             unix  n       -      y      -      1       qmgr\n"
 "# Sends mail on.\n"

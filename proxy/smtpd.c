@@ -187,6 +187,8 @@ smtpd_peer(const struct role_peer *peer, int fd)
 		names_peer(peer, fd);
 	} else if (peer->kind == ROLE_TABLE) {
 		table_client_peer(peer, fd);
+	} else if (peer->kind == ROLE_MILTER) {
+		milters_peer(peer, fd);
 	} else if (peer->kind == ROLE_GATE) {
 		g = mem_alloc(sizeof *g);
 		g->c = chan_new(fd, ROLE_SMTPD, ROLE_GATE, peer->pid,
@@ -217,6 +219,7 @@ smtpd_load(void)
 	table_client_init(ROLE_SMTPD, cf->lookup_table_time_limit);
 	names_init(&server);
 	queue_init(&server);
+	milters_init(&server);
 }
 
 static void

@@ -38,6 +38,10 @@ struct server {
 	struct mono notices_since;
 	uint32_t flags;		/* of each envelope: rules/override.h */
 	struct view ehlo;	/* the whole reply to EHLO */
+	bool milters;		/* sessions are shown to filters */
+	uint8_t milter_default;	/* enum milter_default */
+	uint32_t milter_serial;	/* the last session they were shown */
+	const struct milter_answer *milter_answer; /* for who is resumed */
 
 	struct session **sessions;	/* by number; NULL: free */
 	uint32_t cap, n, free_hint;

@@ -1,7 +1,7 @@
 /* Command lines: from bytes to a verb, its rules, and its functions. */
 #include "lib/address.h"
 #include "lib/log.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_milter.h"
 
 const struct verb_rule verb_rules[VERBS] = {
 	[VERB_HELO] = { .name = "HELO", .flags = VERB_LAST | VERB_JUNK,
@@ -86,7 +86,8 @@ command_unknown(struct session *s, struct view word, struct view line)
 		    "Goodbye.");
 		return;
 	}
-	session_refuse(s, "500 5.5.2 Error: command not recognized");
+	if (milter_unknown(s, line))
+		command_not_known(s);
 }
 
 /* Nothing may follow in one packet what ends a pipelining group; without
@@ -115,7 +116,20 @@ command_run(struct session *s, struct view args)
 	const struct verb_rule *rule = &verb_rules[s->verb];
 
 	if (rule->check(s, args))
-		rule->proceed(s, args);
+		command_go(s, args);
+}
+
+void
+command_go(struct session *s, struct view args)
+{
+	if (milter_verb(s, args))
+		verb_rules[s->verb].proceed(s, args);
+}
+
+void
+command_not_known(struct session *s)
+{
+	session_refuse(s, "500 5.5.2 Error: command not recognized");
 }
 
 static void

@@ -21,6 +21,7 @@
 #define SEALS	(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 #define SEAL_GRACE_MS	60000
 #define PROXY_STEPS	4	/* slow ones of smtpd_proxy_filter */
+#define MILTERS_MS	600000	/* filters that show signs of life */
 
 static bool
 data_lost_for(const struct transaction *tx)
@@ -150,6 +151,9 @@ data_seal(struct session *s)
 	close(tx->slot.fd);
 	tx->slot.fd = -1;
 	xforward_envelope(s, &e);
+	if (s->milter != NULL)
+		wait += MILTERS_MS;
+	tx->sealed = true;
 	queue_seal(tx, &e);
 	session_wait_for(s, WAIT_SEAL, wait);
 }

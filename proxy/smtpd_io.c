@@ -4,7 +4,7 @@
 
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_milter.h"
 
 #define READ_SIZE	65536u
 #define KEPT_MAX	(160u << 10)	/* input left over from before */
@@ -253,6 +253,9 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 	case WAIT_SLOT:
 	case WAIT_PAUSE:
 		session_resume(s);
+		break;
+	case WAIT_MILTER:
+		milter_give_up(s);
 		break;
 	case WAITS:
 		panic("session waits for nothing known");

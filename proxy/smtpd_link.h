@@ -18,6 +18,8 @@ void names_init(struct server *sv);
 void names_peer(const struct role_peer *peer, int fd);
 void queue_init(struct server *sv);
 void queue_peer(const struct role_peer *peer, int fd);
+void milters_init(struct server *sv);
+void milters_peer(const struct role_peer *peer, int fd);
 /* Give back what is not needed: before the role ends. */
 void queue_end(void);
 

@@ -12,7 +12,7 @@
 #include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_milter.h"
 
 struct mail_args {
 	struct view path;	/* and what follows */
@@ -174,5 +174,30 @@ mail_proceed(struct session *s, struct view args)
 		s->tx->envid = arena_copy(s->tx->arena, buf_view(&envid));
 	buf_free(&sender);
 	buf_free(&envid);
+	if (s->milter == NULL) {
+		mail_accepted(s);
+		return;
+	}
+	/* Filters want to know the queue id. */
+	s->tx->mail_args = arena_copy(s->tx->arena, args);
+	if (session_slot(s))
+		session_mail_resume(s);
+	else
+		session_wait_for(s, WAIT_SLOT, SLOT_WAIT_MS);
+}
+
+void
+session_mail_resume(struct session *s)
+{
+	if (!session_slot(s)) {
+		session_refuse(s, "451 4.3.0 Error: queue file write error");
+		session_enter(s, SMTP_GREETED);
+	} else if (milter_mail(s, s->tx->mail_args))
+		mail_accepted(s);
+}
+
+void
+mail_accepted(struct session *s)
+{
 	session_accept(s, VERB_MAIL, "250 2.1.0 Ok");
 }

@@ -14,6 +14,7 @@
 #include "lib/mem.h"
 #include "lib/table_client.h"
 #include "proxy/smtpd_link.h"
+#include "proxy/smtpd_milter.h"
 #include "rules/table_remote.h"
 
 #define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
@@ -160,6 +161,9 @@ policy_refused(struct session *s, enum policy_stage stage,
 	if (r->reply_policy)
 		notice_policy(s);
 	session_refuse(s, "%s", text);
+	if (stage == STAGE_RCPT && s->verb == VERB_RCPT)
+		milter_refused(s, f->recipient, r->reply.status,
+		    r->reply.text);
 	if (stage == STAGE_CLIENT)
 		s->denied = true;
 	/* Not even a part of it may be taken for the next message. */
@@ -465,7 +469,7 @@ policy_go_on(struct session *s, enum policy_stage stage, struct view args)
 	else if (stage == STAGE_EOD)
 		data_permitted(s);
 	else
-		verb_rules[s->verb].proceed(s, args);
+		command_go(s, args);
 }
 
 /* Evaluate what waits again, with one fact more. */

@@ -9,6 +9,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "proxy/smtpd_link.h"
+#include "proxy/smtpd_milter.h"
 #include "rules/verdict.h"
 
 #define STOCK_MIN	8u
@@ -270,23 +271,36 @@ queue_seal(struct transaction *tx, const struct envelope *e)
 	/* Of what does not come into the queue nothing goes to that. */
 	const struct view filter = view_of(cf->smtpd_proxy_filter[0] != '\0' ?
 	    "" : cf->content_filter);
-	const struct policy_actions none = { 0 };
+	const struct milter_talk *talk = tx->session->milter;
+	struct policy_actions actions = { 0 };
 	struct buf *b, env, asked;
 
 	/* Bounded by ADDRESSES_MAX of the transaction. */
 	buf_init(&env, ENVELOPE_BYTES);
 	ensure(envelope_put(&env, e));
 	buf_init(&asked, ASKED_BYTES);
-	if (tx->actions != NULL || filter.n > 0)
-		queue_asked(tx->actions != NULL ? tx->actions : &none, filter,
-		    &asked);
+	if (tx->actions != NULL)
+		actions = *tx->actions;
+	if (talk != NULL && talk->hold && !actions.hold) {
+		actions.hold = true;
+		actions.hold_text = view_of("milter default_action");
+		actions.hold_where = view_of("");
+	}
+	if (tx->actions != NULL || filter.n > 0 || actions.hold)
+		queue_asked(&actions, filter, &asked);
 	b = chan_begin(tx->slot.link->c, MSG_SEAL);
 	(void)put_u64(b, tx->slot.id.n);
 	(void)put_u64(b, tx->written);
 	(void)put_u8(b, data_answers_each(tx) ? 2 : 0);
 	(void)put_view(b, buf_view(&env));
-	if (asked.n > 0)
+	if (asked.n > 0 || (talk != NULL && talk->link != NULL))
 		(void)put_view(b, buf_view(&asked));
+	if (talk != NULL && talk->link != NULL) {
+		(void)put_u32(b, (uint32_t)chan_peer_pid(milter_link_chan(
+		    talk->link)));
+		(void)put_u32(b, talk->no);
+		(void)put_u32(b, talk->events);
+	}
 	chan_end(tx->slot.link->c);
 	buf_free(&env);
 	buf_free(&asked);

@@ -6,7 +6,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_milter.h"
 
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(128u << 10)
@@ -95,8 +95,10 @@ session_enter(struct session *s, enum smtp_state to)
 	s->state = (uint8_t)to;
 	if (!states[to].transaction) {
 		/* It was said for that message. */
-		if (s->tx != NULL)
+		if (s->tx != NULL) {
 			xforward_forget(s);
+			milter_end(s, s->tx->sealed);
+		}
 		transaction_free(&s->tx);
 		facts_clear(&s->facts, SHELF_TRANSACTION);
 	}
@@ -147,6 +149,7 @@ static void
 session_free(struct session *s)
 {
 	struct server *sv = s->server;
+	bool sealed = s->wait == WAIT_SEAL;
 
 	ensure(s->magic == SESSION_MAGIC);
 	if (s->wait == WAIT_SLOT)
@@ -160,6 +163,7 @@ session_free(struct session *s)
 	buf_free(&s->talk);
 	session_ask_end(s);
 	session_policy_free(s);
+	milter_free(s, sealed);
 	free(s->counting);
 	free(s->name);
 	free(s->reverse);
@@ -389,7 +393,13 @@ session_resume(struct session *s)
 	s->wait = WAIT_NONE;
 	switch (w) {
 	case WAIT_SLOT:
-		session_rcpt_resume(s);
+		if (s->verb == VERB_MAIL)
+			session_mail_resume(s);
+		else
+			session_rcpt_resume(s);
+		break;
+	case WAIT_MILTER:
+		milter_resume(s);
 		break;
 	case WAIT_SPILL:
 		session_text_resume(s);
@@ -408,7 +418,7 @@ session_resume(struct session *s)
 		break;
 	}
 	/* An answer that had to be waited for is no quicker way to err. */
-	if (w == WAIT_FACT || w == WAIT_RATE)
+	if (w == WAIT_FACT || w == WAIT_RATE || w == WAIT_MILTER)
 		command_pause(s);
 	session_timer_state(s);
 	session_go(s);
@@ -427,6 +437,13 @@ session_hurry(struct session *s)
  * then the refusal stands for it (RFC 5321 section 3.1). */
 void
 session_greet(struct session *s)
+{
+	if (s->denied || milter_connect(s) || s->wait != WAIT_MILTER)
+		session_greeting(s);
+}
+
+void
+session_greeting(struct session *s)
 {
 	struct server *sv = s->server;
 	char byte;

@@ -52,6 +52,7 @@ enum session_wait {
 	WAIT_SPILL,		/* qmgr: a file for a large text */
 	WAIT_SEAL,		/* qmgr: the message's fate */
 	WAIT_PAUSE,		/* the client made many errors */
+	WAIT_MILTER,		/* milter: what filters say */
 	WAITS
 };
 
@@ -100,6 +101,8 @@ struct transaction {
 	uint64_t size, written;		/* of the text; with our headers */
 	struct mono deadline;
 	bool spilled, too_big, failed, no_room;
+	bool sealed;			/* qmgr has it */
+	struct view mail_args;		/* for filters, until they answer */
 };
 
 /* What it did since then, when no gate counts it. */
@@ -134,6 +137,7 @@ struct session {
 	struct policy_carry carry;
 	struct pending *pending;	/* WAIT_FACT: for whom */
 	struct counting *counting;	/* WAIT_RATE: for what */
+	struct milter_talk *milter;	/* NULL: no filters outside */
 	struct session_rate rate;
 	char *name;			/* "name[addr]"; NULL: nameless */
 	uint8_t name_n;			/* bytes of name before '[' */
@@ -179,6 +183,8 @@ struct session *session_new(struct server *sv, int fd,
 void session_named(struct session *s, enum name_status status,
     struct view name, struct view reverse);
 void session_greet(struct session *s);
+/* The same when filters have been asked. */
+void session_greeting(struct session *s);
 /* Postern stops: end s now if no message is underway. */
 void session_hurry(struct session *s);
 void session_enter(struct session *s, enum smtp_state to);
@@ -231,6 +237,10 @@ void session_timer_state(struct session *s);
 size_t session_command(struct session *s, struct view in);
 /* The verb of s may be carried out: its check() and proceed(). */
 void command_run(struct session *s, struct view args);
+/* The same after its check(): filters are asked. */
+void command_go(struct session *s, struct view args);
+/* 500 */
+void command_not_known(struct session *s);
 /* The pause that is due after a command of a client with many errors. */
 void command_pause(struct session *s);
 size_t session_text(struct session *s, struct view in);
@@ -245,6 +255,9 @@ bool helo_check(struct session *s, struct view args);
 void helo_proceed(struct session *s, struct view args);
 bool mail_check(struct session *s, struct view args);
 void mail_proceed(struct session *s, struct view args);
+/* Filters permit it: 250. */
+void mail_accepted(struct session *s);
+void session_mail_resume(struct session *s);
 bool rcpt_check(struct session *s, struct view args);
 void rcpt_proceed(struct session *s, struct view args);
 bool data_check(struct session *s, struct view args);

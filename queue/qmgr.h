@@ -26,6 +26,7 @@ enum message_state {
 	M_WRITING,	/* W: a slot, the writer has it */
 	M_COPYING,	/* C: pool copies a large text */
 	M_JUDGING,	/* J: with a filter, or waiting for one */
+	M_MILTERING,	/* with the milter role: filters outside */
 	M_PROXYING,	/* P: with a filter that answers for it */
 	M_SYNCING,	/* S: pool makes it durable */
 	M_INCOMING,	/* I: sealed, waits for room in the active queue */
@@ -82,6 +83,14 @@ struct message {
 	uint64_t text_offset, text_size;
 	char *asked;			/* by the policy, until it is judged */
 	size_t n_asked;
+	uint32_t milter_pid, milter_session, milter_events; /* which filters
+					 * have seen its session; 0: none */
+	uint32_t writer_pid;
+	struct milter *milter;		/* M_MILTERING: who asks them */
+	struct mono milter_since;
+	struct split *split;		/* the same: part by part; or NULL */
+	char *judged;			/* the same: the judgement by now */
+	size_t n_judged;
 	char *answers;			/* for each recipient, encoded; NULL:
 					 * all the same */
 	size_t n_answers;
@@ -112,6 +121,8 @@ struct message {
 	bool hold;
 	bool internal;
 	bool each;			/* a reply for each recipient will do */
+	bool from_smtpd;
+	bool milters_asked;		/* they may change what others cannot */
 	bool unchecked;			/* the filter was late: see there */
 	bool table_waits;		/* the filter has it, but asks a table */
 	bool seal_asked;
@@ -232,6 +243,8 @@ struct chan;
 void writer_reply(struct message *m, unsigned code, const char *status,
     const char *text);
 void writer_judged(struct message *m, const struct judgement *j);
+/* A new text, sealed, in place of the one it had; fd is taken. */
+void writer_new_text(struct message *m, int fd, uint64_t size);
 /* What a judgement makes of m's envelope, edits, route and place.  False,
  * after a line in the log: it cannot be. */
 bool writer_take(struct message *m, const struct judgement *j)
@@ -285,6 +298,8 @@ void origin_taken(struct message *m);
 void origin_forget(struct message *m);
 
 /* qmgr_split.c: recipients who get different judgements */
+/* What the arena of split_judged() may hold beside its arguments. */
+#define SPLIT_ARENA	(64u << 20)
 struct split_part {
 	const uint32_t *rcpts;	/* indices into m's envelope */
 	uint32_t n;
@@ -297,9 +312,14 @@ void split_load(void);
 bool split_get(const struct message *m, struct view encoded,
     struct split_part *list, uint32_t n, struct arena *a)
     __attribute__((warn_unused_result));
-/* m is judged: takes the place of asked_judged(). */
-void split_judged(struct message *m, struct split_part *parts, uint32_t n,
-    struct arena *a);
+/* m is judged: takes the place of asked_judged().  a, which holds what parts
+ * point into, is taken. */
+void split_judged(struct message *m, const struct split_part *parts,
+    uint32_t n, struct arena *a);
+/* Filters outside have seen the part; text: it has a new one, or -1. */
+void split_part_judged(struct message *m, const struct judgement *j,
+    int text, uint64_t size);
+void split_free(struct message *m);
 
 /* A sealed text and its envelope are here; see flow_delays(). */
 void writer_go_on(struct message *m);
@@ -347,6 +367,21 @@ void filter_submit(struct message *m);
 /* A value that is none of filter_timeout_action is fatal. */
 void filter_load(void);
 void filter_status(struct buf *b);
+
+/* qmgr_milter.c: filters outside that are told of sessions and messages */
+void milter_peer(const struct role_peer *peer, int fd);
+/* A value that is none of milter_default_action is fatal. */
+void milter_load(void);
+/* m is judged by our own rules: writer_judged() follows. */
+void milter_judged(struct message *m, const struct judgement *j);
+/* Are there any for m? */
+bool milter_applies(const struct message *m);
+/* Ask them about m, or about a part of it: e has its recipients, and filters
+ * are told of the transaction again.  split_part_judged() follows if m->split
+ * is there, else writer_judged(). */
+void milter_ask(struct message *m, const struct judgement *j,
+    const struct envelope *e, bool again);
+void milter_status(struct buf *b);
 
 /* qmgr_dest.c: the scheduler of queue/sched.h, its parameters and timers */
 void dest_init(void);

@@ -105,7 +105,7 @@ asked_judged(struct message *m, const struct judgement *j)
 	size_t n = m->n_asked;
 
 	if (bytes == NULL) {
-		writer_judged(m, j);
+		milter_judged(m, j);
 		return;
 	}
 	/* The views point into it, and m may be gone when they were used. */
@@ -114,7 +114,7 @@ asked_judged(struct message *m, const struct judgement *j)
 	/* It was read once, when it came. */
 	ensure(judgement_get(view_make(bytes, n), 0, a, &asked));
 	asked_combine(j, &asked, &both, a);
-	writer_judged(m, &both);
+	milter_judged(m, &both);
 	arena_free(&a);
 	free(bytes);
 }

@@ -309,11 +309,15 @@ filter_take(struct filter *f, struct message *m, uint32_t n,
     struct view body)
 {
 	struct split_part parts[SPOOL_PARTS_MAX];
-	struct cursor c = cursor_of(body);
-	struct arena *a = arena_new(body.n * 48 +
-	    m->tail.envelope.n * 32 + 262144);
+	struct arena *a = arena_new(body.n * 50 +
+	    m->tail.envelope.n * 32 + SPLIT_ARENA);
+	struct cursor c;
 	bool ok;
 
+	/* It may be needed when the message from the filter is gone. */
+	if (n > 1)
+		body = arena_copy(a, body);
+	c = cursor_of(body);
 	if (n == 1) {
 		ok = cursor_u32(&c) == 0 && judgement_get(cursor_view(&c),
 		    m->text_size, a, &parts[0].judged) && cursor_done(&c);
@@ -323,10 +327,11 @@ filter_take(struct filter *f, struct message *m, uint32_t n,
 	if (ok) {
 		filter_take_back(f, m);
 		f->busy = loop_now();
-		if (n == 1)
-			filter_one(m, &parts[0].judged);
-		else
+		if (n > 1) {
 			split_judged(m, parts, n, a);
+			return true;
+		}
+		filter_one(m, &parts[0].judged);
 	}
 	arena_free(&a);
 	return ok;

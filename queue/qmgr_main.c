@@ -60,6 +60,7 @@ qmgr_load(void)
 		fatal("cannot open the routing tables");
 	resolve_load();
 	filter_load();
+	milter_load();
 	table_client_init(ROLE_QMGR, qmgr.cf->lookup_table_time_limit);
 	notice_load();
 	journal_load();
@@ -109,6 +110,9 @@ qmgr_peer(const struct role_peer *peer, int fd)
 		break;
 	case ROLE_FILTER:
 		filter_peer(peer, fd);
+		break;
+	case ROLE_MILTER:
+		milter_peer(peer, fd);
 		break;
 	case ROLE_RELAY:
 		relay_peer(peer, fd);
@@ -184,6 +188,7 @@ qmgr_status(struct buf *b)
 	flow_status(b);
 	journal_status(b);
 	filter_status(b);
+	milter_status(b);
 	proxy_status(b);
 	relay_status(b);
 	verify_status(b);

@@ -12,6 +12,7 @@ const char *const message_state_names[M_STATES] = {
 	[M_WRITING] = "writing",
 	[M_COPYING] = "copying",
 	[M_JUDGING] = "judging",
+	[M_MILTERING] = "with filters",
 	[M_PROXYING] = "proxying",
 	[M_SYNCING] = "syncing",
 	[M_INCOMING] = "incoming",
@@ -26,10 +27,13 @@ const char *const message_state_names[M_STATES] = {
 /* What may follow what; 0 is refused. */
 static const bool follows[M_STATES][M_STATES] = {
 	[M_WRITING] = { [M_COPYING] = true, [M_JUDGING] = true,
+		[M_MILTERING] = true, [M_SYNCING] = true },
+	[M_COPYING] = { [M_JUDGING] = true, [M_MILTERING] = true,
 		[M_SYNCING] = true },
-	[M_COPYING] = { [M_JUDGING] = true, [M_SYNCING] = true },
-	/* From there it goes nowhere but out of memory. */
-	[M_JUDGING] = { [M_PROXYING] = true, [M_SYNCING] = true },
+	/* From M_PROXYING it goes nowhere but out of memory. */
+	[M_JUDGING] = { [M_MILTERING] = true, [M_PROXYING] = true,
+		[M_SYNCING] = true },
+	[M_MILTERING] = { [M_PROXYING] = true, [M_SYNCING] = true },
 	[M_SYNCING] = { [M_INCOMING] = true },
 	[M_INCOMING] = { [M_ACTIVE] = true, [M_DEFERRING] = true },
 	[M_LOADING] = { [M_INCOMING] = true },
@@ -144,6 +148,8 @@ message_free(struct message **mp)
 		close(m->spill);
 	ensure(m->parts == NULL);
 	free(m->asked);
+	free(m->judged);
+	split_free(m);
 	free(m->answers);
 	free(m->bytes);
 	free(m->status);

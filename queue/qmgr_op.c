@@ -256,6 +256,7 @@ op_apply(enum queue_op op, struct queue_id id)
 	case M_WRITING:
 	case M_COPYING:
 	case M_JUDGING:
+	case M_MILTERING:
 	case M_PROXYING:
 	case M_SYNCING:
 	case M_STATES:

@@ -81,6 +81,7 @@ list_known(struct known *k, void *arg)
 	case M_WRITING:
 	case M_COPYING:
 	case M_JUDGING:
+	case M_MILTERING:
 	case M_PROXYING:
 	case M_SYNCING:
 	case M_LOADING:

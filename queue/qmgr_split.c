@@ -8,6 +8,7 @@
  * filter_policy_reject_action says what is done instead.
  */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "lib/log.h"
 #include "queue/qmgr.h"
@@ -397,8 +398,8 @@ split_keep(const struct split_part *parts, uint32_t n,
 	return k;
 }
 
-void
-split_judged(struct message *m, struct split_part *parts, uint32_t n,
+static void
+split_decide(struct message *m, struct split_part *parts, uint32_t n,
     struct arena *a)
 {
 	struct split_part kept[SPOOL_PARTS_MAX];
@@ -406,8 +407,6 @@ split_judged(struct message *m, struct split_part *parts, uint32_t n,
 	struct envelope all;
 	uint32_t i, n_kept;
 
-	ensure(n > 0 && n <= SPOOL_PARTS_MAX);
-	asked_parts(m, parts, n, a);
 	/* Its bytes are replaced. */
 	ensure(envelope_get(arena_copy(a, m->tail.envelope), a, &all));
 	for (i = 0; i < n; i++)
@@ -432,4 +431,106 @@ split_judged(struct message *m, struct split_part *parts, uint32_t n,
 	else
 		writer_judged(m, refusal != NULL ? &refusal->judged :
 		    &parts[0].judged);
+}
+
+/* -- filters outside ------------------------------------------------------- */
+
+/* What waits while they see one part after the other. */
+struct split {
+	struct split_part parts[SPOOL_PARTS_MAX];
+	uint32_t n, next;
+	struct arena *a;
+};
+
+void
+split_free(struct message *m)
+{
+	if (m->split == NULL)
+		return;
+	arena_free(&m->split->a);
+	free(m->split);
+	m->split = NULL;
+}
+
+static void
+split_end(struct message *m)
+{
+	struct split *s = m->split;
+
+	m->split = NULL;
+	split_decide(m, s->parts, s->n, s->a);
+	arena_free(&s->a);
+	free(s);
+}
+
+/* The next part that would be kept; or all have been seen. */
+static void
+split_ask(struct message *m)
+{
+	struct split *s = m->split;
+	struct envelope all, e;
+	struct split_part *p;
+	uint32_t i;
+
+	while (s->next < s->n && !part_kept(&s->parts[s->next]))
+		s->next++;
+	if (s->next == s->n) {
+		split_end(m);
+		return;
+	}
+	p = &s->parts[s->next++];
+	message_envelope(m, s->a, &all);
+	e = all;
+	e.nrcpts = p->n;
+	e.rcpts = arena_alloc(s->a, p->n * sizeof *e.rcpts);
+	for (i = 0; i < p->n; i++)
+		e.rcpts[i] = all.rcpts[p->rcpts[i]];
+	milter_ask(m, &p->judged, &e, true);
+}
+
+void
+split_part_judged(struct message *m, const struct judgement *j, int text,
+    uint64_t size)
+{
+	struct split *s = m->split;
+	struct split_part *p = &s->parts[s->next - 1];
+	struct buf b;
+
+	(void)size;
+	/* It may not outlive this call. */
+	buf_init(&b, CHAN_MSG_MAX);
+	if (arena_used(s->a) > SPLIT_ARENA - CHAN_MSG_MAX * 2u ||
+	    !judgement_put(&b, j) || !judgement_get(arena_copy(s->a,
+	    buf_view(&b)), m->text_size, s->a, &p->judged))
+		p->judged = (struct judgement){ .verdict = {
+			.action = ACTION_REJECT, .code = 451,
+			.status = view_of("4.3.0"), .text = view_of(
+			"Error: too many changes by filters") } };
+	buf_free(&b);
+	if (text >= 0) {
+		/* All copies have one text. */
+		close(text);
+		p->judged.verdict = (struct verdict){ .action = ACTION_HOLD,
+			.text = view_of("a milter replaced the body of one "
+			    "copy") };
+	}
+	split_ask(m);
+}
+
+void
+split_judged(struct message *m, const struct split_part *parts, uint32_t n,
+    struct arena *a)
+{
+	struct split *s = mem_alloc(sizeof *s);
+
+	ensure(n > 0 && n <= SPOOL_PARTS_MAX && m->split == NULL);
+	memcpy(s->parts, parts, n * sizeof *parts);
+	s->n = n;
+	s->a = a;
+	asked_parts(m, s->parts, n, a);
+	m->split = s;
+	if (milter_applies(m))
+		split_ask(m);
+	else
+		split_end(m);
 }

@@ -333,16 +333,20 @@ writer_seal_file(struct message *m)
 	pool_submit(&m->job);
 }
 
-/* Addresses may be rewritten; who brought it, and how, stays. */
+/* Addresses may be rewritten; who brought it, and how, stays.  milters: what
+ * the sender wants to hear of it may change. */
 static bool
-writer_envelope_ok(const struct envelope *was, const struct envelope *now)
+writer_envelope_ok(const struct envelope *was, const struct envelope *now,
+    bool milters)
 {
-	return now->flags == was->flags && now->ret == was->ret &&
+	return now->flags == was->flags &&
+	    (milters || (now->ret == was->ret &&
+	    view_eq(now->envid, was->envid))) &&
 	    now->client_port == was->client_port &&
 	    view_eq(now->client_name, was->client_name) &&
 	    view_eq(now->client_addr, was->client_addr) &&
 	    view_eq(now->helo, was->helo) && view_eq(now->proto, was->proto) &&
-	    view_eq(now->login, was->login) && view_eq(now->envid, was->envid);
+	    view_eq(now->login, was->login);
 }
 
 /* Rewriting, REDIRECT and BCC change who gets it; "FILTER" how.  False: the
@@ -363,7 +367,7 @@ writer_apply(struct message *m, const struct judgement *j)
 	if (j->envelope.n > 0) {
 		ok = j->envelope.n <= SPOOL_TAIL_MAX / 2 &&
 		    envelope_get(j->envelope, a, &now) &&
-		    writer_envelope_ok(&e, &now);
+		    writer_envelope_ok(&e, &now, m->milters_asked);
 		t.envelope = j->envelope;
 		t.nrcpts = ok ? now.nrcpts : 0;
 	} else if (j->redirect.n > 0 || j->n_bcc > 0) {
@@ -460,6 +464,19 @@ writer_judged(struct message *m, const struct judgement *j)
 		writer_seal_file(m);
 }
 
+void
+writer_new_text(struct message *m, int fd, uint64_t size)
+{
+	/* The file that was begun has the old one. */
+	if (m->copied)
+		(void)spool_unlink(&qmgr.spool, m->known.id, PLACE_INCOMING);
+	m->copied = false;
+	close(m->fd);
+	m->fd = fd;
+	m->text_offset = 0;
+	m->text_size = size;
+}
+
 /* The text must be what the writer says, and must not change any more. */
 static bool
 writer_text_ok(const struct message *m)
@@ -526,6 +543,11 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	t.envelope = cursor_view(&in->body);
 	if (w->kind != ROLE_BOUNCE && cursor_left(&in->body) > 0)
 		asked = cursor_view(&in->body);
+	if (w->kind == ROLE_SMTPD && cursor_left(&in->body) > 0) {
+		m->milter_pid = cursor_u32(&in->body);
+		m->milter_session = cursor_u32(&in->body);
+		m->milter_events = cursor_u32(&in->body);
+	}
 	if (!chan_check(w->chan, in))
 		return;
 	a = arena_new(t.envelope.n * 16 + 65536);
@@ -548,6 +570,8 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 		return;
 	}
 	message_set_tail(m, &t);
+	m->writer_pid = (uint32_t)chan_peer_pid(w->chan);
+	m->from_smtpd = w->kind == ROLE_SMTPD;
 	m->proxy = m->internal ? NULL : w->proxy;
 	m->arrival = clock_wall();
 	m->seal_asked = true;

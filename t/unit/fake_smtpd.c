@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_milter.h"
 #include "t/unit/fake_smtpd.h"
 
 struct fake fake = { .client = -1, .text_fd = -1 };
@@ -291,4 +292,25 @@ void
 queue_release(struct transaction *tx)
 {
 	tx->slot.link = NULL;
+}
+
+/* No filters outside. */
+struct milter_link *
+milter_link_take(void)
+{
+	return NULL;
+}
+
+void
+milter_link_release(struct milter_link *l)
+{
+	(void)l;
+	abort();
+}
+
+struct chan *
+milter_link_chan(const struct milter_link *l)
+{
+	(void)l;
+	abort();
 }

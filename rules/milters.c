@@ -2,9 +2,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "filters/milter_conf.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "rules/milters.h"
 
 #define HOST_MAX	255u
 
@@ -248,4 +248,63 @@ milter_specs_free(struct milter_specs *s)
 	}
 	free(s->list);
 	*s = (struct milter_specs){ 0 };
+}
+
+/* -- where they are -------------------------------------------------------- */
+
+static enum milter_sockets
+endpoint_sockets(const struct conf *cf, struct view v)
+{
+	size_t n = strlen(cf->queue_directory);
+
+	if (v.p[0] == '{')
+		v = view_trim(view_from(v, 1));
+	if (!view_starts_nocase(v, "unix:") &&
+	    !view_starts_nocase(v, "local:"))
+		return MILTERS_INET;
+	v = view_from(v, view_find(v, ':') + 1);
+	if (v.n == 0 || v.p[0] != '/' ||
+	    (v.n > n && v.p[n] == '/' &&
+	    view_eq(view_head(v, n), view_of(cf->queue_directory))))
+		return MILTERS_BELOW_QUEUE;
+	return MILTERS_ELSEWHERE;
+}
+
+static void
+list_sockets(const struct conf *cf, const char *list,
+    enum milter_sockets *most)
+{
+	struct view rest = view_of(list), word;
+	enum milter_sockets one;
+
+	while ((word = conf_word(&rest)).n > 0)
+		if ((one = endpoint_sockets(cf, word)) > *most)
+			*most = one;
+}
+
+enum milter_sockets
+milters_sockets(const struct conf *cf, const struct service_table *t)
+{
+	enum milter_sockets most = MILTERS_NONE;
+	const struct service *s;
+	const char *o;
+	size_t i, k;
+
+	list_sockets(cf, cf->smtpd_milters, &most);
+	list_sockets(cf, cf->non_smtpd_milters, &most);
+	/* What these will say is not known. */
+	if (cf->smtpd_milter_maps[0] != '\0' && most < MILTERS_BELOW_QUEUE)
+		most = MILTERS_BELOW_QUEUE;
+	for (i = 0; i < t->n; i++)
+		for (s = &t->list[i], k = 0; k < s->n_overrides; k++) {
+			o = s->overrides[k];
+			if (strncmp(o, "smtpd_milters", 13) == 0 &&
+			    (o = strchr(o, '=')) != NULL)
+				list_sockets(cf, conf_expand(cf, o + 1),
+				    &most);
+			else if (o != NULL && most < MILTERS_BELOW_QUEUE &&
+			    strncmp(o, "smtpd_milter_maps", 17) == 0)
+				most = MILTERS_BELOW_QUEUE;
+		}
+	return most;
 }

@@ -1,4 +1,4 @@
-/* link: filters/milter_conf.c */
+/* link: rules/milters.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "filters/milter_conf.h"
+#include "rules/milters.h"
 
 static struct conf *cf;
 static char reported[2000];

@@ -7,12 +7,14 @@
  *
  * Settings in braces come before the parameters milter_connect_timeout,
  * milter_command_timeout, milter_content_timeout, milter_default_action and
- * milter_protocol.  A path is relative to the role's root directory.
+ * milter_protocol.  A path that does not begin with "/" is relative to
+ * queue_directory.
  */
-#ifndef FILTERS_MILTER_CONF_H
-#define FILTERS_MILTER_CONF_H
+#ifndef RULES_MILTERS_H
+#define RULES_MILTERS_H
 
 #include "lib/conf.h"
+#include "lib/master_cf.h"
 #include "rules/table.h"
 
 #define MILTERS_MAX	16u	/* of one message */
@@ -45,5 +47,11 @@ bool milter_specs_open(const struct conf *cf, const char *parameter,
 void milter_specs_free(struct milter_specs *s);
 /* 0: no such word. */
 enum milter_default milter_default_of(struct view word);
+
+/* Where the sockets are that the lists of main.cf and of services name. */
+enum milter_sockets { MILTERS_NONE = 1,	/* there is no list */
+	MILTERS_INET, MILTERS_BELOW_QUEUE, MILTERS_ELSEWHERE };
+enum milter_sockets milters_sockets(const struct conf *cf,
+    const struct service_table *t);
 
 #endif

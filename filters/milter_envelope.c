@@ -1,0 +1,216 @@
+#include "filters/milter_envelope.h"
+#include "lib/address.h"
+#include "lib/dsn.h"
+#include "rules/rewrite.h"
+
+/* "<a@b>" or "a@b", into out. */
+static bool
+read_address(struct view text, struct buf *out, bool *ret_utf8)
+{
+	struct view rest = view_trim(text);
+
+	buf_clear(out);
+	return address_path(&rest, false, out, ret_utf8) == ADDRESS_OK &&
+	    view_trim(rest).n == 0;
+}
+
+/* What has no domain gets ours. */
+static bool
+complete(const struct conf *cf, struct buf *addr)
+{
+	struct buf out;
+	bool ok;
+
+	buf_init(&out, ADDRESS_MAX);
+	rewrite_complete_address(cf, buf_view(addr), &out);
+	ok = out.n > 0;
+	if (ok && view_find(buf_view(&out), '@') == out.n)
+		ok = buf_putc(&out, '@') && buf_puts(&out, cf->myorigin);
+	buf_clear(addr);
+	ok = ok && buf_putv(addr, buf_view(&out));
+	buf_free(&out);
+	return ok;
+}
+
+static bool
+same_address(struct view a, struct view b)
+{
+	return view_eq(address_local(a), address_local(b)) &&
+	    view_eq_nocase(address_domain(a), address_domain(b));
+}
+
+/* RET= and ENVID=; what is about the text (SIZE, BODY, SMTPUTF8) was settled
+ * when it came. */
+static const char *
+sender_arguments(struct view args, struct arena *a, struct envelope *e)
+{
+	const char *why = NULL;
+	struct view word;
+	struct buf envid;
+
+	buf_init(&envid, DSN_ENVID_MAX + 1);
+	while (why == NULL && (word = view_word(&args, " \t")).n > 0) {
+		if (view_starts_nocase(word, "RET=")) {
+			e->ret = dsn_ret(view_from(word, 4));
+			why = e->ret == 0 ? "bad RET for the sender" : NULL;
+		} else if (view_starts_nocase(word, "ENVID=")) {
+			buf_clear(&envid);
+			if (!dsn_envid_get(&envid, view_from(word, 6)))
+				why = "bad ENVID for the sender";
+			else
+				e->envid = arena_copy(a, buf_view(&envid));
+		} else if (!view_starts_nocase(word, "SIZE=") &&
+		    !view_starts_nocase(word, "BODY=") &&
+		    !view_starts_nocase(word, "AUTH=") &&
+		    !view_is_nocase(word, "SMTPUTF8")) {
+			why = "unknown argument for the sender";
+		}
+	}
+	buf_free(&envid);
+	return why;
+}
+
+static const char *
+change_sender(const struct conf *cf, const struct milter_edit *m,
+    struct arena *a, struct envelope *e)
+{
+	const char *why = NULL;
+	struct buf addr;
+	bool utf8;
+
+	buf_init(&addr, ADDRESS_MAX);
+	if (m->name.n > 0 && !read_address(m->name, &addr, &utf8))
+		why = "bad address of a sender";
+	else if (addr.n > 0 && !complete(cf, &addr))
+		why = "bad address of a sender";
+	else {
+		e->sender = arena_copy(a, buf_view(&addr));
+		why = sender_arguments(m->value, a, e);
+	}
+	buf_free(&addr);
+	return why;
+}
+
+static const char *
+recipient_arguments(struct view args, bool raw, struct arena *a,
+    struct recipient *r)
+{
+	const char *why = NULL;
+	struct view word;
+	struct buf orcpt;
+
+	buf_init(&orcpt, DSN_ORCPT_MAX);
+	while (why == NULL && (word = view_word(&args, " \t")).n > 0) {
+		if (view_starts_nocase(word, "NOTIFY=")) {
+			r->notify = dsn_notify(view_from(word, 7));
+			why = r->notify == 0 ? "bad NOTIFY for a recipient" :
+			    NULL;
+		} else if (view_starts_nocase(word, "ORCPT=")) {
+			buf_clear(&orcpt);
+			if (!dsn_orcpt_get(&orcpt, view_from(word, 6), raw))
+				why = "bad ORCPT for a recipient";
+			else
+				r->orcpt = arena_copy(a, buf_view(&orcpt));
+		} else {
+			why = "unknown argument for a recipient";
+		}
+	}
+	buf_free(&orcpt);
+	return why;
+}
+
+static const char *
+add_recipient(const struct conf *cf, const struct milter_edit *m,
+    struct arena *a, struct envelope *e)
+{
+	struct recipient r = { 0 };
+	const char *why = NULL;
+	struct buf addr;
+	uint32_t i;
+	bool utf8;
+
+	buf_init(&addr, ADDRESS_MAX);
+	if (!read_address(m->name, &addr, &utf8) || addr.n == 0 ||
+	    !complete(cf, &addr))
+		why = "bad address of a recipient";
+	else
+		why = recipient_arguments(m->value,
+		    (e->flags & ENVELOPE_SMTPUTF8) != 0, a, &r);
+	for (i = 0; why == NULL && i < e->nrcpts; i++)
+		if (same_address(e->rcpts[i].addr, buf_view(&addr)))
+			break;
+	if (why == NULL && i == e->nrcpts) {
+		if (e->nrcpts == ENVELOPE_RCPTS_MAX) {
+			why = "too many recipients";
+		} else {
+			r.addr = arena_copy(a, buf_view(&addr));
+			e->rcpts[e->nrcpts++] = r;
+		}
+	}
+	buf_free(&addr);
+	return why;
+}
+
+static const char *
+delete_recipient(const struct milter_edit *m, struct envelope *e)
+{
+	uint32_t i, k = 0;
+	struct buf addr;
+	struct view is;
+	bool utf8;
+
+	buf_init(&addr, ADDRESS_MAX);
+	if (!read_address(m->name, &addr, &utf8)) {
+		buf_free(&addr);
+		return "bad address of a recipient";
+	}
+	is = buf_view(&addr);
+	for (i = 0; i < e->nrcpts; i++)
+		if (!same_address(e->rcpts[i].addr, is) &&
+		    (e->rcpts[i].orig.n == 0 ||
+		    !same_address(e->rcpts[i].orig, is)))
+			e->rcpts[k++] = e->rcpts[i];
+	e->nrcpts = k;
+	buf_free(&addr);
+	return NULL;
+}
+
+static bool
+is_envelope(const struct milter_edit *m)
+{
+	return m->kind == MILTER_EDIT_FROM ||
+	    m->kind == MILTER_EDIT_ADD_RCPT ||
+	    m->kind == MILTER_EDIT_DELETE_RCPT;
+}
+
+const char *
+milter_envelope_apply(const struct conf *cf, const struct envelope *e,
+    const struct milter_edit *list, size_t n, struct arena *a,
+    struct envelope *ret, bool *ret_changed)
+{
+	const char *why = NULL;
+	size_t i, more = 0;
+
+	*ret = *e;
+	*ret_changed = false;
+	for (i = 0; i < n; i++)
+		more += is_envelope(&list[i]);
+	if (more == 0)
+		return NULL;
+	*ret_changed = true;
+	ret->rcpts = arena_alloc(a, (e->nrcpts + more) * sizeof *ret->rcpts);
+	if (e->nrcpts > 0)
+		memcpy(ret->rcpts, e->rcpts, e->nrcpts * sizeof *e->rcpts);
+	for (i = 0; why == NULL && i < n; i++)
+		if (list[i].kind == MILTER_EDIT_FROM)
+			why = change_sender(cf, &list[i], a, ret);
+		else if (list[i].kind == MILTER_EDIT_ADD_RCPT)
+			why = add_recipient(cf, &list[i], a, ret);
+		else if (list[i].kind == MILTER_EDIT_DELETE_RCPT)
+			why = delete_recipient(&list[i], ret);
+	if (why != NULL) {
+		*ret = *e;
+		*ret_changed = false;
+	}
+	return why;
+}
