@@ -132,7 +132,8 @@ status_size(struct view v)
 {
 	size_t n, at = 2;
 
-	if (v.n < 5 || (v.p[0] != '4' && v.p[0] != '5') || v.p[1] != '.' ||
+	if (v.n < 5 || (v.p[0] != '2' && v.p[0] != '4' && v.p[0] != '5') ||
+	    v.p[1] != '.' ||
 	    !digits(view_from(v, at), 3, &n))
 		return 0;
 	at += n;

@@ -254,7 +254,7 @@ milter_client_mail(struct milter_client *c, const struct view *args, size_t n)
 	c->passed_message = false;
 	if (passes(c))
 		return true;
-	milter_client_abort(c);
+	(void)milter_client_abort(c);
 	c->in_transaction = true;
 	return say(c, MILTER_MAIL, macros_of(c, MILTER_MACROS_MAIL), args, n,
 	    MILTER_NO_MAIL, MILTER_SILENT_MAIL);
@@ -288,15 +288,17 @@ milter_client_unknown(struct milter_client *c, struct view command)
 	    MILTER_SILENT_UNKNOWN);
 }
 
-void
+bool
 milter_client_abort(struct milter_client *c)
 {
+	bool said;
+
 	ensure(c->state != MILTER_ASKED);
-	if (c->state == MILTER_READY && c->in_transaction)
-		(void)milter_put_packet(&c->out, MILTER_ABORT,
-		    view_make("", 0));
+	said = c->state == MILTER_READY && c->in_transaction &&
+	    milter_put_packet(&c->out, MILTER_ABORT, view_make("", 0));
 	c->in_transaction = c->passed_message = false;
 	forget_edits(c);
+	return said;
 }
 
 bool
@@ -304,7 +306,7 @@ milter_client_renew(struct milter_client *c)
 {
 	if (c->state != MILTER_READY || c->version < 6)
 		return false;
-	milter_client_abort(c);
+	(void)milter_client_abort(c);
 	if (c->in_session && !milter_put_packet(&c->out, MILTER_QUIT_NEW,
 	    view_make("", 0)))
 		return false;
@@ -482,6 +484,10 @@ milter_client_read(struct milter_client *c, struct view *in)
 		case MILTER_GET_BAD:
 			return milter_broken(c, "packet of a wrong length");
 		case MILTER_GET_PACKET:
+			/* It cannot have heard all of the question. */
+			if (c->out.n > 0)
+				return milter_broken(c, "answers before it "
+				    "is asked");
 			if (milter_take(c, &p))
 				return true;
 			break;

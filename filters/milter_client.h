@@ -6,7 +6,8 @@
  *
  * The filter is not trusted: a packet that is malformed, not allowed now, not
  * negotiated, or over a limit ends the machine with MILTER_BROKEN and a word
- * that says why.  Changes to a message are collected and given out whole with
+ * that says why; so does one that comes while out is not empty: the owner
+ * clears it when all is written.  Changes to a message are collected and given out whole with
  * the answer to it, or not at all.
  *
  * What each filter sees is told by the functions below in the order of SMTP:
@@ -131,9 +132,10 @@ bool milter_client_unknown(struct milter_client *c, struct view command);
 /* t and what it points to stay until the answer. */
 bool milter_client_message(struct milter_client *c,
     const struct milter_text *t);
-/* No answers to these.  renew: a new session over the same connection; false:
- * the filter cannot, or is in no state for it. */
-void milter_client_abort(struct milter_client *c);
+/* No answers to these.  abort: something is there to write.  renew: a new
+ * session over the same connection; false: the filter cannot, or is in no
+ * state for it. */
+bool milter_client_abort(struct milter_client *c);
 bool milter_client_renew(struct milter_client *c);
 void milter_client_quit(struct milter_client *c);
 

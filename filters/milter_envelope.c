@@ -40,34 +40,24 @@ same_address(struct view a, struct view b)
 }
 
 /* RET= and ENVID=; what is about the text (SIZE, BODY, SMTPUTF8) was settled
- * when it came. */
-static const char *
+ * when it came.  One that is none is as if it were not there. */
+static void
 sender_arguments(struct view args, struct arena *a, struct envelope *e)
 {
-	const char *why = NULL;
 	struct view word;
 	struct buf envid;
+	uint8_t ret;
 
-	buf_init(&envid, DSN_ENVID_MAX + 1);
-	while (why == NULL && (word = view_word(&args, " \t")).n > 0) {
-		if (view_starts_nocase(word, "RET=")) {
-			e->ret = dsn_ret(view_from(word, 4));
-			why = e->ret == 0 ? "bad RET for the sender" : NULL;
-		} else if (view_starts_nocase(word, "ENVID=")) {
-			buf_clear(&envid);
-			if (!dsn_envid_get(&envid, view_from(word, 6)))
-				why = "bad ENVID for the sender";
-			else
-				e->envid = arena_copy(a, buf_view(&envid));
-		} else if (!view_starts_nocase(word, "SIZE=") &&
-		    !view_starts_nocase(word, "BODY=") &&
-		    !view_starts_nocase(word, "AUTH=") &&
-		    !view_is_nocase(word, "SMTPUTF8")) {
-			why = "unknown argument for the sender";
-		}
+	while ((word = view_word(&args, " \t")).n > 0) {
+		buf_init(&envid, DSN_ENVID_MAX + 1);
+		if (view_starts_nocase(word, "RET=") &&
+		    (ret = dsn_ret(view_from(word, 4))) != 0)
+			e->ret = ret;
+		else if (view_starts_nocase(word, "ENVID=") &&
+		    dsn_envid_get(&envid, view_from(word, 6)))
+			e->envid = arena_copy(a, buf_view(&envid));
+		buf_free(&envid);
 	}
-	buf_free(&envid);
-	return why;
 }
 
 static const char *
@@ -85,38 +75,28 @@ change_sender(const struct conf *cf, const struct milter_edit *m,
 		why = "bad address of a sender";
 	else {
 		e->sender = arena_copy(a, buf_view(&addr));
-		why = sender_arguments(m->value, a, e);
+		sender_arguments(m->value, a, e);
 	}
 	buf_free(&addr);
 	return why;
 }
 
-static const char *
+static void
 recipient_arguments(struct view args, bool raw, struct arena *a,
     struct recipient *r)
 {
-	const char *why = NULL;
 	struct view word;
 	struct buf orcpt;
 
-	buf_init(&orcpt, DSN_ORCPT_MAX);
-	while (why == NULL && (word = view_word(&args, " \t")).n > 0) {
-		if (view_starts_nocase(word, "NOTIFY=")) {
+	while ((word = view_word(&args, " \t")).n > 0) {
+		buf_init(&orcpt, DSN_ORCPT_MAX);
+		if (view_starts_nocase(word, "NOTIFY="))
 			r->notify = dsn_notify(view_from(word, 7));
-			why = r->notify == 0 ? "bad NOTIFY for a recipient" :
-			    NULL;
-		} else if (view_starts_nocase(word, "ORCPT=")) {
-			buf_clear(&orcpt);
-			if (!dsn_orcpt_get(&orcpt, view_from(word, 6), raw))
-				why = "bad ORCPT for a recipient";
-			else
-				r->orcpt = arena_copy(a, buf_view(&orcpt));
-		} else {
-			why = "unknown argument for a recipient";
-		}
+		else if (view_starts_nocase(word, "ORCPT=") &&
+		    dsn_orcpt_get(&orcpt, view_from(word, 6), raw))
+			r->orcpt = arena_copy(a, buf_view(&orcpt));
+		buf_free(&orcpt);
 	}
-	buf_free(&orcpt);
-	return why;
 }
 
 static const char *
@@ -134,7 +114,7 @@ add_recipient(const struct conf *cf, const struct milter_edit *m,
 	    !complete(cf, &addr))
 		why = "bad address of a recipient";
 	else
-		why = recipient_arguments(m->value,
+		recipient_arguments(m->value,
 		    (e->flags & ENVELOPE_SMTPUTF8) != 0, a, &r);
 	for (i = 0; why == NULL && i < e->nrcpts; i++)
 		if (same_address(e->rcpts[i].addr, buf_view(&addr)))

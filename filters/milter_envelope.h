@@ -14,7 +14,8 @@
  * The changes of one filter; those that are not about the envelope are left
  * out.  *ret points into *e and a, and may be *e; its recipients may be none.
  * A recipient is added once, completed as one that a client gives; one that
- * is deleted is named as the client did, or as it is by now.  NULL, or why
+ * is deleted is named as the client did, or as it is by now.  An argument
+ * that is none is left out.  NULL, or why
  * they cannot be: none is made then.
  */
 const char *milter_envelope_apply(const struct conf *cf,

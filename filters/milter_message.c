@@ -249,6 +249,9 @@ job_send(struct milter_job *j, const struct judgement *is, int text,
 	put_view(b, buf_view(&judgement));
 	if (text >= 0)
 		chan_put_fd(j->qmgr, text, false);
+	else if (j->final.says == MILTER_SAYS_REFUSE ||
+	    j->final.says == MILTER_SAYS_HANG_UP)
+		put_view(b, j->final.text);
 	chan_end(j->qmgr);
 	buf_free(&judgement);
 }

@@ -107,6 +107,7 @@ filter_answered(void *arg)
 {
 	struct session_filter *f = arg;
 
+	f->session->waiting = false;
 	session_step(f->session);
 }
 
@@ -318,6 +319,18 @@ filter_drains(struct session_filter *f)
 	return true;
 }
 
+/* It is of no use in this transaction; before one, it may be back in time. */
+static enum filter_tell
+filter_absent(struct session_filter *f, enum milter_stage stage,
+    struct milter_verdict *ret)
+{
+	if (stage == MILTER_STAGE_UNKNOWN || stage == MILTER_STAGE_REFUSED ||
+	    ((stage == MILTER_STAGE_CONNECT || stage == MILTER_STAGE_HELO) &&
+	    f->spec->fallback != MILTER_DEFAULT_SHUTDOWN))
+		return TELL_GO_ON;
+	return filter_default(f, ret);
+}
+
 enum filter_tell
 filter_tell(struct session_filter *f, const struct milter_event *ev,
     struct milter_verdict *ret)
@@ -333,9 +346,7 @@ filter_tell(struct session_filter *f, const struct milter_event *ev,
 			filter_close(f);
 	}
 	if (f->off)
-		return ev->stage == MILTER_STAGE_UNKNOWN ||
-		    ev->stage == MILTER_STAGE_REFUSED ? TELL_GO_ON :
-		    filter_default(f, ret);
+		return filter_absent(f, ev->stage, ret);
 	for (;;) {
 		if (f->asked == FILTER_DRAIN) {
 			f->asked = FILTER_NOTHING;
@@ -346,7 +357,9 @@ filter_tell(struct session_filter *f, const struct milter_event *ev,
 			took = filter_took(f, ret);
 			if (took == TELL_FINAL || f->off) {
 				f->asked = FILTER_NOTHING;
-				return took;
+				return f->off && ev->stage !=
+				    MILTER_STAGE_UNKNOWN ? filter_absent(f,
+				    ev->stage, ret) : took;
 			}
 		}
 		step = filter_next(f, ev);
@@ -422,10 +435,9 @@ session_end_transaction(struct milter_session *s)
 
 	for (i = 0; i < s->n; i++)
 		if (s->filters[i].client != NULL &&
-		    !milter_client_waiting(s->filters[i].client)) {
-			milter_client_abort(s->filters[i].client);
+		    !milter_client_waiting(s->filters[i].client) &&
+		    milter_client_abort(s->filters[i].client))
 			milter_link_flush(s->filters[i].link);
-		}
 	s->discard = s->hold = false;
 	values_drop(s, MILTER_STAGE_MAIL);
 }
@@ -475,9 +487,24 @@ event_begin(struct milter_session *s)
 }
 
 static void
+session_refuse(struct milter_session *s, const struct milter_verdict *v)
+{
+	if (s->refused.says != 0)
+		return;
+	s->refused = *v;
+	s->refused_text = mem_copy(v->text);
+	s->refused.text = view_make(s->refused_text, v->text.n);
+}
+
+static void
 event_end(struct milter_session *s, const struct milter_verdict *v)
 {
 	struct session_event *e = s->now;
+
+	if (v->says == MILTER_SAYS_REFUSE &&
+	    (e->is.stage == MILTER_STAGE_CONNECT ||
+	    e->is.stage == MILTER_STAGE_HELO))
+		session_refuse(s, v);
 
 	s->now = NULL;
 	if (e->job != NULL)
@@ -499,6 +526,11 @@ event_step(struct milter_session *s)
 	if (s->discard && s->now->is.stage != MILTER_STAGE_CONNECT &&
 	    s->now->is.stage != MILTER_STAGE_HELO)
 		s->at = s->n;
+	if (s->refused.says != 0) {
+		s->at = s->n;
+		if (s->now->is.stage == MILTER_STAGE_MAIL)
+			v = s->refused;
+	}
 	for (; s->at < s->n && told == TELL_GO_ON; s->at++) {
 		told = filter_tell(&s->filters[s->at], &s->now->is, &v);
 		if (told == TELL_WAIT)
@@ -515,12 +547,13 @@ void
 session_step(struct milter_session *s)
 {
 	/* An answer that is there at once comes back here. */
-	if (s->stepping)
+	if (s->stepping || s->waiting)
 		return;
 	s->stepping = true;
 	for (;;) {
 		if (s->in_job) {
-			if (!milter_job_step(s->job))
+			s->waiting = !milter_job_step(s->job);
+			if (s->waiting)
 				break;
 			s->job = NULL;
 			s->in_job = false;
@@ -530,7 +563,8 @@ session_step(struct milter_session *s)
 		if (s->now == NULL && !STAILQ_EMPTY(&s->events))
 			event_begin(s);
 		if (s->now != NULL) {
-			if (!event_step(s))
+			s->waiting = !event_step(s);
+			if (s->waiting)
 				break;
 			continue;
 		}
@@ -563,6 +597,7 @@ session_reap(void *arg)
 	session_event_free(&s->connect);
 	session_event_free(&s->helo);
 	values_drop(s, 0);
+	free(s->refused_text);
 	free(s->filters);
 	free(s);
 	n_sessions--;
@@ -701,6 +736,9 @@ milter_session_waits(const struct milter_session *s)
 	uint32_t waits = 1u << MILTER_STAGE_CONNECT;
 	size_t i;
 
+	if (s->refused.says != 0)
+		waits |= 1u << MILTER_STAGE_MAIL;
+
 	for (i = 0; i < s->n; i++)
 		waits |= filter_waits(&s->filters[i]);
 	return waits;
@@ -730,6 +768,7 @@ milter_session_forget(struct milter_session *s, struct milter_job *j)
 	if (!s->in_job)
 		return;
 	/* The filter that has it would answer to nobody. */
+	s->waiting = false;
 	if (s->at < s->n && s->filters[s->at].asked != FILTER_NOTHING) {
 		s->filters[s->at].off = true;
 		filter_close(&s->filters[s->at]);

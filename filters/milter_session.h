@@ -43,7 +43,10 @@ struct milter_verdict {
 struct milter_session;
 struct milter_job;
 
-/* Answers to events with a tag.  waits: stages that some filter answers. */
+/*
+ * Answers to events with a tag.  As with sendmail and Postfix, a client that a
+ * filter refuses at CONNECT or HELO hears of it at MAIL, each time; CONNECT
+ * is answered with the refusal all the same.  waits: stages that some filter answers. */
 typedef void milter_told(struct milter_session *s, uint32_t tag,
     const struct milter_verdict *v, uint32_t waits, void *arg);
 

@@ -53,7 +53,11 @@ struct milter_session {
 	size_t n_values;
 	struct milter_job *job;		/* waits, or is shown to filters */
 	bool begun, in_job, stepping, released;
+	bool waiting;			/* for a filter */
 	struct loop_work reap;
+	/* What a filter made of the client or its HELO; says 0: nothing. */
+	struct milter_verdict refused;
+	char *refused_text;
 	/* Of this transaction. */
 	bool discard, hold;
 };

@@ -138,7 +138,7 @@ set_settings(struct milter_set *s)
 		.rejected_rcpts = true,
 		/* Room for what a filter says about it. */
 		.body_max = (limit > 0 ? (uint64_t)limit : 1u << 30) +
-		    (1u << 20),
+		    65536u,
 		.unknown_macros = view_of(cf->milter_unknown_command_macros),
 		.macros = {
 			[MILTER_MACROS_CONNECT] =

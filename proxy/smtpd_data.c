@@ -362,8 +362,11 @@ data_sealed(struct transaction *tx, unsigned code, struct view status,
 	} else {
 		if (code < 400 || code > 599)
 			code = 451;
-		session_refuse(s, "%u %s %s", code,
-		    log_safe(view_head(status, 12)), log_safe(text));
+		if (status.n == 0)
+			session_refuse_lines(s, code, text);
+		else
+			session_refuse(s, "%u %s %s", code,
+			    log_safe(view_head(status, 12)), log_safe(text));
 	}
 	session_enter(s, SMTP_GREETED);
 	session_resume(s);

@@ -128,41 +128,6 @@ telling_send(struct telling *t, struct view resume)
 /* -- answers --------------------------------------------------------------- */
 
 static void
-refuse_lines(struct session *s, unsigned code, struct view text)
-{
-	bool soft = s->server->cf->soft_bounce && code >= 500;
-	struct view line;
-	struct buf b;
-	size_t n;
-
-	if (soft)
-		code -= 100;
-	buf_init(&b, REPLY_MAX);
-	/* A filter of replies sees one line, and may change its code. */
-	while ((n = view_find(text, '\n')) < text.n) {
-		line = view_head(text, n);
-		text = view_from(text, n + 1);
-		if (policy_reject_filters(s->server->policy)->n > 0) {
-			(void)buf_printf(&b, "%.*s ", VIEW_ARGS(line));
-			continue;
-		}
-		if (soft && line.n > 2 && line.p[0] == '5' &&
-		    line.p[1] == '.')
-			(void)buf_printf(&s->out, "%u-4%.*s\r\n", code,
-			    VIEW_ARGS(view_from(line, 1)));
-		else
-			(void)buf_printf(&s->out, "%u-%.*s\r\n", code,
-			    VIEW_ARGS(line));
-	}
-	if (soft && text.n > 2 && text.p[0] == '5' && text.p[1] == '.')
-		(void)buf_printf(&b, "4%.*s", VIEW_ARGS(view_from(text, 1)));
-	else
-		(void)buf_putv(&b, text);
-	session_refuse(s, "%u %s", code, buf_cstr(&b));
-	buf_free(&b);
-}
-
-static void
 answer_log(struct session *s, const char *action, const char *text)
 {
 	struct session_event ev = { .action = action, .text = text };
@@ -203,16 +168,29 @@ answer_take(struct session *s, const struct milter_answer *a)
 	    "milter-reject", log_safe(view_of(text)));
 	free(text);
 	s->server->refused++;
-	if (a->says == MILTER_SAYS_HANG_UP) {
-		refuse_lines(s, a->code, a->text);
-		s->hangup = true;
-	} else
-		refuse_lines(s, a->code, a->text);
+	s->hangup = s->hangup || a->says == MILTER_SAYS_HANG_UP;
+	/* As with sendmail and Postfix: to the client itself a filter's text
+	 * is not the greeting, but what it hears at MAIL. */
+	if (a->says == MILTER_SAYS_REFUSE &&
+	    (m->stage == MILTER_STAGE_CONNECT ||
+	    m->stage == MILTER_STAGE_HELO)) {
+		m->unwelcome = a->code >= 500;
+		return true;
+	}
 	if (m->stage == MILTER_STAGE_CONNECT)
-		s->denied = true;
-	else if (m->stage == MILTER_STAGE_MAIL)
+		session_refuse(s, "421 %s Service unavailable - try again "
+		    "later", s->server->cf->myhostname);
+	else
+		session_refuse_lines(s, a->code, a->text);
+	if (m->stage == MILTER_STAGE_MAIL)
 		session_enter(s, SMTP_GREETED);
 	return false;
+}
+
+bool
+milter_greets(const struct session *s)
+{
+	return s->milter == NULL || !s->milter->unwelcome;
 }
 
 /* There is no role: what its settings say of a filter that is not there. */
@@ -357,8 +335,10 @@ milter_connect(struct session *s)
 	/* libmilter's documentation of xxfi_connect */
 	name = s->name_status == NAME_OK ?
 	    mem_copy(session_client_name(s)) : mem_printf("[%s]", addr);
-	who = s->name_status == NAME_OK ? mem_printf("%s [%s]", name, addr) :
-	    mem_strdup(name);
+	/* as sendmail's and Postfix's */
+	who = mem_printf("%s [%s]%s", s->reverse != NULL ? s->reverse :
+	    "unknown", addr, s->reverse != NULL &&
+	    s->name_status != NAME_OK ? " (may be forged)" : "");
 	telling_init(&t, s, MILTER_STAGE_CONNECT);
 	telling_value(&t, "_", view_of(who));
 	telling_value(&t, "client_name", view_of(name));

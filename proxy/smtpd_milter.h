@@ -20,6 +20,7 @@ struct milter_talk {
 					 * RCPT that we refused is wanted */
 	bool told;			/* MAIL, and no end of it */
 	bool hold;			/* the message, by default action */
+	bool unwelcome;			/* a filter does not want the client */
 	/* What goes on with the answer. */
 	enum milter_stage stage;
 	char *args;
@@ -39,6 +40,8 @@ struct milter_answer {
 /* False: it was refused, or is waited for: then what it was about goes on
  * with the answer. */
 bool milter_connect(struct session *s);
+/* False: 554 is the greeting. */
+bool milter_greets(const struct session *s);
 bool milter_verb(struct session *s, struct view args);
 bool milter_mail(struct session *s, struct view args);
 bool milter_unknown(struct session *s, struct view line);

@@ -3,7 +3,10 @@
  * smtpd_reject_filter_maps, with a footer from smtpd_reject_footer_maps or
  * smtpd_reject_footer behind it.
  */
+#include <stdlib.h>
+
 #include "lib/log.h"
+#include "lib/mem.h"
 #include "proxy/smtpd.h"
 
 /* False: not found, or no answer, which is no reason to hide the refusal. */
@@ -119,4 +122,45 @@ refusal_write(struct session *s, struct view reply, struct view footer)
 	buf_free(&text);
 	buf_free(&out);
 	return ok;
+}
+
+void
+session_refuse_lines(struct session *s, unsigned code, struct view text)
+{
+	bool soft = s->server->cf->soft_bounce && code >= 500;
+	char *plain = mem_copy(text);
+	struct view line;
+	struct buf b;
+	size_t n;
+
+	for (n = 0; n < text.n; n++)
+		if (plain[n] != '\n' && (plain[n] < ' ' || plain[n] > '~'))
+			plain[n] = '?';
+	text = view_make(plain, text.n);
+	if (soft)
+		code -= 100;
+	buf_init(&b, REPLY_MAX);
+	/* A filter of replies sees one line, and may change its code. */
+	while ((n = view_find(text, '\n')) < text.n) {
+		line = view_head(text, n);
+		text = view_from(text, n + 1);
+		if (policy_reject_filters(s->server->policy)->n > 0) {
+			(void)buf_printf(&b, "%.*s ", VIEW_ARGS(line));
+			continue;
+		}
+		if (soft && line.n > 2 && line.p[0] == '5' &&
+		    line.p[1] == '.')
+			(void)buf_printf(&s->out, "%u-4%.*s\r\n", code,
+			    VIEW_ARGS(view_from(line, 1)));
+		else
+			(void)buf_printf(&s->out, "%u-%.*s\r\n", code,
+			    VIEW_ARGS(line));
+	}
+	if (soft && text.n > 2 && text.p[0] == '5' && text.p[1] == '.')
+		(void)buf_printf(&b, "4%.*s", VIEW_ARGS(view_from(text, 1)));
+	else
+		(void)buf_putv(&b, text);
+	session_refuse(s, "%u %s", code, buf_cstr(&b));
+	buf_free(&b);
+	free(plain);
 }

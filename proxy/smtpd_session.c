@@ -458,7 +458,10 @@ session_greeting(struct session *s)
 			session_reply(s, "554 5.5.0 Error: SMTP protocol "
 			    "synchronization");
 		s->hangup = true;
-	} else if (!s->denied) {
+	} else if (!milter_greets(s)) {
+		session_reply(s, "554 %s ESMTP not accepting connections",
+		    sv->cf->myhostname);
+	} else if (!s->denied && !s->hangup) {
 		session_reply(s, "220 %s", sv->cf->smtpd_banner);
 	}
 }

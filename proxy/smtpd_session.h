@@ -205,6 +205,9 @@ void session_accept(struct session *s, enum verb v, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void session_refuse(struct session *s, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* A refusal of one line or several, "\n" between them: "5.7.1 text". */
+void session_refuse_lines(struct session *s, unsigned code,
+    struct view text);
 /* "NOQUEUE: reject: RCPT from name[addr]: text; from=<> to=<> ..." */
 void session_log_reject(struct session *s, const char *action,
     const char *text, struct view recipient);

@@ -19,6 +19,7 @@
 #define TICK_MS		1000
 /* The role has a clock for each filter; this one is for the role. */
 #define LIMIT_MS	900000
+#define WORDS_MAX	65536u	/* of a refusal */
 #define JUDGED_MAX	(CHAN_MSG_MAX - 65536u)
 #define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
 
@@ -107,6 +108,20 @@ milter_take_back(struct message *m)
 	m->next = NULL;
 	m->milter->n--;
 	m->milter = NULL;
+}
+
+/* A refusal in the filter's own words, which may have lines. */
+static void
+milter_refused(struct message *m, unsigned code, struct view words)
+{
+	char *text = mem_copy(words);
+	size_t i;
+
+	for (i = 0; i < words.n; i++)
+		if (text[i] != '\n' && (text[i] < ' ' || text[i] > '~'))
+			text[i] = ' ';
+	writer_failed(m, code, "", text);
+	free(text);
 }
 
 /* said: in place of what m was judged before; text: a new one, or -1. */
@@ -321,13 +336,15 @@ milter_said(struct milter *r, struct chan *c, struct chan_in *in)
 	bool has_text = in->type == MSG_MILTERED_TEXT;
 	struct queue_id id = { cursor_u64(&in->body) };
 	uint64_t size = has_text ? cursor_u64(&in->body) : 0;
-	struct view said = cursor_view(&in->body);
+	struct view said = cursor_view(&in->body), words = view_of("");
 	struct message *m;
 	struct judgement j;
 	struct arena *a;
 	int text = -1;
 	bool ok;
 
+	if (!has_text && cursor_left(&in->body) > 0)
+		words = view_head(cursor_view(&in->body), WORDS_MAX);
 	if (!chan_check(c, in))
 		return;
 	m = message_find(id);
@@ -348,7 +365,12 @@ milter_said(struct milter *r, struct chan *c, struct chan_in *in)
 	}
 	milter_take_back(m);
 	m->milters_asked = true;
-	milter_done(m, &j, text, size);
+	/* Else somebody gets it, or a notice is written. */
+	if (words.n > 0 && j.verdict.action == ACTION_REJECT &&
+	    m->origin == NULL && m->split == NULL)
+		milter_refused(m, j.verdict.code, words);
+	else
+		milter_done(m, &j, text, size);
 	arena_free(&a);
 }
 

@@ -184,6 +184,11 @@ read_group(const struct reader *r, struct view word, struct milter_spec *s)
 		n = view_find(rest, ',');
 		part = view_trim(view_head(rest, n));
 		rest = view_from(rest, n + 1);
+		/* "{ name = value }", as Postfix wants it. */
+		if (part.n > 1 && part.p[0] == '{' &&
+		    part.p[part.n - 1] == '}')
+			part = view_trim(view_head(view_from(part, 1),
+			    part.n - 2));
 		if (first ? !read_endpoint(r, part, s) :
 		    part.n > 0 && !read_setting(r, part, s))
 			return false;

@@ -122,7 +122,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	    hear(c, milter_client_helo(c, view_of("h")), &in)) {
 		transaction(c, m, &in);
 		if (!milter_client_waiting(c)) {
-			milter_client_abort(c);
+			(void)milter_client_abort(c);
 			transaction(c, m, &in);
 		}
 	}

@@ -109,6 +109,7 @@ CASES = [(role, call) for role, calls in {
     "gate": ["open", "create", "socket", "connect"],
     "filter": ["open", "create", "socket", "connect", "listen", "accept"],
     "relay": ["open", "create", "listen", "accept"],
+    "milter": ["open", "create", "listen", "accept"],
     "lookup": ["create", "listen", "accept"],
     "lookup-tcp": ["create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],

@@ -96,6 +96,8 @@ answers(void)
 	bool ret = false;
 	size_t n;
 
+	/* What was asked is on its way, whether the test looks or not. */
+	buf_clear(milter_client_out(c));
 	for (n = 1; n <= in.n && !ret; n++) {
 		part = view_head(in, n);
 		ret = milter_client_read(c, &part);
@@ -337,8 +339,9 @@ session(void **state)
 	assert_int_equal(answer(), MILTER_GO_ON);
 	/* the next one needs no abort; one that ends half-way does */
 	begin_mail();
-	milter_client_abort(c);
+	assert_true(milter_client_abort(c));
 	assert_string_equal(heard(), "A");
+	assert_false(milter_client_abort(c));
 	assert_true(milter_client_renew(c));
 	assert_string_equal(heard(), "K");
 	assert_false(milter_client_connect(c, view_of("x"), 'U', 0,
@@ -453,8 +456,24 @@ accepting(void **state)
 	assert_string_equal(heard(), "A M[<>|]");
 	SAYS('d', "");
 	assert_int_equal(answer(), MILTER_DROP);
-	milter_client_abort(c);
+	assert_true(milter_client_abort(c));
 	assert_string_equal(heard(), "A");
+	assert_false(milter_client_abort(c));
+	/* what comes before a question was sent is no answer to it */
+	assert_false(milter_client_unknown(c, view_of("X")));
+	SAYS('c', "");
+	{
+		struct view in = buf_view(&from);
+
+		assert_true(milter_client_out(c)->n > 0);
+		assert_true(milter_client_read(c, &in));
+		assert_int_equal(milter_client_result(c)->answer,
+		    MILTER_BROKEN);
+		buf_clear(&from);
+	}
+	milter_client_free(&c);
+	(void)setup(NULL);
+	ready(0);
 	/* an unknown command before mail */
 	assert_false(milter_client_unknown(c, view_of("X")));
 	SAYS('a', "");
