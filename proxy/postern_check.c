@@ -8,6 +8,7 @@
 #include "rules/addr_list.h"
 #include "rules/condition_policy.h"
 #include "rules/local_clients.h"
+#include "rules/milters.h"
 #include "rules/override.h"
 #include "rules/pattern_set.h"
 #include "rules/policy.h"
@@ -407,6 +408,32 @@ check_remote(const struct plan_entry *e, const struct conf *cf,
 	return ok;
 }
 
+/* Would the milter role know what to do with this list? */
+static bool
+check_milter_list(const struct conf *cf, const char *parameter,
+    const char *list, const struct reporter *r)
+{
+	struct milter_specs specs;
+
+	if (!milter_specs_open(cf, parameter, list, &specs, r->fn, r->arg))
+		return false;
+	milter_specs_free(&specs);
+	return true;
+}
+
+static bool
+check_milters(const struct conf *cf, const char *config_dir,
+    const struct reporter *r)
+{
+	bool ok = check_milter_list(cf, "non_smtpd_milters",
+	    cf->non_smtpd_milters, r);
+
+	ok = check_maps(cf->smtpd_milter_maps, config_dir, DIALECT_NONE,
+	    r) && ok;
+	return check_maps(cf->milter_header_checks, config_dir,
+	    DIALECT_CHECKS, r) && ok;
+}
+
 bool
 postern_check_tables(const struct config *c, const char *config_dir,
     const struct reporter *to)
@@ -427,11 +454,16 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			break;
 		case ROLE_SMTPD:
 			ok = check_smtpd(cf, config_dir, r) && ok;
+			ok = check_milter_list(cf, "smtpd_milters",
+			    cf->smtpd_milters, r) && ok;
 			break;
 		case ROLE_QMGR:
 			ok = check_maps(cf->transport_maps, config_dir,
 			    DIALECT_NONE, r) && ok;
 			ok = check_router(cf, r) && ok;
+			break;
+		case ROLE_MILTER:
+			ok = check_milters(cf, config_dir, r) && ok;
 			break;
 		case ROLE_PICKUP:
 			ok = override_filter_check(cf, r->fn, r->arg) && ok;
