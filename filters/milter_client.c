@@ -65,6 +65,13 @@ milter_client_free(struct milter_client **cp)
 	*cp = NULL;
 }
 
+void
+milter_client_adopt(struct milter_client *c, void *arg)
+{
+	ensure(c->state == MILTER_READY && !c->in_session);
+	c->arg = arg;
+}
+
 bool
 milter_done(struct milter_client *c, enum milter_answer answer)
 {

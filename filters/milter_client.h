@@ -103,6 +103,8 @@ struct milter_client;
 struct milter_client *milter_client_new(const struct milter_settings *s,
     milter_macro *macro, void *arg);
 void milter_client_free(struct milter_client **c);
+/* Whose macros: after milter_client_renew(). */
+void milter_client_adopt(struct milter_client *c, void *arg);
 
 /* What to write; the owner consumes it, then calls milter_client_written(). */
 struct buf *milter_client_out(struct milter_client *c);

@@ -249,6 +249,14 @@ milter_link_free(struct milter_link **lp)
 	*lp = NULL;
 }
 
+void
+milter_link_adopt(struct milter_link *l, milter_answered *answered, void *arg)
+{
+	ensure(!l->waits);
+	l->answered = answered;
+	l->arg = arg;
+}
+
 /* What is due now: a connection, bytes to write. */
 static void
 link_begin(struct milter_link *l, int64_t ms)

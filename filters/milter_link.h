@@ -32,6 +32,9 @@ struct milter_link *milter_link_new(const struct milter_spec *spec,
     milter_answered *answered, void *arg);
 /* Closes; the client stays the owner's. */
 void milter_link_free(struct milter_link **l);
+/* Another owner, while nothing is asked. */
+void milter_link_adopt(struct milter_link *l, milter_answered *answered,
+    void *arg);
 /* Connects if it has to; answered() comes. */
 void milter_link_go(struct milter_link *l, int64_t ms);
 /* answered() comes when all is written. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "filters/milter_message.h"
+#include "filters/milter_pool.h"
 #include "filters/milter_session.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -350,9 +351,10 @@ static void
 milter_status(struct buf *b)
 {
 	(void)buf_printf(b, "sessions %u\nsessions_total %llu\n"
-	    "messages_underway %u\nmessages_total %llu\n", milter_sessions(),
-	    (unsigned long long)milter.n_sessions, milter_jobs(),
-	    (unsigned long long)milter.n_messages);
+	    "messages_underway %u\nmessages_total %llu\nidle_connections %u\n",
+	    milter_sessions(), (unsigned long long)milter.n_sessions,
+	    milter_jobs(),
+	    (unsigned long long)milter.n_messages, milter_pool_idle());
 }
 
 int

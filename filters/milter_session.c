@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "filters/milter_pool.h"
 #include "filters/milter_session_priv.h"
 #include "lib/log.h"
 
@@ -111,11 +112,33 @@ filter_answered(void *arg)
 	session_step(f->session);
 }
 
+/* The session is over: the next one may have the connection. */
+static void
+filter_leave(struct session_filter *f)
+{
+	if (f->client == NULL || !f->negotiated ||
+	    f->asked != FILTER_NOTHING || !milter_pool_give(
+	    f->address, f->client, f->link, f->session->set->reuse_ms)) {
+		filter_close(f);
+		return;
+	}
+	f->client = NULL;
+	f->link = NULL;
+}
+
 static void
 filter_open(struct session_filter *f)
 {
 	struct milter_settings set = f->session->set->settings;
 
+	f->used = !f->fresh && milter_pool_take(f->address, &f->client,
+	    &f->link);
+	if (f->used) {
+		f->negotiated = true;
+		milter_client_adopt(f->client, f);
+		milter_link_adopt(f->link, filter_answered, f);
+		return;
+	}
 	set.version = f->spec->version;
 	f->client = milter_client_new(&set, session_macro, f);
 	f->link = milter_link_new(f->spec, f->address, f->client,
@@ -223,6 +246,12 @@ filter_took(struct session_filter *f, struct milter_verdict *ret)
 	case MILTER_BROKEN:
 		break;
 	}
+	/* It may have closed in this moment, with nothing asked. */
+	if (f->used && f->asked == FILTER_CONNECT) {
+		filter_close(f);
+		f->fresh = true;
+		return TELL_GO_ON;
+	}
 	return filter_broken(f, ret);
 }
 
@@ -286,8 +315,6 @@ filter_say(struct session_filter *f, enum filter_step step,
 
 	switch (step) {
 	case FILTER_NEGOTIATE:
-		if (f->client == NULL)
-			filter_open(f);
 		return filter_ask(f, step, milter_client_negotiate(f->client),
 		    f->spec->connect_ms);
 	case FILTER_CONNECT:
@@ -362,6 +389,8 @@ filter_tell(struct session_filter *f, const struct milter_event *ev,
 				    ev->stage, ret) : took;
 			}
 		}
+		if (f->client == NULL)
+			filter_open(f);
 		step = filter_next(f, ev);
 		f->asked = FILTER_NOTHING;
 		if (step == FILTER_NOTHING)
@@ -588,7 +617,7 @@ session_reap(void *arg)
 	size_t i;
 
 	for (i = 0; i < s->n; i++)
-		filter_close(&s->filters[i]);
+		filter_leave(&s->filters[i]);
 	while ((e = STAILQ_FIRST(&s->events)) != NULL) {
 		STAILQ_REMOVE_HEAD(&s->events, link);
 		session_event_free(&e);

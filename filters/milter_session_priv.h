@@ -21,6 +21,8 @@ struct session_filter {
 	struct milter_link *link;
 	enum filter_step asked;		/* whose answer is waited for */
 	bool negotiated, connected, greeted;
+	bool fresh;			/* takes no connection that was used */
+	bool used;			/* an earlier session had it */
 	bool off;			/* of no use until the next MAIL */
 };
 

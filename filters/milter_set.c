@@ -134,6 +134,7 @@ set_settings(struct milter_set *s)
 	s->hostname = view_of(cf->myhostname);
 	s->daemon_name = view_of(cf->milter_macro_daemon_name);
 	s->v = view_of(cf->milter_macro_v);
+	s->reuse_ms = cf->milter_connection_reuse_time_limit;
 	s->settings = (struct milter_settings){
 		.rejected_rcpts = true,
 		/* Room for what a filter says about it. */

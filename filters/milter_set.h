@@ -21,6 +21,7 @@ struct milter_set {
 	struct table_list maps;		/* smtpd_milter_maps */
 	struct milter_settings settings; /* but version */
 	struct view hostname, daemon_name, v;
+	int64_t reuse_ms;		/* of a connection */
 	bool internal;			/* for no service */
 };
 

@@ -1,0 +1,107 @@
+#include <stdlib.h>
+
+#include "filters/milter_pool.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/mem.h"
+
+struct idle {
+	struct idle *next;
+	const struct milter_address *address;
+	struct milter_client *client;
+	struct milter_link *link;
+	struct event timer;
+};
+
+static struct idle *pool;
+static unsigned n_idle;
+
+/* NULL: there is none. */
+static struct idle **
+idle_find(const struct milter_address *a)
+{
+	struct idle **p;
+
+	for (p = &pool; *p != NULL; p = &(*p)->next)
+		if ((*p)->address == a)
+			return p;
+	return NULL;
+}
+
+static void
+idle_remove(struct idle **p)
+{
+	struct idle *i = *p;
+
+	*p = i->next;
+	(void)event_del(&i->timer);
+	free(i);
+	n_idle--;
+}
+
+static void
+idle_late(evutil_socket_t fd, short what, void *arg)
+{
+	struct idle *i = arg, **p;
+
+	(void)fd;
+	(void)what;
+	for (p = &pool; *p != i; p = &(*p)->next)
+		ensure(*p != NULL);
+	milter_client_quit(i->client);
+	milter_link_flush(i->link);
+	milter_link_free(&i->link);
+	milter_client_free(&i->client);
+	idle_remove(p);
+}
+
+bool
+milter_pool_give(const struct milter_address *a,
+    struct milter_client *client, struct milter_link *link, int64_t ms)
+{
+	struct idle *i;
+	unsigned n = 0;
+
+	for (i = pool; i != NULL; i = i->next)
+		n += i->address == a;
+	if (ms <= 0 || n >= MILTER_POOL_MAX ||
+	    milter_client_waiting(client) || !milter_client_renew(client))
+		return false;
+	milter_link_adopt(link, NULL, NULL);
+	i = mem_alloc(sizeof *i);
+	i->address = a;
+	i->client = client;
+	i->link = link;
+	i->next = pool;
+	pool = i;
+	n_idle++;
+	evtimer_assign(&i->timer, loop_base(), idle_late, i);
+	(void)event_add(&i->timer, loop_timeout(ms));
+	return true;
+}
+
+bool
+milter_pool_take(const struct milter_address *a,
+    struct milter_client **ret_client, struct milter_link **ret_link)
+{
+	struct idle **p;
+
+	while ((p = idle_find(a)) != NULL) {
+		*ret_client = (*p)->client;
+		*ret_link = (*p)->link;
+		idle_remove(p);
+		if (milter_client_result(*ret_client)->answer !=
+		    MILTER_BROKEN)
+			return true;
+		/* It closed meanwhile. */
+		milter_link_free(ret_link);
+		milter_client_free(ret_client);
+	}
+	return false;
+}
+
+unsigned
+milter_pool_idle(void)
+{
+	return n_idle;
+}

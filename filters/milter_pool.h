@@ -1,0 +1,24 @@
+/*
+ * Connections to filters that a session left in good order: the next session
+ * goes on with one (SMFIC_QUIT_NC, version 6), which saves both sides a
+ * connection, and the filter a thread.  Not for long: libmilter does not end
+ * while it has any.
+ */
+#ifndef FILTERS_MILTER_POOL_H
+#define FILTERS_MILTER_POOL_H
+
+#include "filters/milter_client.h"
+#include "filters/milter_link.h"
+
+#define MILTER_POOL_MAX	100u	/* of one filter */
+
+/* Both are taken; ms: how long they are kept.  False: they cannot be used
+ * again, and are still the caller's. */
+bool milter_pool_give(const struct milter_address *a,
+    struct milter_client *client, struct milter_link *link, int64_t ms);
+/* One that was negotiated; false: there is none. */
+bool milter_pool_take(const struct milter_address *a,
+    struct milter_client **ret_client, struct milter_link **ret_link);
+unsigned milter_pool_idle(void);
+
+#endif
