@@ -1,6 +1,7 @@
 /*
- * The inside of a session with outside filters, for the two files that work on
- * it: events (milter_session.c), and messages (milter_message.c).
+ * The inside of a session with outside filters, for the files that work on it:
+ * events (milter_session.c), each filter (milter_filter.c), and messages
+ * (milter_message.c).
  */
 #ifndef FILTERS_MILTER_SESSION_PRIV_H
 #define FILTERS_MILTER_SESSION_PRIV_H
@@ -70,6 +71,12 @@ enum filter_tell { TELL_WAIT = 1, TELL_GO_ON, TELL_FINAL };
  * says. */
 enum filter_tell filter_tell(struct session_filter *f,
     const struct milter_event *ev, struct milter_verdict *ret);
+/* Ends the connection; or another session may have it. */
+void filter_close(struct session_filter *f);
+void filter_leave(struct session_filter *f);
+/* Which stages it says something to, by what it negotiated; bit 0: see
+ * milter_session_waits(). */
+uint32_t filter_waits(const struct session_filter *f);
 /* What its default action makes of a filter that cannot be used. */
 enum filter_tell filter_default(struct session_filter *f,
     struct milter_verdict *ret);
