@@ -1,7 +1,9 @@
 #include "filters/milter_envelope.h"
 #include "lib/address.h"
 #include "lib/dsn.h"
-#include "rules/rewrite.h"
+
+/* Recipients that filters can add behind one that became several. */
+#define EDITS_ROOM	MILTER_EDITS_MAX
 
 /* "<a@b>" or "a@b", into out. */
 static bool
@@ -100,13 +102,53 @@ recipient_arguments(struct view args, bool raw, struct arena *a,
 }
 
 static const char *
-add_recipient(const struct conf *cf, const struct milter_edit *m,
+put_recipient(struct envelope *e, const struct recipient *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < e->nrcpts; i++)
+		if (same_address(e->rcpts[i].addr, r->addr))
+			return NULL;
+	if (e->nrcpts == ENVELOPE_RCPTS_MAX)
+		return "too many recipients";
+	e->rcpts[e->nrcpts++] = *r;
+	return NULL;
+}
+
+/* What tables make of one recipient; e grows. */
+static const char *
+put_rewritten(struct rewrite *rewrite, const struct recipient *r,
     struct arena *a, struct envelope *e)
+{
+	struct rewrite_extra none = { .n_bcc = 0 };
+	struct recipient one = *r, *rcpts;
+	struct envelope in = *e, out;
+	const char *why = NULL;
+	bool changed;
+	uint32_t i;
+
+	in.nrcpts = 1;
+	in.rcpts = &one;
+	if (rewrite_envelope(rewrite, &in, &none, a, &out, &changed) !=
+	    REWRITE_DONE)
+		return "a recipient that cannot be rewritten";
+	/* There was room for one. */
+	rcpts = arena_alloc(a, (e->nrcpts + out.nrcpts + EDITS_ROOM) *
+	    sizeof *rcpts);
+	memcpy(rcpts, e->rcpts, e->nrcpts * sizeof *rcpts);
+	e->rcpts = rcpts;
+	for (i = 0; why == NULL && i < out.nrcpts; i++)
+		why = put_recipient(e, &out.rcpts[i]);
+	return why;
+}
+
+static const char *
+add_recipient(const struct conf *cf, struct rewrite *rewrite,
+    const struct milter_edit *m, struct arena *a, struct envelope *e)
 {
 	struct recipient r = { 0 };
 	const char *why = NULL;
 	struct buf addr;
-	uint32_t i;
 	bool utf8;
 
 	buf_init(&addr, ADDRESS_MAX);
@@ -116,19 +158,12 @@ add_recipient(const struct conf *cf, const struct milter_edit *m,
 	else
 		recipient_arguments(m->value,
 		    (e->flags & ENVELOPE_SMTPUTF8) != 0, a, &r);
-	for (i = 0; why == NULL && i < e->nrcpts; i++)
-		if (same_address(e->rcpts[i].addr, buf_view(&addr)))
-			break;
-	if (why == NULL && i == e->nrcpts) {
-		if (e->nrcpts == ENVELOPE_RCPTS_MAX) {
-			why = "too many recipients";
-		} else {
-			r.addr = arena_copy(a, buf_view(&addr));
-			e->rcpts[e->nrcpts++] = r;
-		}
-	}
+	r.addr = arena_copy(a, buf_view(&addr));
 	buf_free(&addr);
-	return why;
+	if (why != NULL)
+		return why;
+	return rewrite == NULL ? put_recipient(e, &r) :
+	    put_rewritten(rewrite, &r, a, e);
 }
 
 static const char *
@@ -164,8 +199,8 @@ is_envelope(const struct milter_edit *m)
 }
 
 const char *
-milter_envelope_apply(const struct conf *cf, const struct envelope *e,
-    const struct milter_edit *list, size_t n, struct arena *a,
+milter_envelope_apply(const struct conf *cf, struct rewrite *rewrite,
+    const struct envelope *e, const struct milter_edit *list, size_t n, struct arena *a,
     struct envelope *ret, bool *ret_changed)
 {
 	const char *why = NULL;
@@ -185,7 +220,7 @@ milter_envelope_apply(const struct conf *cf, const struct envelope *e,
 		if (list[i].kind == MILTER_EDIT_FROM)
 			why = change_sender(cf, &list[i], a, ret);
 		else if (list[i].kind == MILTER_EDIT_ADD_RCPT)
-			why = add_recipient(cf, &list[i], a, ret);
+			why = add_recipient(cf, rewrite, &list[i], a, ret);
 		else if (list[i].kind == MILTER_EDIT_DELETE_RCPT)
 			why = delete_recipient(&list[i], ret);
 	if (why != NULL) {

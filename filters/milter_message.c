@@ -14,6 +14,8 @@
 #include "filters/milter_session_priv.h"
 #include "lib/address.h"
 #include "lib/log.h"
+#include "lib/own_addr.h"
+#include "rules/table_remote.h"
 
 #define ENVELOPE_MAX	(CHAN_MSG_MAX - 65536u)
 #define ARENA_MAX	(64u << 20)
@@ -46,11 +48,49 @@ struct milter_job {
 static TAILQ_HEAD(, milter_job) jobs = TAILQ_HEAD_INITIALIZER(jobs);
 static unsigned n_jobs;
 static const struct conf *conf;
+static struct rewrite *rewrite;		/* NULL: nothing is rewritten */
+
+/* Recipients that filters add get no copies by the rules for BCC, as with
+ * Postfix. */
+static bool
+load_rewrite(const struct conf *cf, table_report *report, void *arg)
+{
+	static char always[] = "always_bcc=", sender[] = "sender_bcc_maps=",
+	    recipient[] = "recipient_bcc_maps=";
+	static char *const without[] = { always, sender, recipient };
+	struct netaddr own[OWN_ADDR_MAX];
+	size_t before = table_remote_opened();
+	struct conf *mine = NULL;
+	struct buf text;
+
+	if (!rewrite_configured(cf))
+		return true;
+	buf_init(&text, 4u << 20);
+	if (conf_snapshot(cf, without, 3, &text))
+		mine = conf_parse(buf_view(&text), "main.cf",
+		    log_report_errors, NULL);
+	buf_free(&text);
+	if (mine == NULL)
+		return false;
+	/* It lives as long as the process. */
+	rewrite = rewrite_open(mine, own, own_addresses(mine, own,
+	    OWN_ADDR_MAX), report, arg);
+	if (rewrite == NULL)
+		return false;
+	if (table_remote_opened() == before)
+		return true;
+	report(false, "recipients that filters add are not looked up in "
+	    "tables behind connections, nor in any other then", arg);
+	rewrite_free(&rewrite);
+	return true;
+}
 
 bool
 milter_messages_load(const struct conf *cf, table_report *report, void *arg)
 {
 	conf = cf;
+	if (!load_rewrite(cf, report, arg))
+		return false;
 	return milter_checks_load(cf, report, arg);
 }
 
@@ -318,7 +358,7 @@ job_apply(struct milter_job *j, const struct session_filter *f)
 
 	list = milter_client_edits(f->client, &n);
 	/* Rules see what it wants; then both parts must be possible. */
-	why = milter_envelope_apply(conf, &j->envelope, list, n, j->arena, &e,
+	why = milter_envelope_apply(conf, rewrite, &j->envelope, list, n, j->arena, &e,
 	    &changed);
 	if (why != NULL)
 		return why;

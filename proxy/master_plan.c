@@ -301,11 +301,12 @@ throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms)
 #define ROLE_BIT(kind)	(1u << (kind))
 /* Who needs to know the class of a domain. */
 #define ROLES_CLASS	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR) | \
-	ROLE_BIT(ROLE_FILTER))
+	ROLE_BIT(ROLE_FILTER) | ROLE_BIT(ROLE_MILTER))
 /* Who needs to know where mail goes: smtpd only for error: and retry:. */
 #define ROLES_ROUTE	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_QMGR))
 /* Who needs to know that an address is rewritten. */
-#define ROLES_REWRITE	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER))
+#define ROLES_REWRITE	(ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_FILTER) | \
+	ROLE_BIT(ROLE_MILTER))
 
 static const struct {
 	const char *name;
@@ -331,7 +332,8 @@ static const struct {
 	{ "canonical_maps", ROLES_REWRITE },
 	{ "sender_canonical_maps", ROLES_REWRITE },
 	{ "recipient_canonical_maps", ROLES_REWRITE },
-	{ "masquerade_exceptions", ROLE_BIT(ROLE_FILTER) },
+	{ "masquerade_exceptions", ROLE_BIT(ROLE_FILTER) |
+	    ROLE_BIT(ROLE_MILTER) },
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },

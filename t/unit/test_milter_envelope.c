@@ -14,6 +14,7 @@ static struct arena *a;
 static struct recipient rcpts[3];
 static struct envelope was, is;
 static bool changed;
+static struct rewrite *rewrite;		/* NULL: no tables */
 
 static int
 setup(void **state)
@@ -45,8 +46,8 @@ teardown(void **state)
 static const char *
 apply(const struct milter_edit *list, size_t n)
 {
-	const char *why = milter_envelope_apply(cf, &was, list, n, a, &is,
-	    &changed);
+	const char *why = milter_envelope_apply(cf, rewrite, &was, list, n,
+	    a, &is, &changed);
 
 	assert_int_equal(was.nrcpts, 3);
 	assert_true(view_is(was.sender, "from@client.example"));
@@ -151,6 +152,34 @@ recipients(void **state)
 	assert_non_null(one(MILTER_EDIT_DELETE_RCPT, "<a@b", ""));
 }
 
+/* Aliases of what is added, not of what is there. */
+static void
+aliases(void **state)
+{
+	struct conf *with = conf_parse(view_of("myhostname = gw.example.com\n"
+	    "myorigin = example.com\nvirtual_alias_maps = inline:{"
+	    "{all@example.com=x@y.example, new@inside.example, z@y.example},"
+	    "{one@example.com=other@example.com}}\n"), "test", NULL, NULL);
+	struct milter_edit twice[] = {
+		{ MILTER_EDIT_ADD_RCPT, 0, view_of("all"), view_of("") },
+		{ MILTER_EDIT_ADD_RCPT, 0, view_of("last@y.example"),
+		    view_of("") },
+	};
+
+	(void)state;
+	assert_non_null(with);
+	rewrite = rewrite_open(with, NULL, 0, NULL, NULL);
+	assert_non_null(rewrite);
+	assert_null(apply(twice, 2));
+	expect("one@example.com;new@inside.example;a b@example.com;"
+	    "x@y.example;z@y.example;last@y.example;");
+	assert_true(view_is(is.rcpts[3].orig, "all@example.com"));
+	assert_null(one(MILTER_EDIT_DELETE_RCPT, "one@example.com", ""));
+	expect("new@inside.example;a b@example.com;");
+	rewrite_free(&rewrite);
+	conf_free(&with);
+}
+
 /* All are deleted: that is for the caller. */
 static void
 nobody(void **state)
@@ -182,7 +211,7 @@ limits(void **state)
 		many[i].addr = view_of("one@example.com");
 	was.rcpts = many;
 	was.nrcpts = ENVELOPE_RCPTS_MAX;
-	assert_non_null(milter_envelope_apply(cf, &was, (struct milter_edit[])
+	assert_non_null(milter_envelope_apply(cf, NULL, &was, (struct milter_edit[])
 	    { { MILTER_EDIT_ADD_RCPT, 0, view_of("x@y.example"),
 	    view_of("") } }, 1, a, &is, &changed));
 	assert_false(changed);
@@ -194,7 +223,7 @@ main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(nothing), T(senders), T(recipients), T(nobody), T(limits),
+		T(nothing), T(senders), T(recipients), T(aliases), T(nobody), T(limits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
