@@ -22,9 +22,16 @@ enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
 	HEADER_END_REJECT };
 enum tempfail_action { TEMPFAIL_DEFER_IF_PERMIT = 1, TEMPFAIL_DEFER };
 enum catchall_action { CATCHALL_ACCEPT = 1, CATCHALL_TEMPFAIL };
+/* What happens when a filter outside cannot be used. */
+enum milter_default {
+	MILTER_DEFAULT_ACCEPT = 1, MILTER_DEFAULT_REJECT,
+	MILTER_DEFAULT_TEMPFAIL, MILTER_DEFAULT_QUARANTINE,
+	MILTER_DEFAULT_SHUTDOWN
+};
 enum networks_style { NETWORKS_HOST = 1, NETWORKS_SUBNET, NETWORKS_CLASS };
 
 /* These are sets. */
+enum internal_mail { INTERNAL_BOUNCE = 1 << 0, INTERNAL_NOTIFY = 1 << 1 };
 enum protocol {
 	PROTOCOL_IPV4 = 1 << 0,
 	PROTOCOL_IPV6 = 1 << 1,

@@ -4,7 +4,6 @@
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
 #include "rules/class.h"
-#include "rules/milters.h"
 #include "rules/override.h"
 #include "rules/proxy_filter.h"
 #include "rules/table_remote.h"
@@ -121,12 +120,8 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->milters = (cf->smtpd_milters[0] != '\0' ||
 	    cf->smtpd_milter_maps[0] != '\0') &&
 	    (sv->flags & ENVELOPE_NO_MILTERS) == 0;
-	sv->milter_default = (uint8_t)milter_default_of(
+	sv->milter_default = (uint8_t)conf_choice("milter_default_action",
 	    view_of(cf->milter_default_action));
-	if (sv->milter_default == 0) {
-		report(true, "bad value for milter_default_action", arg);
-		return false;
-	}
 	if (!override_filter_check(cf, report, arg) ||
 	    !proxy_filter_check(cf, report, arg))
 		return false;

@@ -370,7 +370,6 @@ void filter_status(struct buf *b);
 
 /* qmgr_milter.c: filters outside that are told of sessions and messages */
 void milter_peer(const struct role_peer *peer, int fd);
-/* A value that is none of milter_default_action is fatal. */
 void milter_load(void);
 /* m is judged by our own rules: writer_judged() follows. */
 void milter_judged(struct message *m, const struct judgement *j);

@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
-#include "rules/milters.h"
 
 #define TICK_MS		1000
 /* The role has a clock for each filter; this one is for the role. */
@@ -42,21 +42,10 @@ static uint64_t n_asked, n_failed;
 void
 milter_load(void)
 {
-	struct view rest = view_of(qmgr.cf->internal_mail_filter_classes),
-	    word;
-
-	fallback = milter_default_of(view_of(
-	    qmgr.cf->milter_default_action));
-	if (fallback == 0)
-		fatal("bad value for milter_default_action: %s",
-		    qmgr.cf->milter_default_action);
-	while ((word = conf_word(&rest)).n > 0)
-		if (view_is_nocase(word, "bounce") ||
-		    view_is_nocase(word, "notify"))
-			internal_mail = true;
-		else
-			fatal("bad value for internal_mail_filter_classes: "
-			    "%.*s", VIEW_ARGS(word));
+	fallback = conf_choice("milter_default_action",
+	    view_of(qmgr.cf->milter_default_action));
+	internal_mail = conf_choice("internal_mail_filter_classes",
+	    view_of(qmgr.cf->internal_mail_filter_classes)) != 0;
 }
 
 /* -- whether --------------------------------------------------------------- */

@@ -28,27 +28,6 @@ wrong(const struct reader *r, struct view what, const char *why)
 	return false;
 }
 
-enum milter_default
-milter_default_of(struct view word)
-{
-	static const struct {
-		const char *word;
-		enum milter_default action;
-	} words[] = {
-		{ "accept", MILTER_DEFAULT_ACCEPT },
-		{ "reject", MILTER_DEFAULT_REJECT },
-		{ "tempfail", MILTER_DEFAULT_TEMPFAIL },
-		{ "quarantine", MILTER_DEFAULT_QUARANTINE },
-		{ "shutdown", MILTER_DEFAULT_SHUTDOWN },
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof words / sizeof words[0]; i++)
-		if (view_is_nocase(word, words[i].word))
-			return words[i].action;
-	return 0;
-}
-
 /* -- where it is ----------------------------------------------------------- */
 
 static bool
@@ -146,6 +125,7 @@ read_setting(const struct reader *r, struct view v, struct milter_spec *s)
 	struct view name = view_trim(view_head(v, n));
 	struct view value = view_trim(view_from(v, n + 1));
 	int64_t number;
+	char why[200];
 
 	if (n == v.n)
 		return wrong(r, v, "need name=value");
@@ -156,9 +136,11 @@ read_setting(const struct reader *r, struct view v, struct milter_spec *s)
 	if (view_is(name, "content_timeout"))
 		return read_time(r, name, value, &s->content_ms);
 	if (view_is(name, "default_action")) {
-		s->fallback = milter_default_of(value);
-		return s->fallback != 0 || wrong(r, value, "need accept, "
-		    "reject, tempfail, quarantine or shutdown");
+		if (!conf_choice_good("milter_default_action", value, why,
+		    sizeof why))
+			return wrong(r, value, why);
+		s->fallback = conf_choice("milter_default_action", value);
+		return true;
 	}
 	if (view_is(name, "protocol")) {
 		if (!conf_parse_int(value, 2, 6, &number))
@@ -205,7 +187,7 @@ read_word(const struct conf *cf, const struct reader *r, struct view word,
 		.connect_ms = cf->milter_connect_timeout,
 		.command_ms = cf->milter_command_timeout,
 		.content_ms = cf->milter_content_timeout,
-		.fallback = milter_default_of(
+		.fallback = conf_choice("milter_default_action",
 		    view_of(cf->milter_default_action)),
 		.version = (uint32_t)cf->milter_protocol,
 	};
@@ -219,15 +201,11 @@ milter_specs_open(const struct conf *cf, const char *parameter,
     void *arg)
 {
 	struct reader r = { parameter, report, arg };
-	struct reader action = { "milter_default_action", report, arg };
 	struct view rest = view_of(text), word;
 	bool ok = true;
 
 	*ret = (struct milter_specs){ 0 };
 	ret->list = mem_array(MILTERS_MAX, sizeof *ret->list);
-	if (milter_default_of(view_of(cf->milter_default_action)) == 0)
-		ok = wrong(&action, view_of(cf->milter_default_action),
-		    "need accept, reject, tempfail, quarantine or shutdown");
 	while ((word = conf_word(&rest)).n > 0) {
 		if (ret->n == MILTERS_MAX) {
 			ok = wrong(&r, word, "too many filters");

@@ -14,17 +14,12 @@
 #define RULES_MILTERS_H
 
 #include "lib/conf.h"
+#include "lib/conf_choice.h"
 #include "lib/master_cf.h"
 #include "rules/table.h"
 
 #define MILTERS_MAX	16u	/* of one message */
 
-/* What happens when a filter cannot be used. */
-enum milter_default {
-	MILTER_DEFAULT_ACCEPT = 1, MILTER_DEFAULT_REJECT,
-	MILTER_DEFAULT_TEMPFAIL, MILTER_DEFAULT_QUARANTINE,
-	MILTER_DEFAULT_SHUTDOWN
-};
 
 struct milter_spec {
 	char *name;		/* as written, without settings */
@@ -45,8 +40,6 @@ bool milter_specs_open(const struct conf *cf, const char *parameter,
     const char *text, struct milter_specs *ret, table_report *report,
     void *arg);
 void milter_specs_free(struct milter_specs *s);
-/* 0: no such word. */
-enum milter_default milter_default_of(struct view word);
 
 /* Where the sockets are that the lists of main.cf and of services name. */
 enum milter_sockets { MILTERS_NONE = 1,	/* there is no list */
