@@ -102,7 +102,7 @@ postcat_LIBS = -lxxhash
 # What a program does not use of these it is not linked with.
 RULES_LIBS = -lpcre2-8 -llmdb -lidn2 -Wl,--as-needed $(if $(HS),-lhs) \
 	-lxxhash -Wl,--no-as-needed
-$(BUILD)/rules/pattern_set.o $(BUILD)/tidy/rules/pattern_set.ok: ALL_CFLAGS += \
+$(BUILD)/rules/literal_database.o $(BUILD)/tidy/rules/literal_database.ok: ALL_CFLAGS += \
 	$(if $(HS),$(shell pkg-config --cflags $(HS)))
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))

@@ -236,7 +236,7 @@ rulesets_open(struct rulesets *s, const struct conf *cf,
 	*s = (struct rulesets){ .n = 0 };
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
 	table_pattern_sets(rules_alone ? NULL : pattern_sets(),
-	    cf->rules_cache_directory);
+	    literal_databases(), cf->rules_cache_directory);
 	ok = rules_open(&o, ruleset_add(s, view_make("", 0), cf));
 	while ((word = conf_word(&rest)).n > 0)
 		ok = class_open(&o, word, cf) && ok;

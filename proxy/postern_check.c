@@ -523,7 +523,7 @@ postern_check(struct postern *p, int argc, char **argv)
 		fatal("usage: postern check");
 	table_check_only();
 	/* To report what cannot be asked together; nothing is kept. */
-	table_pattern_sets(pattern_sets(), NULL);
+	table_pattern_sets(pattern_sets(), NULL, NULL);
 	c = postern_check_all(p, true);
 	if (c == NULL)
 		return 1;

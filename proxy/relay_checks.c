@@ -137,7 +137,7 @@ relay_checks_open(const struct conf *cf, table_report *report, void *arg,
 	};
 	evtimer_assign(&c->turn, loop_base(), checks_turn, c);
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
-	table_pattern_sets(pattern_sets(), cf->rules_cache_directory);
+	table_pattern_sets(pattern_sets(), NULL, NULL);
 	ok = list_open(cf, "smtp_header_checks", cf->smtp_header_checks,
 	    &c->header, report, arg);
 	ok = list_open(cf, "smtp_mime_header_checks",

@@ -207,7 +207,7 @@ smtpd_load(void)
 
 	/* The time zone's file is out of reach inside the jail. */
 	tzset();
-	table_pattern_sets(pattern_sets(), cf->rules_cache_directory);
+	table_pattern_sets(pattern_sets(), NULL, NULL);
 	/* A session takes one descriptor, and one more with a message. */
 	smtpd.jail.max_files = (uint64_t)cf->smtpd_session_limit * 2 + 1024;
 	if (!server_load(&server, cf, own, own_addresses(cf, own,

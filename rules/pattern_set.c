@@ -1,25 +1,28 @@
-#include "rules/pattern_set.h"
-
-#ifdef HAVE_HS
-
-#include <errno.h>
-#include <hs.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
-#include "rules/pattern_cache.h"
+#include "rules/literal_index.h"
+#include "rules/pattern_set.h"
 
-/* What a database can take; also of a question to the cache. */
-#define DATABASE_MAX	PATTERN_CACHE_MAX
-/* Fewer strings are compiled as fast as they are read. */
-#define CACHED_MIN	1000u
+#define RULES_MAX	UINT32_MAX
+#define MORE_MAX	(1u << 26)
 
-/* A string, and one of the rules that it is for: as its first need, or as its
- * second. */
-struct member {
-	struct literal literal;
+/*
+ * A window of the first list of a rule.  Where it is found the text must have
+ * windows of the rule's other lists, too: more[more] and so on, more_n of
+ * them, if there are any.
+ */
+struct place {
 	uint32_t rule;
-	bool second;
+	uint32_t more:26, more_n:6;
+	struct window window;
+};
+
+/* Of those up to the next end of a list there must be one. */
+struct more {
+	struct window_triples triples;
+	bool end;
+	struct window window;
 };
 
 /*
@@ -32,21 +35,23 @@ struct pattern_set {
 	uint64_t *may, *top;
 	uint64_t *always, *always_top;
 
-	struct member *list;	/* until it is built */
+	struct byte_classes *classes;
+	struct place *place;
 	size_t n, room;
+	struct more *more;
+	size_t n_more, more_room;
+	uint32_t *nevers;
+	size_t n_nevers;
+	/* One of them. */
+	struct literal_index *index;
+	struct literal_database *database;
+	const struct literal_databases *how;
+	const char *cache;
 
-	/*
-	 * String i is the first need of rules user[first[i]] up to
-	 * user[first[i+1]-1].  A rule of them may match if it has no second
-	 * need, or one of the strings second[from[r]] up to
-	 * second[from[r+1]-1] has been seen, too.
-	 */
-	size_t strings;
-	uint32_t *first, *user;
-	uint32_t *from, *second;
-	uint32_t *seen, scans;	/* in which scan string i was seen last */
-	hs_database_t *database;
-	hs_scratch_t *scratch;
+	struct view key;	/* of this scan */
+	uint32_t *asked, scans;	/* in which scan has_more() was asked last */
+	bool has_triples;
+	struct triples triples;	/* of the key */
 };
 
 static void
@@ -70,20 +75,13 @@ bit_first(uint64_t word)
 /* -- before it is built -------------------------------------------------- */
 
 static struct pattern_set *
-set_new(size_t rules)
+set_new(const struct literal_databases *database, const char *cache)
 {
 	struct pattern_set *s = mem_alloc(sizeof(*s));
 
-	ensure(rules < UINT32_MAX);
-	s->rules = rules;
-	s->words = rules / 64 + 1;
-	s->tops = s->words / 64 + 1;
-	s->may = mem_array(s->words, sizeof(uint64_t));
-	s->always = mem_array(s->words, sizeof(uint64_t));
-	s->top = mem_array(s->tops, sizeof(uint64_t));
-	s->always_top = mem_array(s->tops, sizeof(uint64_t));
-	for (size_t i = 0; i < rules; i++)
-		bit_set(s->always, i);
+	s->how = database;
+	s->cache = cache;
+	s->classes = byte_classes_new();
 	return s;
 }
 
@@ -94,279 +92,230 @@ set_free(struct pattern_set **sp)
 
 	if (s == NULL)
 		return;
-	(void)hs_free_scratch(s->scratch);
-	(void)hs_free_database(s->database);
+	byte_classes_free(&s->classes);
+	literal_index_free(&s->index);
+	if (s->database != NULL)
+		s->how->free(&s->database);
 	free(s->may);
 	free(s->top);
 	free(s->always);
 	free(s->always_top);
-	free(s->list);
-	free(s->first);
-	free(s->user);
-	free(s->seen);
-	free(s->from);
-	free(s->second);
+	free(s->place);
+	free(s->nevers);
+	free(s->more);
+	free(s->asked);
 	free(s);
 	*sp = NULL;
 }
 
 static void
-set_put(struct pattern_set *s, const struct literals *l, size_t rule,
-    bool second)
+put_more(struct pattern_set *s, const struct windows *l, struct place *p)
 {
-	while (s->n + l->n > s->room) {
-		s->room = s->room > 0 ? 2 * s->room : 256;
-		s->list = mem_resize(s->list, s->room, sizeof(*s->list));
+	_Static_assert((NEEDS_MAX - 1) * WINDOWS_MAX < 1u << 6,
+	    "place.more_n");
+	if (s->n_more + l->n >= MORE_MAX)
+		return;
+	while (s->n_more + l->n > s->more_room) {
+		s->more_room = 2 * s->more_room + WINDOWS_MAX;
+		s->more = mem_resize(s->more, s->more_room,
+		    sizeof(*s->more));
 	}
-	for (size_t i = 0; i < l->n; i++)
-		s->list[s->n++] = (struct member){ l->list[i],
-			(uint32_t)rule, second };
+	for (size_t i = 0; i < l->n; i++) {
+		struct more *m = &s->more[s->n_more++];
+
+		m->window = l->list[i];
+		m->end = i + 1 == l->n;
+		window_triples(&l->list[i], s->classes, &m->triples);
+		p->more_n++;
+	}
 }
 
 static void
-set_add(struct pattern_set *s, size_t rule, const struct needs *l)
+put_place(struct pattern_set *s, const struct place *p)
 {
-	ensure(rule < s->rules && s->database == NULL && l->n > 0);
-	set_put(s, &l->of[0], rule, false);
-	if (l->n > 1)
-		set_put(s, &l->of[1], rule, true);
-	bit_clear(s->always, rule);
+	if (s->n == s->room) {
+		s->room = s->room > 0 ? 2 * s->room : 256;
+		s->place = mem_resize(s->place, s->room, sizeof(*s->place));
+	}
+	s->place[s->n++] = *p;
+}
+
+static bool
+set_add(struct pattern_set *s, size_t rule, const struct pattern_node *tree)
+{
+	struct place p = { .rule = (uint32_t)rule,
+		.more = (uint32_t)s->n_more & (MORE_MAX - 1) };
+	struct needs l;
+
+	ensure(rule < RULES_MAX && s->may == NULL);
+	if (!pattern_needs(tree, s->classes, &l) ||
+	    s->n + l.of[0].n >= LITERAL_USERS_MAX)
+		return false;
+	for (size_t i = 1; i < l.n; i++)
+		put_more(s, &l.of[i], &p);
+	for (size_t i = 0; i < l.of[0].n; i++) {
+		p.window = l.of[0].list[i];
+		put_place(s, &p);
+	}
+	return true;
 }
 
 static void
 set_never(struct pattern_set *s, size_t rule)
 {
-	bit_clear(s->always, rule);
+	s->nevers = mem_resize(s->nevers, s->n_nevers + 1,
+	    sizeof(*s->nevers));
+	s->nevers[s->n_nevers++] = (uint32_t)rule;
 }
 
-/* -- the database -------------------------------------------------------- */
-
-static int
-literal_compare(const struct literal *x, const struct literal *y)
+/* NULL: there are too many strings, or they cannot be searched for so. */
+static struct literal_database *
+make_database(const struct pattern_set *s)
 {
-	int c = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+	struct window_string list[LITERAL_DATABASE_MAX + WINDOW_LITERALS_MAX];
+	uint32_t user[LITERAL_DATABASE_MAX + WINDOW_LITERALS_MAX];
+	size_t n = 0;
 
-	return c != 0 ? c : x->n != y->n ? (int)x->n - (int)y->n :
-	    (int)x->nocase - (int)y->nocase;
-}
-
-static int
-member_compare(const void *a, const void *b)
-{
-	const struct member *x = a, *y = b;
-	int c = literal_compare(&x->literal, &y->literal);
-
-	return c != 0 ? c : (x->rule > y->rule) - (x->rule < y->rule);
-}
-
-/* Members with the same string share its number.  Returns the strings, one
- * for each number; number[i] is that of member i. */
-static struct literal *
-number_strings(struct pattern_set *s, uint32_t *number)
-{
-	struct literal *strings = mem_array(s->n, sizeof(*strings));
-
-	qsort(s->list, s->n, sizeof(*s->list), member_compare);
+	if (s->how == NULL)
+		return NULL;
 	for (size_t i = 0; i < s->n; i++) {
-		const struct literal *l = &s->list[i].literal;
+		unsigned m = window_strings(&s->place[i].window, s->classes,
+		    list + n);
 
-		if (s->strings == 0 ||
-		    literal_compare(l, &strings[s->strings - 1]) != 0)
-			strings[s->strings++] = *l;
-		number[i] = (uint32_t)s->strings - 1;
+		for (unsigned k = 0; k < m; k++)
+			user[n + k] = (uint32_t)i;
+		n += m;
+		if (m == 0 || n > LITERAL_DATABASE_MAX)
+			return NULL;
 	}
-	return strings;
+	return s->how->new(list, user, n, s->cache);
 }
 
-/*
- * Fill user and first (of keys strings), or second and from (of keys rules):
- * the values of each key in a row, and where its row begins.
- */
-static uint32_t *
-make_rows(const struct pattern_set *s, const uint32_t *number, bool second,
-    size_t keys, uint32_t **ret_begin)
+static struct literal_index *
+make_index(const struct pattern_set *s)
 {
-	uint32_t *begin = mem_array(keys + 2, sizeof(*begin));
-	uint32_t *rows = mem_array(s->n + 1, sizeof(*rows));
+	struct literal *list = NULL, part[WINDOW_LITERALS_MAX];
+	struct literal_index *x;
+	size_t n = 0, room = 0;
 
-	/* Each row's begin stands one place further until it is filled. */
-	for (size_t i = 0; i < s->n; i++)
-		if (s->list[i].second == second)
-			begin[2 + (second ? s->list[i].rule : number[i])]++;
-	for (size_t k = 2; k < keys + 2; k++)
-		begin[k] += begin[k - 1];
 	for (size_t i = 0; i < s->n; i++) {
-		const struct member *m = &s->list[i];
+		unsigned m = window_literals(&s->place[i].window, s->classes,
+		    part);
 
-		if (m->second != second)
-			continue;
-		rows[begin[1 + (second ? m->rule : number[i])]++] = second ?
-		    number[i] : m->rule;
+		if (n + m > room) {
+			room = 2 * room + WINDOW_LITERALS_MAX;
+			list = mem_resize(list, room, sizeof(*list));
+		}
+		for (unsigned k = 0; k < m; k++) {
+			part[k].user = (uint32_t)i;
+			list[n++] = part[k];
+		}
 	}
-	*ret_begin = begin;
-	return rows;
-}
-
-static struct literal *
-sort_members(struct pattern_set *s)
-{
-	uint32_t *number = mem_array(s->n, sizeof(*number));
-	struct literal *strings = number_strings(s, number);
-
-	s->user = make_rows(s, number, false, s->strings, &s->first);
-	s->second = make_rows(s, number, true, s->rules, &s->from);
-	s->seen = mem_array(s->strings, sizeof(*s->seen));
-	free(number);
-	free(s->list);
-	s->list = NULL;
-	return strings;
-}
-
-static bool
-compile(struct pattern_set *s, const struct literal *strings)
-{
-	const char **text = mem_array(s->strings, sizeof(*text));
-	size_t *n = mem_array(s->strings, sizeof(*n));
-	unsigned *flags = mem_array(s->strings, sizeof(*flags));
-	unsigned *ids = mem_array(s->strings, sizeof(*ids));
-	hs_compile_error_t *e = NULL;
-	bool ok;
-
-	for (size_t i = 0; i < s->strings; i++) {
-		text[i] = strings[i].p;
-		n[i] = strings[i].n;
-		flags[i] = strings[i].nocase ? HS_FLAG_CASELESS : 0;
-		ids[i] = (unsigned)i;
-	}
-	ok = hs_compile_lit_multi(text, flags, ids, n, (unsigned)s->strings,
-	    HS_MODE_BLOCK, NULL, &s->database, &e) == HS_SUCCESS;
-	if (!ok)
-		s->database = NULL;
-	(void)hs_free_compile_error(e);
-	free(text);
-	free(n);
-	free(flags);
-	free(ids);
-	return ok;
-}
-
-/*
- * All that a database is made from: the version of the library, what the
- * processor has, and the strings as they are numbered.
- */
-static bool
-question(const struct pattern_set *s, const struct literal *strings,
-    struct buf *b)
-{
-	hs_platform_info_t host;
-	bool ok;
-
-	if (hs_populate_platform(&host) != HS_SUCCESS)
-		return false;
-	ok = buf_printf(b, "%s, tune %u, features %llx\n", hs_version(),
-	    host.tune, (unsigned long long)host.cpu_features);
-	for (size_t i = 0; i < s->strings; i++)
-		ok = ok && buf_putc(b, (char)strings[i].n) &&
-		    buf_putc(b, strings[i].nocase ? 'i' : ' ') &&
-		    buf_putv(b, view_make(strings[i].p, strings[i].n));
-	return ok;
-}
-
-/* The library looks for itself whether it can use what it is given. */
-static bool
-database_get(struct pattern_set *s, const char *cache, struct view q)
-{
-	struct buf b;
-	bool ok;
-
-	buf_init(&b, DATABASE_MAX);
-	ok = pattern_cache_get(cache, q, &b) && hs_deserialize_database(b.p,
-	    b.n, &s->database) == HS_SUCCESS;
-	if (!ok)
-		s->database = NULL;
-	buf_free(&b);
-	return ok;
+	x = literal_index_new(list, n);
+	free(list);
+	return x;
 }
 
 static void
-database_put(const struct pattern_set *s, const char *cache, struct view q)
+make_bits(struct pattern_set *s)
 {
-	size_t n;
-	char *text;
-
-	if (hs_serialize_database(s->database, &text, &n) != HS_SUCCESS)
-		return;
-	if (!pattern_cache_put(cache, q, view_make(text, n)))
-		log_info("%s: cannot keep a compiled set of rules: %s", cache,
-		    strerror(errno));
-	free(text);
-}
-
-static bool
-database_make(struct pattern_set *s, const struct literal *strings,
-    const char *cache)
-{
-	struct buf q;
-	bool ok, kept;
-
-	buf_init(&q, DATABASE_MAX);
-	kept = cache != NULL && s->strings >= CACHED_MIN &&
-	    question(s, strings, &q);
-	ok = kept && database_get(s, cache, buf_view(&q));
-	if (!ok) {
-		ok = compile(s, strings);
-		if (ok && kept)
-			database_put(s, cache, buf_view(&q));
-	}
-	buf_free(&q);
-	return ok;
-}
-
-static bool
-set_build(struct pattern_set *s, const char *cache, const char **ret_why)
-{
-	struct literal *strings;
-	bool ok;
-
-	if (s->n == 0) {
-		*ret_why = "none has a string to look for";
-		return false;
-	}
-	strings = sort_members(s);
-	ok = database_make(s, strings, cache) &&
-	    hs_alloc_scratch(s->database, &s->scratch) == HS_SUCCESS;
-	free(strings);
-	if (!ok) {
-		*ret_why = "Vectorscan cannot compile them";
-		return false;
+	s->words = s->rules / 64 + 1;
+	s->tops = s->words / 64 + 1;
+	s->may = mem_array(s->words, sizeof(uint64_t));
+	s->always = mem_array(s->words, sizeof(uint64_t));
+	s->top = mem_array(s->tops, sizeof(uint64_t));
+	s->always_top = mem_array(s->tops, sizeof(uint64_t));
+	s->asked = mem_array(s->rules, sizeof(uint32_t));
+	for (size_t i = 0; i < s->rules; i++)
+		bit_set(s->always, i);
+	for (size_t i = 0; i < s->n_nevers; i++)
+		bit_clear(s->always, s->nevers[i]);
+	for (size_t i = 0; i < s->n; i++) {
+		ensure(s->place[i].rule < s->rules);
+		bit_clear(s->always, s->place[i].rule);
 	}
 	for (size_t w = 0; w < s->words; w++)
 		if (s->always[w] != 0)
 			bit_set(s->always_top, w);
 	memcpy(s->may, s->always, s->words * sizeof(s->may[0]));
 	memcpy(s->top, s->always_top, s->tops * sizeof(s->top[0]));
+}
+
+static bool
+set_build(struct pattern_set *s, size_t rules, const char **ret_why)
+{
+	if (s->n == 0) {
+		*ret_why = "none has a string to look for";
+		return false;
+	}
+	s->rules = rules;
+	make_bits(s);
+	s->database = make_database(s);
+	if (s->database == NULL)
+		s->index = make_index(s);
 	return true;
 }
 
 /* -- asking -------------------------------------------------------------- */
 
-static int
-on_string(unsigned string, unsigned long long from, unsigned long long to,
-    unsigned flags, void *arg)
+static bool
+has_window(struct pattern_set *s, const struct more *m)
 {
-	struct pattern_set *s = arg;
+	if (!s->has_triples)
+		triples_of(s->key, &s->triples);
+	s->has_triples = true;
+	return triples_have(&s->triples, &m->triples) &&
+	    window_anywhere(&m->window, s->classes, s->key);
+}
 
-	(void)from;
-	(void)to;
-	(void)flags;
-	if (s->seen[string] == s->scans)
-		return 0;
-	s->seen[string] = s->scans;
-	for (uint32_t i = s->first[string]; i < s->first[string + 1]; i++) {
-		bit_set(s->may, s->user[i]);
-		bit_set(s->top, s->user[i] / 64);
+/* Has the key one of each other list? */
+static bool
+has_more(struct pattern_set *s, const struct place *p)
+{
+	const struct more *m = &s->more[p->more], *end = m + p->more_n;
+
+	while (m < end) {
+		while (!has_window(s, m))
+			if (m++->end)
+				return false;
+		while (!m++->end)
+			;
 	}
-	return 0;
+	return true;
+}
+
+static void
+on_found(const struct literal_found *list, size_t n, void *arg)
+{
+	const struct place *seen[LITERAL_FOUND_MAX];
+	struct pattern_set *s = arg;
+	size_t m = 0;
+
+	for (size_t i = 0; i < n; i++)
+		__builtin_prefetch(&s->place[list[i].user]);
+	for (size_t i = 0; i < n; i++) {
+		const struct place *p = &s->place[list[i].user];
+
+		if (!window_at(&p->window, s->classes, s->key, list[i].step,
+		    list[i].at))
+			continue;
+		__builtin_prefetch(&s->asked[p->rule]);
+		__builtin_prefetch(&s->more[p->more]);
+		seen[m++] = p;
+	}
+	for (size_t i = 0; i < m; i++) {
+		uint32_t rule = seen[i]->rule;
+
+		/* A key can have the first window in it any number of
+		 * times. */
+		if (s->asked[rule] == s->scans)
+			continue;
+		s->asked[rule] = s->scans;
+		if (has_more(s, seen[i])) {
+			bit_set(s->may, rule);
+			bit_set(s->top, rule / 64);
+		}
+	}
 }
 
 static void
@@ -383,7 +332,7 @@ forget(struct pattern_set *s)
 		s->top[t] = s->always_top[t];
 	}
 	if (++s->scans == 0) {
-		memset(s->seen, 0, s->strings * sizeof(s->seen[0]));
+		memset(s->asked, 0, s->rules * sizeof(s->asked[0]));
 		s->scans = 1;
 	}
 }
@@ -391,17 +340,17 @@ forget(struct pattern_set *s)
 static bool
 set_scan(struct pattern_set *s, struct view key)
 {
-	if (key.n > UINT32_MAX)
-		return false;
 	forget(s);
-	/* Strings are not empty, so an empty key has none of them. */
-	return key.n == 0 || hs_scan(s->database, key.p, (unsigned)key.n, 0,
-	    s->scratch, on_string, s) == HS_SUCCESS;
+	s->key = key;
+	s->has_triples = false;
+	if (s->database != NULL)
+		return s->how->scan(s->database, key, on_found, s);
+	literal_index_scan(s->index, key, on_found, s);
+	return true;
 }
 
-/* The first bit from this one on; s->rules if there is none. */
 static size_t
-next_bit(const struct pattern_set *s, size_t rule)
+set_next(const struct pattern_set *s, size_t rule)
 {
 	size_t w = rule / 64, t;
 	uint64_t word, top;
@@ -426,33 +375,9 @@ next_bit(const struct pattern_set *s, size_t rule)
 }
 
 static bool
-second_seen(const struct pattern_set *s, size_t rule)
-{
-	uint32_t i = s->from[rule], end = s->from[rule + 1];
-
-	if (i == end)
-		return true;
-	while (i < end && s->seen[s->second[i]] != s->scans)
-		i++;
-	return i < end;
-}
-
-static size_t
-set_next(const struct pattern_set *s, size_t rule)
-{
-	do {
-		rule = next_bit(s, rule);
-		if (rule == s->rules)
-			return rule;
-	} while (!second_seen(s, rule++));
-	return rule - 1;
-}
-
-static bool
 set_has(const struct pattern_set *s, size_t rule)
 {
-	return (s->may[rule / 64] >> (rule % 64) & 1) != 0 &&
-	    second_seen(s, rule);
+	return (s->may[rule / 64] >> (rule % 64) & 1) != 0;
 }
 
 const struct pattern_sets *
@@ -464,15 +389,5 @@ pattern_sets(void)
 		.next = set_next, .has = set_has
 	};
 
-	return hs_valid_platform() == HS_SUCCESS ? &sets : NULL;
+	return &sets;
 }
-
-#else
-
-const struct pattern_sets *
-pattern_sets(void)
-{
-	return NULL;
-}
-
-#endif

@@ -1,44 +1,48 @@
 /*
- * Many patterns asked at once: the strings without which they cannot match
- * (rules/pattern_literal.h), of a whole table, in one Vectorscan database.
- * It names the rules that may match a key; PCRE2 or regexec() confirms, in
- * the order of the rules, so that the answer is the one that asking each in
- * turn gives.  All memory is taken when the set is made; asking needs no
- * system call.
+ * Many patterns asked at once: the windows without which they cannot match
+ * (rules/pattern_need.h) of a whole table are searched for in one go.  It
+ * names the rules that may match a key; PCRE2 or regexec() confirms, in the
+ * order of the rules, so that the answer is the one that asking each in turn
+ * gives.  All memory is taken when the set is made; asking needs no system
+ * call.
  *
- * Only strings, no expressions: a database of 10,000 is compiled in a
- * fraction of a second, where one of expressions takes half a minute, or any
- * amount of memory; and with expressions the library, 5.4.9 at least, has
- * been seen not to report a match (with its flag "single match").
+ * Only strings are searched for, no expressions: a Vectorscan database of
+ * 10,000 of these takes half a minute to compile, or any amount of memory; and
+ * with expressions the library, 5.4.9 at least, has been seen not to report a
+ * match (with its flag "single match").  And of more than some hundred strings
+ * it finds so many places where one might be that an index of hashes is faster
+ * (rules/literal_index.h).
  */
 #ifndef RULES_PATTERN_SET_H
 #define RULES_PATTERN_SET_H
 
 #include "rules/pattern.h"
-#include "rules/pattern_literal.h"
+#include "rules/literal_database.h"
+#include "rules/pattern_need.h"
 
 struct pattern_set;
 
-/* A program that has much to ask names these to table_pattern_sets(); so
- * only such a program is linked with Vectorscan. */
 struct pattern_sets {
-	/* Of rules numbered 0 to rules-1; each may match any key until it is
-	 * added. */
-	struct pattern_set *(*new)(size_t rules);
+	/*
+	 * Of rules numbered from 0 on; each may match any key until it is
+	 * added.  database: for a set that is not large, or NULL; cache: where
+	 * it keeps databases, or NULL.
+	 */
+	struct pattern_set *(*new)(const struct literal_databases *database,
+	    const char *cache);
 	void (*free)(struct pattern_set **s);
 
-	/* This rule cannot match a key that has not got these in it; once
-	 * for each rule. */
-	void (*add)(struct pattern_set *s, size_t rule,
-	    const struct needs *l);
+	/* This rule matches what the tree stands for; once for each rule.
+	 * False: this says nothing about a key that is worth a search. */
+	bool (*add)(struct pattern_set *s, size_t rule,
+	    const struct pattern_node *tree);
 	/* This rule matches no key. */
 	void (*never)(struct pattern_set *s, size_t rule);
 	/*
-	 * After the last one.  cache: the directory of rules/pattern_cache.h,
-	 * or NULL.  False: *ret_why (static text) says why; the set is of no
-	 * use.
+	 * After the last one: so many rules there are.  False: *ret_why
+	 * (static text) says why; the set is of no use.
 	 */
-	bool (*build)(struct pattern_set *s, const char *cache,
+	bool (*build)(struct pattern_set *s, size_t rules,
 	    const char **ret_why);
 
 	/* Which rules may match this key; false: it cannot be told, ask them
@@ -51,8 +55,6 @@ struct pattern_sets {
 	bool (*has)(const struct pattern_set *s, size_t rule);
 };
 
-/* NULL if this was built without Vectorscan or Hyperscan, or if the processor
- * is none that it knows. */
 const struct pattern_sets *pattern_sets(void);
 
 #endif

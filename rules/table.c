@@ -47,13 +47,16 @@ table_match_limit(void)
 
 static struct {
 	const struct pattern_sets *sets;
+	const struct literal_databases *database;
 	const char *cache;
 } together;
 
 void
-table_pattern_sets(const struct pattern_sets *how, const char *cache)
+table_pattern_sets(const struct pattern_sets *how,
+    const struct literal_databases *database, const char *cache)
 {
 	together.sets = how;
+	together.database = database;
 	together.cache = cache != NULL && cache[0] != '\0' ? cache : NULL;
 }
 
@@ -61,6 +64,12 @@ const struct pattern_sets *
 table_pattern_sets_used(void)
 {
 	return together.sets;
+}
+
+const struct literal_databases *
+table_literal_databases(void)
+{
+	return together.database;
 }
 
 const char *

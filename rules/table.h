@@ -81,12 +81,15 @@ uint64_t table_limit_hits(const struct table *t);
  * How regexp: and pcre: tables opened from now on ask many rules at once:
  * pattern_sets() of rules/pattern_set.h; NULL, and before the first call: one
  * by one.  The answers are the same, but for this: a pattern that cannot match
- * is not asked, and so does not reach its limit either.  cache: a directory
- * where compiled sets are kept (rules/pattern_cache.h); NULL or "": none.  The
- * string is not copied.
+ * is not asked, and so does not reach its limit either.  database:
+ * literal_databases() of rules/literal_database.h, for a program that has much
+ * to ask, or NULL; cache: a directory where it keeps what it compiled
+ * (rules/pattern_cache.h), NULL or "": none.  The string is not copied.
  */
 struct pattern_sets;
-void table_pattern_sets(const struct pattern_sets *how, const char *cache);
+struct literal_databases;
+void table_pattern_sets(const struct pattern_sets *how,
+    const struct literal_databases *database, const char *cache);
 
 /*
  * For `postern check`, before table_open(): nothing is built, and an indexed

@@ -214,6 +214,7 @@ uint64_t row_hash_entry(struct view key, struct view value);
 uint32_t table_match_limit(void);
 /* What table_pattern_sets() set. */
 const struct pattern_sets *table_pattern_sets_used(void);
+const struct literal_databases *table_literal_databases(void);
 const char *table_pattern_cache(void);
 
 #endif

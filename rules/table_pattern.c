@@ -22,7 +22,7 @@ struct rule {
 	size_t end;		/* RULE_IF: its endif */
 	size_t parent;		/* the "if" around it, or NO_RULE */
 	bool positive;		/* a pattern in it has to match */
-	struct needs *needs;	/* until all rules are read */
+	bool together;		/* it is in the set */
 	struct pattern_result *result;	/* NULL: of an if or endif */
 };
 
@@ -117,23 +117,19 @@ written_compile(struct patterns *t, const struct written *w, unsigned groups,
  * says is not known before it is asked: it may give up, too.
  */
 static void
-rule_needs(const struct patterns *t, struct rule *r,
+rule_needs(struct patterns *t, struct rule *r,
     const struct written *first, const struct written *second)
 {
 	const struct written *w = !first->negate ? first :
 	    second != NULL && !second->negate ? second : NULL;
 	const struct pattern_node *tree;
-	struct needs l;
 
 	r->positive = w != NULL;
-	if (w == NULL || t->sets == NULL)
+	if (w == NULL || t->set == NULL)
 		return;
 	arena_reset(t->arena);
 	tree = pattern_tree(t->syntax, w->text, w->flags, t->arena);
-	if (tree == NULL || !pattern_needs(tree, &l))
-		return;
-	r->needs = mem_alloc(sizeof(l));
-	*r->needs = l;
+	r->together = tree != NULL && t->sets->add(t->set, t->n, tree);
 }
 
 static bool
@@ -199,7 +195,6 @@ rule_free(struct rule *r)
 {
 	pattern_free(&r->first);
 	pattern_free(&r->second);
-	free(r->needs);
 	pattern_result_free(&r->result);
 }
 
@@ -248,7 +243,7 @@ report_alone(const struct patterns *t, struct table_loader *l)
 	for (size_t i = 0; i < t->n; i++) {
 		const struct rule *r = &t->list[i];
 
-		if (!r->positive || r->needs != NULL)
+		if (!r->positive || r->together)
 			continue;
 		if (n++ < NAMED_MAX)
 			(void)buf_printf(&lines, n == 1 ? "%u" : ", %u",
@@ -263,45 +258,24 @@ report_alone(const struct patterns *t, struct table_loader *l)
 }
 
 static void
-set_fill(struct patterns *t)
-{
-	t->set = t->sets->new(t->n);
-	for (size_t i = 0; i < t->n; i++) {
-		const struct rule *r = &t->list[i];
-
-		if (r->op == RULE_ENDIF)
-			t->sets->never(t->set, i);
-		else if (r->needs != NULL)
-			t->sets->add(t->set, i, r->needs);
-	}
-}
-
-static void
 set_make(struct patterns *t, struct table_loader *l)
 {
 	const char *why;
 	size_t n = 0;
 
-	for (size_t i = 0; i < t->n; i++)
-		n += t->list[i].needs != NULL;
-	if (n < TOGETHER_MIN)
-		return;
-	set_fill(t);
-	if (t->sets->build(t->set, table_pattern_cache(), &why)) {
+	for (size_t i = 0; i < t->n; i++) {
+		n += t->list[i].together;
+		if (t->list[i].op == RULE_ENDIF)
+			t->sets->never(t->set, i);
+	}
+	if (n < TOGETHER_MIN || l->errors > 0) {
+		t->sets->free(&t->set);
+	} else if (t->sets->build(t->set, t->n, &why)) {
 		report_alone(t, l);
 	} else {
 		table_complain(l, 0, false, "%s; its rules are asked one by "
 		    "one, which is slower", why);
 		t->sets->free(&t->set);
-	}
-}
-
-static void
-needs_free(struct patterns *t)
-{
-	for (size_t i = 0; i < t->n; i++) {
-		free(t->list[i].needs);
-		t->list[i].needs = NULL;
 	}
 }
 
@@ -357,8 +331,11 @@ patterns_load(const char *type, struct view name, struct table_source *s,
 	    PATTERN_POSIX;
 	t->engine = pattern_engine_new(t->syntax, table_match_limit());
 	t->sets = table_pattern_sets_used();
-	if (t->sets != NULL)
+	if (t->sets != NULL) {
 		t->arena = arena_new(PATTERN_TREE_MEMORY);
+		t->set = t->sets->new(table_literal_databases(),
+		    table_pattern_cache());
+	}
 	s->comment = sample_comment;
 	s->comment_arg = t;
 	while (table_source_next(s, l, &text, &line)) {
@@ -373,9 +350,8 @@ patterns_load(const char *type, struct view name, struct table_source *s,
 			rule_free(&r);
 	}
 	table_blocks_end(&blocks, l);
-	if (t->sets != NULL && l->errors == 0)
+	if (t->set != NULL)
 		set_make(t, l);
-	needs_free(t);
 	arena_free(&t->arena);
 	return t;
 }

@@ -209,7 +209,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int fd = -1;
 
 	table_pattern_limits(1000);
-	table_pattern_sets(pattern_sets(), NULL);
+	table_pattern_sets(pattern_sets(), literal_databases(), NULL);
 	if (view_is(kind, "nets") || view_is(kind, "domains")) {
 		/* Files could be anything on this machine. */
 		if (!names_file(text) && !too_hard(text))
