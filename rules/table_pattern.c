@@ -537,20 +537,23 @@ patterns_samples(void *data, struct table_loader *l)
 	return l->errors == 0;
 }
 
+static int
+line_compare(const void *line, const void *rule)
+{
+	unsigned a = *(const unsigned *)line;
+	unsigned b = ((const struct rule *)rule)->line;
+
+	return (a > b) - (a < b);
+}
+
 static uint64_t
 patterns_row_hash(void *data, unsigned line)
 {
 	const struct patterns *t = data;
-	size_t low = 0, high = t->n, mid;
+	const struct rule *r = t->n == 0 ? NULL : bsearch(&line, t->list,
+	    t->n, sizeof(*r), line_compare);
 
-	while (low < high) {
-		mid = low + (high - low) / 2;
-		if (t->list[mid].line < line)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < t->n && t->list[low].line == line ? t->list[low].hash : 0;
+	return r != NULL ? r->hash : 0;
 }
 
 /* "/pattern/flags result" */

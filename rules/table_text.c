@@ -318,20 +318,23 @@ cidr_each(void *data,
 			    c->list[i].value_n), c->list[i].line, arg);
 }
 
+static int
+line_compare(const void *line, const void *rule)
+{
+	unsigned a = *(const unsigned *)line;
+	unsigned b = ((const struct cidr_rule *)rule)->line;
+
+	return (a > b) - (a < b);
+}
+
 static uint64_t
 cidr_row_hash(void *data, unsigned line)
 {
 	const struct cidr *c = data;
-	size_t low = 0, high = c->n, mid;
+	const struct cidr_rule *r = c->n == 0 ? NULL : bsearch(&line, c->list,
+	    c->n, sizeof(*r), line_compare);
 
-	while (low < high) {
-		mid = low + (high - low) / 2;
-		if (c->list[mid].line < line)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < c->n && c->list[low].line == line ? c->list[low].hash : 0;
+	return r != NULL ? r->hash : 0;
 }
 
 static struct view
