@@ -311,6 +311,17 @@ ask_spelled(struct attach *a, const struct scan_item *i, struct view name,
 	return odd;
 }
 
+/* As programs see it for which a name ends at NUL; MIME's come so already. */
+static void
+ask_cut(struct attach *a, const struct scan_item *i, struct view name,
+    const struct leaf *l)
+{
+	size_t n = view_find(name, '\0');
+
+	if (n > 0 && n < name.n)
+		(void)ask_spelled(a, i, view_head(name, n), l);
+}
+
 /*
  * "a.exe::$DATA" is a.exe where ':' begins a stream, and "a:b.exe" ends in
  * .exe for programs that write '_' for what no name may hold: both are asked.
@@ -323,6 +334,7 @@ ask_about(struct attach *a, const struct scan_item *i, struct view name,
 	struct buf b;
 	size_t k;
 
+	ask_cut(a, i, name, l);
 	if ((ask_spelled(a, i, name, l) & ODDITY_STREAM) == 0)
 		return;
 	other.flags |= SCAN_STREAM;

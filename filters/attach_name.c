@@ -125,6 +125,18 @@ last_of(struct view v, char a, char b)
 	return 0;
 }
 
+/* "a.exe/" and "a.exe/." are a.exe for those who take slashes off. */
+static struct view
+without_slashes(struct view v)
+{
+	size_t n = v.n;
+
+	while (n > 0 && memchr("/\\._", v.p[n - 1], 4) != NULL)
+		n--;
+	return n > 0 && last_of(view_from(v, n), '/', '\\') > 0 ?
+	    view_head(v, n) : v;
+}
+
 static struct view
 without_tail(struct view v, unsigned *odd)
 {
@@ -235,6 +247,7 @@ attach_name(struct view raw, struct buf *name, struct buf *ext)
 	    memmem(base.p, base.n, "../", 3) != NULL ||
 	    memmem(base.p, base.n, "..\\", 3) != NULL))
 		odd |= ODDITY_PATH;
+	base = without_slashes(base);
 	base = view_from(base, last_of(base, '/', '\\'));
 	at = view_find(base, ':');
 	if (at > 1 && at < base.n) {

@@ -24,6 +24,8 @@ static const struct signature signatures[] = {
 	SIG(0, "\xce\xfa\xed\xfe", "mach-o", GROUP_EXECUTABLE),
 	SIG(0, "\xcf\xfa\xed\xfe", "mach-o", GROUP_EXECUTABLE),
 	SIG(0, "\xca\xfe\xba\xbe", "java-class", GROUP_EXECUTABLE),
+	SIG(0, "\xca\xfe\xba\xbf", "mach-o", GROUP_EXECUTABLE),
+	SIG(0, "xar!\0\x1c", "xar", GROUP_EXECUTABLE),
 	SIG(0, "dex\n03", "dex", GROUP_EXECUTABLE),
 	SIG(0, "\0asm\1\0\0\0", "wasm", GROUP_EXECUTABLE),
 	SIG(0, "PK\3\4", "zip", GROUP_ZIP),
@@ -40,25 +42,33 @@ static const struct signature signatures[] = {
 	SIG(0, "\x28\xb5\x2f\xfd", "zstd", GROUP_ARCHIVE),
 	SIG(0, "\x04\x22\x4d\x18", "lz4", GROUP_ARCHIVE),
 	SIG(0, "MSCF\0\0\0\0", "cab", GROUP_ARCHIVE),
-	SIG(0, "\x60\xea", "arj", GROUP_OTHER),
 	SIG(0, "!<arch>\n", "ar", GROUP_ARCHIVE),
-	SIG(2, "-lh", "lha", GROUP_ARCHIVE),
-	SIG(2, "-lz", "lha", GROUP_ARCHIVE),
 	SIG(257, "ustar", "tar", GROUP_ARCHIVE),
 	SIG(0, "070701", "cpio", GROUP_ARCHIVE),
+	SIG(0, "070702", "cpio", GROUP_ARCHIVE),
 	SIG(0, "070707", "cpio", GROUP_ARCHIVE),
 	SIG(0, "**ACE**", "ace", GROUP_OTHER),
 	SIG(7, "**ACE**", "ace", GROUP_OTHER),
 	SIG(0, "MSWIM\0\0\0", "wim", GROUP_DISK),
 	SIG(0, "vhdxfile", "vhdx", GROUP_DISK),
 	SIG(0, "conectix", "vhd", GROUP_DISK),
+	SIG(0, "KDMV", "vmdk", GROUP_DISK),
+	SIG(0, "QFI\xfb", "qcow", GROUP_DISK),
+	SIG(512, "EFI PART", "disk", GROUP_DISK),
 	SIG(0, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole", GROUP_OLE),
 	SIG(0, "L\0\0\0\1\x14\2\0\0\0\0\0\xc0\0\0\0\0\0\0\x46", "lnk",
 	    GROUP_SHORTCUT),
 	SIG(0, "ITSF", "chm", GROUP_EXECUTABLE),
 	SIG(0, "?_\3\0", "hlp", GROUP_EXECUTABLE),
 	SIG(0, "\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d\xae\xb1\x53\x78\xd0\x29"
-	    "\x96\xd3", "onenote", GROUP_DOCUMENT),
+	    "\x96\xd3", "onenote", GROUP_DOCUMENT | GROUP_NOTEBOOK),
+	SIG(0, "\x0e\x11\xfc\x0d\xd0\xcf\x11\xe0", "ole", GROUP_OLE),
+	SIG(0, "ActiveMime", "activemime", GROUP_DOCUMENT | GROUP_WORDS),
+	SIG(0, "\x09\0\4\0", "biff", GROUP_DOCUMENT | GROUP_WORDS),
+	SIG(0, "\x09\2\6\0", "biff", GROUP_DOCUMENT | GROUP_WORDS),
+	SIG(0, "\x09\4\6\0", "biff", GROUP_DOCUMENT | GROUP_WORDS),
+	SIG(0, "\x09\x08\x08\0\0\5", "biff", GROUP_DOCUMENT | GROUP_WORDS),
+	SIG(0, "\x09\x08\x10\0\0\6", "biff", GROUP_DOCUMENT | GROUP_WORDS),
 	SIG(0, "{\\rt", "rtf", GROUP_RTF | GROUP_DOCUMENT),
 	SIG(0, "#!", "script", GROUP_SCRIPT | GROUP_TEXT),
 	SIG(0, "#@~^", "encoded-script", GROUP_SCRIPT),
@@ -126,6 +136,57 @@ is_text(struct view v)
 	return true;
 }
 
+/*
+ * A file of tar from before there was "ustar": where its checksum stands is
+ * the sum of the others.
+ */
+static bool
+is_tar(struct view v)
+{
+	uint32_t sum = 8 * ' ', said = 0;
+	size_t i;
+
+	if (v.n < 512 || v.p[0] == '\0')
+		return false;
+	for (i = 148; i < 156; i++)
+		if (v.p[i] >= '0' && v.p[i] <= '7')
+			said = said * 8 + (uint32_t)(v.p[i] - '0');
+		else if (v.p[i] != ' ' && v.p[i] != '\0')
+			return false;
+	for (i = 0; i < 512; i++)
+		sum += i < 148 || i >= 156 ? (unsigned char)v.p[i] : 0;
+	return said == sum;
+}
+
+/* Its signature is of two bytes; what follows must fit. */
+static bool
+is_arj(struct view v)
+{
+	uint32_t n = v.n < 32 ? 0 : (uint32_t)((unsigned char)v.p[2] |
+	    (unsigned char)v.p[3] << 8);
+
+	return n >= 30 && n <= 2600 && at(v, 0, "\x60\xea", 2) &&
+	    (unsigned char)v.p[4] >= 30 && (unsigned char)v.p[4] <= n &&
+	    v.p[10] == 2;
+}
+
+/* "-lh5-" */
+static bool
+is_lha(struct view v)
+{
+	return v.n > 20 && (at(v, 2, "-lh", 3) || at(v, 2, "-lz", 3)) &&
+	    v.p[6] == '-';
+}
+
+/* The first sector of a disk, with a file system that Windows mounts. */
+static bool
+is_boot_sector(struct view v)
+{
+	return at(v, 510, "\x55\xaa", 2) && (at(v, 3, "NTFS", 4) ||
+	    at(v, 3, "EXFAT", 5) || at(v, 54, "FAT", 3) ||
+	    at(v, 82, "FAT32", 5));
+}
+
 /* Skip a byte order mark and white space. */
 static struct view
 text_begin(struct view v)
@@ -155,6 +216,10 @@ kind_of_text(struct view v)
 		{ "windows registry editor", "reg", GROUP_SCRIPT },
 		{ "regedit4", "reg", GROUP_SCRIPT },
 		{ "[internetshortcut]", "url", GROUP_SHORTCUT },
+		{ "[{000214a0-0000-0000-c000-000000000046}]", "url",
+		    GROUP_SHORTCUT },
+		{ "<svg", "svg", GROUP_HTML },
+		{ "id;p", "sylk", GROUP_WORDS },
 		{ "on error resume next", "vbs", GROUP_SCRIPT },
 		{ "rem  barok -loveletter", "vbs", GROUP_SCRIPT },
 	};
@@ -165,13 +230,52 @@ kind_of_text(struct view v)
 		if (view_starts_nocase(b, begins[i].begin))
 			return (struct file_kind){ begins[i].name,
 				begins[i].groups | GROUP_TEXT };
-	return (struct file_kind){ "text", GROUP_TEXT };
+	if (!view_starts_nocase(b, "<?xml"))
+		return (struct file_kind){ "text", GROUP_TEXT };
+	b = view_head(b, 2048);
+	if (memmem(b.p, b.n, "<svg", 4) != NULL)
+		return (struct file_kind){ "svg", GROUP_HTML | GROUP_TEXT };
+	if (memmem(b.p, b.n, "<html", 5) != NULL)
+		return (struct file_kind){ "html", GROUP_HTML | GROUP_TEXT };
+	if (memmem(b.p, b.n, "<scriptlet", 10) != NULL ||
+	    memmem(b.p, b.n, "<job", 4) != NULL)
+		return (struct file_kind){ "wsf", GROUP_SCRIPT | GROUP_TEXT };
+	/* As Word writes it all in one; the parts of a zip are not so. */
+	if (memmem(b.p, b.n, "mso-application", 15) != NULL ||
+	    memmem(b.p, b.n, "word/2003/wordml", 16) != NULL ||
+	    memmem(b.p, b.n, "2006/xmlPackage", 15) != NULL)
+		return (struct file_kind){ "office-xml",
+			GROUP_WORDS | GROUP_TEXT | GROUP_DOCUMENT };
+	return (struct file_kind){ "xml", GROUP_TEXT };
+}
+
+/* Text in UTF-16, with a byte order mark or with ASCII to see it by: its
+ * begin, narrowed. */
+static struct view
+narrow(struct view v, char *to, size_t max)
+{
+	size_t i, n = 0, low = at(v, 0, "\xfe\xff", 2) ? 1 : 0;
+
+	if (v.n < 8)
+		return view_make("", 0);
+	if (!at(v, 0, "\xff\xfe", 2) && low == 0) {
+		low = v.p[0] == '\0' ? 1 : 0;
+		if (v.p[low] != '<' || v.p[1 - low] != '\0' ||
+		    v.p[low + 2] == '\0' || v.p[3 - low] != '\0')
+			return view_make("", 0);
+	} else
+		v = view_from(v, 2);
+	for (i = 0; i + 1 < v.n && n < max; i += 2)
+		to[n++] = v.p[i + 1 - low] == '\0' ? v.p[i + low] : '?';
+	return view_make(to, n);
 }
 
 struct file_kind
 file_kind_quick(struct view v)
 {
 	const struct signature *s;
+	char text[FILE_KIND_LOOK / 2];
+	struct view wide;
 	size_t i;
 
 	if (v.n == 0)
@@ -183,10 +287,21 @@ file_kind_quick(struct view v)
 		if (at(v, s->at, s->bytes, s->n))
 			return (struct file_kind){ s->name, s->groups };
 	}
+	if (is_lha(v))
+		return (struct file_kind){ "lha", GROUP_ARCHIVE };
 	if (is_pdf(v))
 		return (struct file_kind){ "pdf", GROUP_PDF | GROUP_DOCUMENT };
 	if (is_text(v))
 		return kind_of_text(v);
+	if (is_tar(v))
+		return (struct file_kind){ "tar", GROUP_ARCHIVE };
+	if (is_arj(v))
+		return (struct file_kind){ "arj", GROUP_OTHER };
+	if (is_boot_sector(v))
+		return (struct file_kind){ "disk", GROUP_DISK };
+	wide = narrow(v, text, sizeof text);
+	if (wide.n > 0 && is_text(wide))
+		return kind_of_text(wide);
 	return (struct file_kind){ NULL, GROUP_OTHER };
 }
 

@@ -23,7 +23,11 @@ enum file_group {
 	GROUP_TEXT = 1 << 9,		/* looks like text */
 	GROUP_HTML = 1 << 10,
 	GROUP_DOCUMENT = 1 << 11,	/* picture, sound, document */
-	GROUP_ALL = (1 << 12) - 1
+	GROUP_NOTEBOOK = 1 << 12,	/* of OneNote */
+	GROUP_WORDS = 1 << 13,		/* what it is its words say */
+	GROUP_ALL = (1 << 14) - 1,
+	/* there are files in it */
+	GROUP_HOLDS = GROUP_ARCHIVE | GROUP_ZIP | GROUP_OLE | GROUP_NOTEBOOK
 };
 
 struct file_kind {

@@ -7,7 +7,7 @@
 #include "lib/mem.h"
 
 #define LATER_LOOK	(1u << 20)	/* as far as WinRAR looks */
-#define TEXT_LOOK	(1u << 20)	/* of a page or PDF */
+#define TRIES		16u		/* places where one may begin */
 #define READ_STEP	(32u << 10)
 #define DISK_LOOK	(33u << 10)	/* a disk says there that it is one */
 #define KEEP_MAX	(1u << 20)	/* of a level's memory, for the next */
@@ -141,44 +141,26 @@ scan_name_flags(struct view ext, const struct file_kind *k)
 	return f;
 }
 
-static bool
-has(struct view v, const char *what)
-{
-	return memmem(v.p, v.n, what, strlen(what)) != NULL;
-}
-
-static void
-look_at_text(struct view v, struct scan_item *i)
-{
-	unsigned g = i->kind.groups;
-
-	if (v.n == 0)
-		return;
-	v = view_head(v, TEXT_LOOK);
-	if ((g & GROUP_HTML) != 0 && (has(v, "createObjectURL") ||
-	    has(v, "msSaveOrOpenBlob") || has(v, "msSaveBlob")))
-		i->flags |= SCAN_SMUGGLING;
-	if ((g & GROUP_RTF) != 0 && (has(v, "\\objdata") ||
-	    has(v, "\\objupdate") || has(v, "\\objlink")))
-		i->flags |= SCAN_EMBEDDED;
-	if ((g & GROUP_PDF) != 0) {
-		if (has(v, "/JavaScript") || has(v, "/JS"))
-			i->flags |= SCAN_PDF_SCRIPT;
-		if (has(v, "/Launch"))
-			i->flags |= SCAN_PDF_LAUNCH;
-		if (has(v, "/EmbeddedFile"))
-			i->flags |= SCAN_PDF_FILE;
-		if (has(v, "/Encrypt"))
-			i->flags |= SCAN_ENCRYPTED;
-	}
-}
-
 /* A disk's volume descriptor stands where no quick look goes. */
 static bool
 is_iso(struct view v)
 {
 	return v.n > 32774 && (memcmp(v.p + 32769, "CD001", 5) == 0 ||
 	    memcmp(v.p + 32769, "BEA01", 5) == 0);
+}
+
+/* Images of disks that say so at their end. */
+static void
+look_at_end(struct view v, struct file_kind *k)
+{
+	const char *p = v.p + (v.n < 512 ? 0 : v.n - 512);
+
+	if (v.n < 512)
+		return;
+	if (memcmp(p, "conectix", 8) == 0)
+		*k = (struct file_kind){ "vhd", GROUP_DISK };
+	else if (memcmp(p, "koly\0\0\0\4", 8) == 0)
+		*k = (struct file_kind){ "dmg", GROUP_DISK };
 }
 
 /* A zip's directory is at its end, whatever stands before it. */
@@ -188,31 +170,40 @@ ends_as_zip(struct view v)
 	size_t look = v.n < 65557 ? v.n : 65557;
 
 	return look >= 22 && memmem(v.p + v.n - look, look, "PK\5\6", 4) !=
-	    NULL && has(v, "PK\1\2");
+	    NULL && memmem(v.p, v.n, "PK\1\2", 4) != NULL;
 }
 
 /*
  * WinRAR and 7-Zip look for an archive behind something else, as behind the
  * program of one that unpacks itself; whatever stands before it.  Returns
- * where it begins; 0: there is none.
+ * where the next begins, from that place on; 0: there is none.
  */
 static size_t
-begins_later(struct view v)
+begins_later(struct view v, size_t from)
 {
-	static const char *const magic[] = { "Rar!\x1a\x07",
-		"7z\xbc\xaf\x27\x1c" };
+	static const struct {
+		const char *bytes;
+		size_t rare;	/* of them, to look for */
+	} magic[] = { { "Rar!\x1a\x07", 3 }, { "7z\xbc\xaf\x27\x1c", 2 } };
+	size_t i, at, first = 0;
 	const char *p;
-	size_t i;
 
 	v = view_head(v, LATER_LOOK);
-	if (v.n == 0)
-		return 0;
-	for (i = 0; i < sizeof magic / sizeof magic[0]; i++) {
-		p = memmem(v.p, v.n, magic[i], 6);
-		if (p != NULL && p > v.p)
-			return (size_t)(p - v.p);
-	}
-	return 0;
+	for (i = 0; i < sizeof magic / sizeof magic[0]; i++)
+		for (at = from + magic[i].rare; at < v.n && (p = memchr(
+		    v.p + at, magic[i].bytes[magic[i].rare], v.n - at)) !=
+		    NULL; at = (size_t)(p - v.p) + 1) {
+			p -= magic[i].rare;
+			at = (size_t)(p - v.p);
+			if (v.n - at >= 6 && memcmp(p, magic[i].bytes, 6) ==
+			    0) {
+				if (first == 0 || at < first)
+					first = at;
+				break;
+			}
+			p += magic[i].rare;
+		}
+	return first;
 }
 
 bool
@@ -220,12 +211,28 @@ scan_shallow(struct view v, struct scan_item *i)
 {
 	i->kind = file_kind_quick(v);
 	i->size = v.n;
-	if (i->kind.name == NULL || is_iso(v) || (i->kind.groups &
-	    (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) != 0 || ends_as_zip(v) ||
-	    begins_later(v) > 0)
+	if (i->kind.name == NULL || is_iso(v) ||
+	    (i->kind.groups & GROUP_HOLDS) != 0 || ends_as_zip(v) ||
+	    begins_later(v, 1) > 0)
 		return false;
-	look_at_text(v, i);
-	return true;
+	look_at_end(v, &i->kind);
+	scan_text(v, i);
+	return (i->kind.groups & GROUP_RTF) == 0 ||
+	    (i->flags & SCAN_EMBEDDED) == 0;
+}
+
+/* Of a file that is, or should be, an archive. */
+static void
+look_later(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
+{
+	bool zip = (i->kind.groups & GROUP_ZIP) != 0 || ends_as_zip(v);
+	uint32_t told = s->members, tries;
+	size_t at = 0;
+
+	for (tries = 0; tries < TRIES && s->members == told &&
+	    (at = begins_later(v, at + 1)) > 0; tries++)
+		if (!zip || !scan_zip_has(s, depth, at))
+			scan_archive(s, depth, view_from(v, at), i);
 }
 
 static void
@@ -233,16 +240,19 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
     struct scan_item *i)
 {
 	uint64_t flags = 0;
-	size_t later = 0;
+	uint32_t told = s->members;
+	unsigned g;
 
 	if (is_iso(v))
 		i->kind = (struct file_kind){ "iso",
 			GROUP_ARCHIVE | GROUP_DISK };
-	look_at_text(v, i);
-	if ((i->kind.groups & (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) == 0)
-		later = begins_later(v);
-	if ((i->kind.groups & (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE)) == 0 &&
-	    later == 0 && !ends_as_zip(v))
+	else
+		look_at_end(v, &i->kind);
+	scan_text(v, i);
+	g = i->kind.groups;
+	if ((g & GROUP_HOLDS) == 0 && ((g & GROUP_RTF) == 0 ||
+	    (i->flags & SCAN_EMBEDDED) == 0) && !ends_as_zip(v) &&
+	    begins_later(v, 1) == 0)
 		return;
 	if (depth >= s->limits.depth) {
 		i->flags |= SCAN_LIMIT_DEPTH;
@@ -254,17 +264,19 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
 	}
 	s->level[depth].in = v.n;
 	s->level[depth].out = 0;
-	if ((i->kind.groups & GROUP_OLE) != 0)
+	if ((g & GROUP_OLE) != 0)
 		scan_ole(s, depth, v, i);
-	else if ((i->kind.groups & GROUP_ARCHIVE) != 0)
+	else if ((g & GROUP_ARCHIVE) != 0)
 		scan_archive(s, depth, v, i);
-	else if (later > 0)
-		scan_archive(s, depth, view_from(v, later), i);
-	if (later > 0 && !ends_as_zip(v))
-		return;
-	if ((i->kind.groups & (GROUP_OLE | GROUP_ARCHIVE)) == 0 ||
-	    (i->kind.groups & GROUP_EXECUTABLE) != 0 || ends_as_zip(v))
+	else if ((g & GROUP_RTF) != 0)
+		scan_rtf(s, depth, v, i);
+	else if ((g & GROUP_NOTEBOOK) != 0)
+		scan_notebook(s, depth, v, i);
+	if ((g & GROUP_ZIP) != 0 || ends_as_zip(v))
 		scan_zip(s, depth, v, i);
+	if ((g & GROUP_OLE) == 0 && ((g & GROUP_ARCHIVE) == 0 ||
+	    s->members == told))
+		look_later(s, depth, v, i);
 }
 
 /* libmagic's answer is good until its next one. */
@@ -357,8 +369,8 @@ fill(struct scan *s, uint32_t depth, struct scan_member *m, struct buf *b,
 static bool
 worth_all(const struct file_kind *k)
 {
-	return (k->groups & (GROUP_ZIP | GROUP_OLE | GROUP_ARCHIVE |
-	    GROUP_PDF | GROUP_RTF | GROUP_HTML | GROUP_DISK)) != 0;
+	return (k->groups & (GROUP_HOLDS | GROUP_PDF | GROUP_RTF |
+	    GROUP_HTML | GROUP_DISK | GROUP_WORDS)) != 0;
 }
 
 bool
@@ -377,7 +389,7 @@ scan_member(struct scan *s, uint32_t depth, struct scan_member *m,
 		go_on = fill(s, depth, m, b, FILE_KIND_LOOK, flags);
 		i.kind = file_kind(s->magic, buf_view(b));
 		all = m->all || worth_all(&i.kind) ||
-		    begins_later(buf_view(b)) > 0;
+		    begins_later(buf_view(b), 1) > 0;
 		if (go_on && !all && b->n == FILE_KIND_LOOK &&
 		    m->size != FILE_KIND_LOOK) {
 			go_on = fill(s, depth, m, b, DISK_LOOK, flags);

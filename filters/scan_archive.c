@@ -20,6 +20,7 @@ struct reading {
 	struct scan_item *item;
 	struct archive *archive;
 	bool encrypted;		/* what it cannot tell of its members */
+	uint32_t told;
 };
 
 static ssize_t
@@ -133,6 +134,16 @@ without_extension(struct view name)
 	return name;
 }
 
+/* A name more, of what is told of under another one. */
+static void
+tell_name(struct reading *r, struct view name)
+{
+	struct scan_member m = { .name = name };
+
+	if (!view_eq(name, without_extension(r->item->name)))
+		(void)scan_member(r->scan, r->depth, &m, &r->item->flags);
+}
+
 static bool
 tell(struct reading *r, struct archive_entry *e)
 {
@@ -148,7 +159,10 @@ tell(struct reading *r, struct archive_entry *e)
 	if (name == NULL)
 		name = archive_entry_pathname(e);
 	m.name = name != NULL ? view_of(name) : view_make("", 0);
-	if (raw && (m.name.n == 0 || view_is(m.name, "data")))
+	/* What gzip says, and what gunzip makes of the file's name. */
+	if (raw && m.name.n > 0 && !view_is(m.name, "data"))
+		tell_name(r, m.name);
+	if (raw)
 		m.name = without_extension(r->item->name);
 	if (archive_entry_size_is_set(e) && archive_entry_size(e) > 0)
 		m.size = (uint64_t)archive_entry_size(e);
@@ -159,6 +173,8 @@ tell(struct reading *r, struct archive_entry *e)
 	go_on = scan_member(r->scan, r->depth, &m, &r->item->flags);
 	if ((m.flags & SCAN_DAMAGED) != 0)
 		failed(r);
+	else
+		r->told++;
 	return go_on;
 }
 
@@ -224,6 +240,15 @@ walk(struct reading *r)
 	return any;
 }
 
+static void
+set_callbacks(struct reading *r)
+{
+	(void)archive_read_set_callback_data(r->archive, r);
+	(void)archive_read_set_read_callback(r->archive, give);
+	(void)archive_read_set_skip_callback(r->archive, skip);
+	(void)archive_read_set_seek_callback(r->archive, seek);
+}
+
 /* False: what is compressed there was taken for an archive, and holds none. */
 static bool
 read_archive(struct reading *r, bool formats)
@@ -237,10 +262,7 @@ read_archive(struct reading *r, bool formats)
 		return true;
 	}
 	support(r->archive, formats);
-	(void)archive_read_set_callback_data(r->archive, r);
-	(void)archive_read_set_read_callback(r->archive, give);
-	(void)archive_read_set_skip_callback(r->archive, skip);
-	(void)archive_read_set_seek_callback(r->archive, seek);
+	set_callbacks(r);
 	if (archive_read_open1(r->archive) == ARCHIVE_OK)
 		done = walk(r) || archive_filter_count(r->archive) <= 1;
 	else
@@ -263,4 +285,43 @@ scan_archive(struct scan *s, uint32_t depth, struct view v,
 	if (!read_archive(&r, true))
 		(void)read_archive(&r, false);
 	(void)uselocale(before);
+}
+
+/* -- zip ------------------------------------------------------------------- */
+
+/* What scan_zip() reads. */
+static bool
+is_plain_zip(struct archive *a)
+{
+	const char *how = archive_format_name(a);
+
+	return how == NULL || strstr(how, "(uncompressed)") != NULL ||
+	    strstr(how, "(deflation)") != NULL;
+}
+
+uint32_t
+scan_archive_zip(struct scan *s, uint32_t depth, struct view v,
+    struct scan_item *i)
+{
+	struct reading r = { .scan = s, .depth = depth, .v = v, .item = i };
+	locale_t before = uselocale(s->locale);
+	uint64_t damaged = i->flags & SCAN_DAMAGED;
+	struct archive_entry *e;
+	int rc;
+
+	r.archive = archive_read_new();
+	if (r.archive == NULL)
+		return 0;
+	(void)archive_read_support_format_zip_seekable(r.archive);
+	set_callbacks(&r);
+	if (archive_read_open1(r.archive) == ARCHIVE_OK)
+		while ((rc = archive_read_next_header(r.archive, &e)) !=
+		    ARCHIVE_EOF && rc >= ARCHIVE_WARN)
+			if (!is_plain_zip(r.archive) && !tell(&r, e))
+				break;
+	(void)archive_read_free(r.archive);
+	(void)uselocale(before);
+	/* What it cannot read either is not known, but not damaged. */
+	i->flags = (i->flags & ~(uint64_t)SCAN_DAMAGED) | damaged;
+	return r.told;
 }

@@ -1,6 +1,6 @@
 /*
- * Compound files ([MS-CFB]): what the directory names, and the file inside
- * an "embedded package" (\1Ole10Native).
+ * Compound files ([MS-CFB]): what the directory names, and the files in
+ * streams that may hold one.
  */
 #include <stdlib.h>
 
@@ -9,9 +9,10 @@
 #define ENTRY_SIZE	128u
 #define SECTOR_LAST	0xfffffffau	/* from there on: no sector */
 #define STEPS_MAX	1000000u
-#define ENTRIES_MAX	10000u
+#define ENTRIES_MAX	100000u
 #define TYPE_STREAM	2u
-#define MSI_CLASS	"\x84\x10\x0c\0\0\0\0\0\xc0\0\0\0\0\0\0\x46"
+/* Behind a first byte of 0x82 (transform), 0x84 (package), 0x86 (patch). */
+#define MSI_CLASS	"\x10\x0c\0\0\0\0\0\xc0\0\0\0\0\0\0\x46"
 
 struct ole {
 	struct scan *scan;
@@ -22,6 +23,8 @@ struct ole {
 	uint32_t mini_start;		/* first sector of the mini stream */
 	uint32_t mini_fat;
 	uint32_t steps;			/* along chains, of all */
+	/* Where the way to the last sector of the mini stream ended. */
+	uint32_t mini_n, mini_at;
 };
 
 static struct view
@@ -91,8 +94,14 @@ mini_sector(struct ole *o, uint32_t n)
 {
 	uint32_t per = 1u << (o->shift - 6);
 
-	return view_head(view_from(sector(o, nth_sector(o, o->mini_start,
-	    n / per)), (size_t)(n % per) * 64), 64);
+	if (n / per < o->mini_n || o->mini_n == 0) {
+		o->mini_n = 0;
+		o->mini_at = o->mini_start;
+	}
+	o->mini_at = nth_sector(o, o->mini_at, n / per - o->mini_n);
+	o->mini_n = n / per;
+	return view_head(view_from(sector(o, o->mini_at),
+	    (size_t)(n % per) * 64), 64);
 }
 
 static uint32_t
@@ -131,39 +140,6 @@ read_stream(struct scan_member *m, char *to, size_t n)
 	return (long)d.n;
 }
 
-/* -- the embedded package -------------------------------------------------- */
-
-static struct view
-c_string(struct view *v)
-{
-	struct view s = view_head(*v, view_find(*v, '\0'));
-
-	*v = view_from(*v, s.n + 1);
-	return s;
-}
-
-/*
- * \1Ole10Native: size, 2 bytes, label, file name, 8 bytes, path, size,
- * content.  The names are of the file as it was.
- */
-static void
-ole10_native(struct ole *o, struct view v)
-{
-	struct scan_member m = { .read = NULL };
-	struct view label, file;
-
-	v = view_from(v, 6);
-	label = c_string(&v);
-	file = c_string(&v);
-	o->item->flags |= SCAN_EMBEDDED;
-	m.name = label.n > 0 && label.n <= ATTACH_NAME_MAX ? label : file;
-	if (m.name.n == 0 || m.name.n > ATTACH_NAME_MAX || o->scan->stopped)
-		return;
-	/* Its content was looked at as the stream it is. */
-	m.size = v.n;
-	(void)scan_member(o->scan, o->depth, &m, &o->item->flags);
-}
-
 /* -- the directory --------------------------------------------------------- */
 
 /* Names are UTF-16; those of interest are ASCII. */
@@ -198,6 +174,8 @@ look_at_name(struct ole *o, struct view name)
 		{ "\1Ole10Native", NULL, SCAN_EMBEDDED },
 		{ "Package", NULL, SCAN_EMBEDDED },
 		{ "ObjectPool", NULL, SCAN_EMBEDDED },
+		{ "Equation Native", NULL, SCAN_EMBEDDED },
+		{ "\3OCXNAME", NULL, SCAN_ACTIVEX },
 		{ "EncryptedPackage", NULL, SCAN_ENCRYPTED },
 		{ "EncryptionInfo", NULL, SCAN_ENCRYPTED },
 	};
@@ -222,6 +200,20 @@ holds_file(struct view name)
 	    view_starts_nocase(name, "__substg1.0_37010102");
 }
 
+/* Of an attachment in a message: its name, long or short, its extension. */
+static bool
+is_file_name(struct view name)
+{
+	static const char *const begins[] = { "__substg1.0_3703001",
+		"__substg1.0_3704001", "__substg1.0_3707001" };
+	size_t i;
+
+	for (i = 0; i < sizeof begins / sizeof begins[0]; i++)
+		if (view_starts_nocase(name, begins[i]))
+			return true;
+	return false;
+}
+
 /* Returns false when the reader is to end. */
 static bool
 look_at_entry(struct ole *o, struct view e)
@@ -232,11 +224,7 @@ look_at_entry(struct ole *o, struct view e)
 		.left = o->shift == 9 ? le32_at(e, 120) : le64_at(e, 120) };
 	struct scan_member m = { .name = name, .size = r.left,
 		.read = read_stream, .arg = &r, .all = true };
-	char head[4096];
-	struct ole_read copy;
-	struct scan_member look;
-	size_t n = 0;
-	long got;
+	struct ole_read begin;
 
 	if (name.n == 0)
 		return true;
@@ -248,23 +236,30 @@ look_at_entry(struct ole *o, struct view e)
 		scan_workbook(&m, &o->item->flags);
 	else if (view_is_nocase(name, "WordDocument"))
 		scan_word(&m, &o->item->flags);
+	else if (view_is_nocase(name, "PowerPoint Document"))
+		scan_presentation(&m, &o->item->flags);
+	else if (is_file_name(name))
+		return scan_attachment_name(o->scan, o->depth, &m,
+		    view_ends_nocase(name, view_of("F")), &o->item->flags);
 	if (!holds_file(name))
 		return true;
 	if (view_is_nocase(name, "\1Ole10Native")) {
-		copy = r;
-		look = m;
-		look.arg = &copy;
-		while (n < sizeof head && (got = read_stream(&look, head + n,
-		    sizeof head - n)) > 0)
-			n += (size_t)got;
-		ole10_native(o, view_make(head, n));
-		/* What follows the names is the file. */
-		if (memmem(head, n, "MZ\x90\0", 4) != NULL) {
-			o->item->kind.groups |= GROUP_EXECUTABLE;
-			o->item->flags |= SCAN_EXECUTABLE;
-		}
+		begin = r;
+		if (!scan_package(o->scan, o->depth, &m, &o->item->flags))
+			return false;
+		r = begin;
 	}
 	return scan_member(o->scan, o->depth, &m, &o->item->flags);
+}
+
+/* By the class of the root. */
+static bool
+is_installer(struct view root)
+{
+	unsigned char c = (unsigned char)root.p[80];
+
+	return (c == 0x82 || c == 0x84 || c == 0x86) &&
+	    memcmp(root.p + 81, MSI_CLASS, 15) == 0;
 }
 
 void
@@ -292,7 +287,7 @@ scan_ole(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 
 			if (entries == 0) {
 				o.mini_start = le32_at(e, 116);
-				if (memcmp(e.p + 80, MSI_CLASS, 16) == 0)
+				if (is_installer(e))
 					i->kind = (struct file_kind){ "msi",
 						GROUP_OLE | GROUP_EXECUTABLE };
 			} else if (!look_at_entry(&o, e))

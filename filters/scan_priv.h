@@ -22,6 +22,7 @@ struct zip_place {
 struct scan_level {
 	struct buf content;	/* of a member that is looked into */
 	struct zip_place *places;
+	uint32_t n_places;
 	uint64_t in, out;	/* packed, unpacked: for the ratio */
 	char kind[80];		/* name of its kind */
 };
@@ -81,11 +82,46 @@ void scan_zip(struct scan *s, uint32_t depth, struct view v,
 void scan_ole(struct scan *s, uint32_t depth, struct view v,
     struct scan_item *i);
 bool scan_rar_encrypted(struct view v);
+/* Members of a zip that libarchive can unpack, and scan_zip() cannot; returns
+ * how many it did. */
+uint32_t scan_archive_zip(struct scan *s, uint32_t depth, struct view v,
+    struct scan_item *i);
+/* Parts of documents in zip that say what others are. */
+bool scan_part_counts(struct view name);
+uint64_t scan_part(struct view name, struct view content);
+/* n bytes, or as many as there are; to may be NULL to skip them. */
+size_t scan_take(struct scan_member *m, char *to, size_t n);
 /* Streams of a compound file. */
 void scan_workbook(struct scan_member *m, uint64_t *flags);
 void scan_word(struct scan_member *m, uint64_t *flags);
+void scan_presentation(struct scan_member *m, uint64_t *flags);
+/* These tell of what they find; false: the reader is to end. */
+bool scan_package(struct scan *s, uint32_t depth, struct scan_member *stream,
+    uint64_t *flags);
+bool scan_attachment_name(struct scan *s, uint32_t depth,
+    struct scan_member *stream, bool wide, uint64_t *flags);
 void scan_archive(struct scan *s, uint32_t depth, struct view v,
     struct scan_item *i);
+void scan_rtf(struct scan *s, uint32_t depth, struct view v,
+    struct scan_item *i);
+void scan_notebook(struct scan *s, uint32_t depth, struct view v,
+    struct scan_item *i);
+/* What the words of a text say: flags. */
+void scan_text(struct view v, struct scan_item *i);
+/* Is that place in the data of a member that scan_zip() found last? */
+bool scan_zip_has(const struct scan *s, uint32_t depth, uint64_t at);
+
+/* Is that in it, in any case? */
+static inline bool
+scan_holds(struct view v, const char *what)
+{
+	size_t i, n = strlen(what);
+
+	for (i = 0; i + n <= v.n; i++)
+		if (strncasecmp(v.p + i, what, n) == 0)
+			return true;
+	return false;
+}
 
 static inline uint32_t
 le16_at(struct view v, size_t at)

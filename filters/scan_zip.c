@@ -15,18 +15,21 @@
 #define END64_SIZE	56u
 #define END_LOOK	(65535u + END_SIZE)
 #define FLAG_ENCRYPTED	0x1u
+#define FLAG_LATER	0x8u	/* its sizes stand behind the data */
 #define FLAG_HIDDEN	0x2000u	/* the directory is encrypted */
+#define VERSION_MAX	63u
 #define METHOD_STORED	0u
 #define METHOD_DEFLATE	8u
+#define METHOD_MAX	99u
 #define EXTRA_SIZES	0x0001u	/* those over 4 GB, or said to be */
 #define EXTRA_UNICODE	0x7075u	/* the name again, in UTF-8 */
 #define ENDS_MAX	64u
-#define RELS_MAX	(256u << 10)
 
 struct zip_entry {
 	struct view name, unicode;
 	uint64_t local, packed, size;
 	uint64_t flags, method;
+	bool twofold;		/* its sizes, in two places, differ */
 };
 
 struct zip {
@@ -35,7 +38,8 @@ struct zip {
 	struct view v;
 	struct scan_item *item;
 	uint64_t prefix;	/* bytes before the archive */
-	uint32_t n, max;	/* places noted */
+	uint32_t max;		/* places there is room for */
+	uint32_t unreadable;	/* members */
 	bool office;
 };
 
@@ -112,17 +116,6 @@ inflate_begin(struct scan *s, struct view packed)
 
 /* -- what the names say ---------------------------------------------------- */
 
-static bool
-holds(struct view v, const char *what)
-{
-	size_t i, n = strlen(what);
-
-	for (i = 0; i + n <= v.n; i++)
-		if (strncasecmp(v.p + i, what, n) == 0)
-			return true;
-	return false;
-}
-
 static void
 look_at_name(struct zip *z, struct view name)
 {
@@ -147,25 +140,14 @@ look_at_name(struct zip *z, struct view name)
 			GROUP_ZIP | GROUP_EXECUTABLE };
 	if (view_ends_nocase(name, view_of("vbaProject.bin")) ||
 	    view_starts_nocase(name, "Basic/") ||
-	    holds(name, "macrosheets/"))
+	    scan_holds(name, "macrosheets/"))
 		i->flags |= SCAN_MACRO;
-	if (holds(name, "macrosheets/"))
+	if (scan_holds(name, "macrosheets/"))
 		i->flags |= SCAN_XLM;
-	if (holds(name, "/activeX/"))
+	if (scan_holds(name, "/activeX/"))
 		i->flags |= SCAN_ACTIVEX;
-	if (holds(name, "/embeddings/") || holds(name, "oleObject"))
+	if (scan_holds(name, "/embeddings/") || scan_holds(name, "oleObject"))
 		i->flags |= SCAN_EMBEDDED;
-}
-
-/* Relations of OOXML: what is fetched from elsewhere when it is opened. */
-static void
-look_at_relations(struct zip *z, struct view v)
-{
-	v = view_head(v, RELS_MAX);
-	if (holds(v, "TargetMode=\"External\"") &&
-	    (holds(v, "attachedTemplate") || holds(v, "/oleObject") ||
-	    holds(v, "/frame") || holds(v, "externalLinkPath")))
-		z->item->flags |= SCAN_EXTERNAL;
 }
 
 /* -- entries --------------------------------------------------------------- */
@@ -179,7 +161,7 @@ tell(struct zip *z, const struct zip_entry *e, struct view name,
 		.deflated = e->method == METHOD_DEFLATE };
 	struct scan_member m = { .name = name, .size = e->size,
 		.flags = flags, .read = read_entry, .arg = &r,
-		.all = view_ends_nocase(name, view_of(".rels")) };
+		.all = scan_part_counts(name) };
 	bool go_on;
 
 	/* A directory. */
@@ -193,6 +175,7 @@ tell(struct zip *z, const struct zip_entry *e, struct view name,
 	} else if (e->method != METHOD_STORED && !r.deflated) {
 		m.flags |= SCAN_UNREADABLE;
 		z->item->flags |= SCAN_UNREADABLE;
+		z->unreadable++;
 		m.read = NULL;
 	} else if (r.deflated && !inflate_begin(z->scan, packed)) {
 		m.flags |= SCAN_UNREADABLE;
@@ -202,7 +185,7 @@ tell(struct zip *z, const struct zip_entry *e, struct view name,
 	 * been read to its end by then. */
 	go_on = scan_member(z->scan, z->depth, &m, &z->item->flags);
 	if (m.all)
-		look_at_relations(z, m.head);
+		z->item->flags |= scan_part(name, m.head);
 	return go_on;
 }
 
@@ -226,64 +209,111 @@ note_place(struct zip *z, uint64_t local, uint64_t end)
 {
 	struct scan_level *l = &z->scan->level[z->depth];
 
-	if (z->n == z->max) {
+	if (l->n_places == z->max) {
 		z->max = z->max == 0 ? 64 : 2 * z->max;
 		l->places = mem_resize(l->places, z->max, sizeof *l->places);
 	}
-	l->places[z->n++] = (struct zip_place){ local, end };
+	l->places[l->n_places++] = (struct zip_place){ local, end };
+}
+
+/*
+ * Does the local header say something else about the content?  Sizes that
+ * come later are 0 there, and some leave them so in any case.
+ */
+static bool
+differs_from(const struct zip_entry *e, const struct zip_entry *local)
+{
+	return ((local->flags ^ e->flags) & FLAG_ENCRYPTED) != 0 ||
+	    local->method != e->method ||
+	    (local->packed != 0 && local->packed != UINT32_MAX &&
+	    local->packed != e->packed) ||
+	    (local->size != 0 && local->size != UINT32_MAX &&
+	    local->size != e->size);
+}
+
+static struct zip_entry
+local_entry(struct view v, uint64_t at)
+{
+	struct view h = view_from(v, (size_t)at);
+	uint32_t n = le16_at(h, 26);
+
+	return (struct zip_entry){ .flags = le16_at(h, 6),
+		.method = le16_at(h, 8), .packed = le32_at(h, 18),
+		.size = le32_at(h, 22), .name = part(h, LOCAL_SIZE, n),
+		.unicode = unicode_name(part(h, LOCAL_SIZE + n,
+		    le16_at(h, 28))),
+		.local = at + LOCAL_SIZE + n + le16_at(h, 28) };
+}
+
+/* What else the local header says: another name, or other content. */
+static bool
+tell_local(struct zip *z, const struct zip_entry *e,
+    const struct zip_entry *local, uint64_t flags)
+{
+	struct zip_entry other = *local;
+
+	if (local->unicode.n > 0 && !view_eq(local->unicode, e->name) &&
+	    !view_eq(local->unicode, e->unicode) && !tell(z, e,
+	    local->unicode, part(z->v, local->local, e->packed), flags))
+		return false;
+	if (!differs_from(e, local) && view_eq(local->name, e->name))
+		return true;
+	look_at_name(z, local->name);
+	if (other.packed == 0 || other.packed == UINT32_MAX)
+		other.packed = e->packed;
+	return tell(z, &other, local->name, part(z->v, local->local,
+	    other.packed), flags);
 }
 
 /* The local header of an entry of the directory, and its content. */
 static bool
 open_entry(struct zip *z, struct zip_entry *e)
 {
-	uint64_t at = e->local + z->prefix, data;
-	struct view local, packed = view_make("", 0);
-	uint64_t flags = 0;
-	bool differs = false;
+	uint64_t at = e->local + z->prefix, flags = 0;
+	struct zip_entry local = { .name = e->name };
+	struct view packed = view_make("", 0);
+	bool here = at >= e->local && at < z->v.n &&
+	    is_at(z->v, at, "PK\3\4");
+	bool hidden = (e->flags & FLAG_HIDDEN) != 0;
 
-	if (at < z->v.n && is_at(z->v, at, "PK\3\4")) {
-		uint32_t n = le16_at(z->v, (size_t)at + 26);
-
-		local = part(z->v, at + LOCAL_SIZE, n);
-		data = at + LOCAL_SIZE + n + le16_at(z->v, (size_t)at + 28);
-		packed = part(z->v, data, e->packed);
-		e->flags |= le16_at(z->v, (size_t)at + 6) & FLAG_ENCRYPTED;
-		differs = !view_eq(local, e->name) &&
-		    (e->flags & FLAG_HIDDEN) == 0;
-		note_place(z, at, data + packed.n);
-		if (packed.n < e->packed)
-			flags |= SCAN_DAMAGED;
-	} else
+	if (here) {
+		local = local_entry(z->v, at);
+		packed = part(z->v, local.local, e->packed);
+		note_place(z, at, local.local + packed.n);
+		if (!hidden && (differs_from(e, &local) ||
+		    !view_eq(local.name, e->name)))
+			flags |= SCAN_NAMES_DIFFER;
+	}
+	if (!here || packed.n < e->packed)
 		flags |= SCAN_DAMAGED;
+	/* As much as is stored, or as it says: programs differ. */
+	if (e->twofold || (e->method == METHOD_STORED && e->size !=
+	    e->packed && (e->flags & FLAG_ENCRYPTED) == 0))
+		flags |= SCAN_NAMES_DIFFER;
 	look_at_name(z, e->name);
 	/* The name in UTF-8 is what another character set cannot say. */
 	if (e->unicode.n > 0 && !view_eq(e->unicode, e->name)) {
 		if (!view_8bit(e->name))
-			differs = true;
+			flags |= SCAN_NAMES_DIFFER;
 		if (!tell(z, e, e->unicode, packed, flags))
 			return false;
 	}
-	if (differs) {
-		flags |= SCAN_NAMES_DIFFER;
-		z->item->flags |= SCAN_NAMES_DIFFER;
-		if ((flags & SCAN_DAMAGED) == 0 &&
-		    !view_eq(local, e->name)) {
-			look_at_name(z, local);
-			if (!tell(z, e, local, packed, flags))
-				return false;
-		}
-	}
-	z->item->flags |= flags & SCAN_DAMAGED;
+	z->item->flags |= flags;
+	if (here && !hidden && !tell_local(z, e, &local, flags))
+		return false;
 	return tell(z, e, e->name, packed, flags);
 }
 
-/* The sizes of zip64: those that are all ones in their own place. */
+/*
+ * The sizes of zip64: those that are all ones in their own place.  Where none
+ * is, some programs obey them all the same.
+ */
 static void
 long_sizes(struct view extra, struct zip_entry *e)
 {
 	uint64_t *fields[] = { &e->size, &e->packed, &e->local };
 	size_t i, n;
+	bool any = false;
 
 	for (; extra.n >= 4; extra = view_from(extra, 4 + n)) {
 		n = le16_at(extra, 2);
@@ -292,10 +322,16 @@ long_sizes(struct view extra, struct zip_entry *e)
 	}
 	extra = view_head(view_from(extra, 4), le16_at(extra, 2));
 	for (i = 0; i < sizeof fields / sizeof fields[0]; i++)
-		if (*fields[i] == UINT32_MAX && extra.n >= 8) {
+		any = any || *fields[i] == UINT32_MAX;
+	for (i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+		if (extra.n < 8 || (any && *fields[i] != UINT32_MAX))
+			continue;
+		if (any)
 			*fields[i] = le64_at(extra, 0);
-			extra = view_from(extra, 8);
-		}
+		else if (*fields[i] != le64_at(extra, 0))
+			e->twofold = true;
+		extra = view_from(extra, 8);
+	}
 }
 
 static size_t
@@ -314,18 +350,11 @@ central_entry(struct view v, struct zip_entry *e)
 
 /* Returns false when the reader is to end. */
 static bool
-by_directory(struct zip *z, uint64_t end, uint64_t size, uint64_t offset)
+walk_directory(struct zip *z, uint64_t at)
 {
-	uint64_t declared = 0, at;
+	uint64_t declared = 0;
 	struct zip_entry e;
 
-	if (size <= end && is_at(z->v, end - size, "PK\1\2"))
-		at = end - size;
-	else if (is_at(z->v, offset, "PK\1\2"))
-		at = offset;
-	else
-		return true;
-	z->prefix = at > offset && offset != UINT32_MAX ? at - offset : 0;
 	while (is_at(z->v, at, "PK\1\2") && z->v.n - at >= CENTRAL_SIZE) {
 		at += central_entry(view_from(z->v, (size_t)at), &e);
 		/* Nobody unpacks it here, but the receiver would. */
@@ -341,32 +370,71 @@ by_directory(struct zip *z, uint64_t end, uint64_t size, uint64_t offset)
 }
 
 /*
+ * It ends where the end record begins, or begins where that says.  With
+ * something in front of the archive only the first is right; two directories
+ * are one too many.
+ */
+static bool
+by_directory(struct zip *z, uint64_t end, uint64_t size, uint64_t offset)
+{
+	bool there = offset != UINT32_MAX && is_at(z->v, offset, "PK\1\2");
+	bool here = size <= end && is_at(z->v, end - size, "PK\1\2");
+	uint64_t at = here ? end - size : offset;
+
+	if (there && at != offset) {
+		z->item->flags |= SCAN_NAMES_DIFFER;
+		z->prefix = 0;
+		if (!walk_directory(z, offset))
+			return false;
+	}
+	if (!here && !there)
+		return true;
+	z->prefix = at > offset && offset != UINT32_MAX ? at - offset : 0;
+	return walk_directory(z, at);
+}
+
+static bool
+by_end64(struct zip *z, uint64_t at)
+{
+	return by_directory(z, at, le64_at(z->v, (size_t)at + 40),
+	    le64_at(z->v, (size_t)at + 48));
+}
+
+/*
  * The end record, and that of zip64 in front of it.  Programs differ in
- * which they obey, so both count if they say different things.
+ * which they obey, so all count that say different things.
  */
 static bool
 by_end(struct zip *z, uint64_t end)
 {
 	uint64_t size = le32_at(z->v, (size_t)end + 12);
-	uint64_t offset = le32_at(z->v, (size_t)end + 16), at;
-	uint64_t long_size, long_offset;
+	uint64_t offset = le32_at(z->v, (size_t)end + 16), at, near;
+	bool there, here;
 
 	if (end < LOCATOR_SIZE || !is_at(z->v, end - LOCATOR_SIZE, "PK\6\7"))
 		return by_directory(z, end, size, offset);
 	at = le64_at(z->v, (size_t)(end - LOCATOR_SIZE) + 8);
-	if (!is_at(z->v, at, "PK\6\6") && end >= LOCATOR_SIZE + END64_SIZE)
-		at = end - LOCATOR_SIZE - END64_SIZE;
-	if (!is_at(z->v, at, "PK\6\6"))
+	near = end - LOCATOR_SIZE - END64_SIZE;
+	there = is_at(z->v, at, "PK\6\6") && z->v.n - at >= END64_SIZE;
+	here = end >= LOCATOR_SIZE + END64_SIZE &&
+	    is_at(z->v, near, "PK\6\6");
+	if (!there && !here)
 		return by_directory(z, end, size, offset);
-	long_size = le64_at(z->v, (size_t)at + 40);
-	long_offset = le64_at(z->v, (size_t)at + 48);
-	if ((size != UINT32_MAX && size != long_size) ||
-	    (offset != UINT32_MAX && offset != long_offset)) {
+	if (there && here && at != near) {
+		z->item->flags |= SCAN_NAMES_DIFFER;
+		if (!by_end64(z, near))
+			return false;
+	}
+	if (!there)
+		at = near;
+	if ((size != UINT32_MAX && size != le64_at(z->v, (size_t)at + 40)) ||
+	    (offset != UINT32_MAX &&
+	    offset != le64_at(z->v, (size_t)at + 48))) {
 		z->item->flags |= SCAN_NAMES_DIFFER;
 		if (!by_directory(z, end, size, offset))
 			return false;
 	}
-	return by_directory(z, at, long_size, long_offset);
+	return by_end64(z, at);
 }
 
 static int
@@ -382,11 +450,11 @@ static void
 by_local_headers(struct zip *z)
 {
 	struct scan_level *l = &z->scan->level[z->depth];
-	uint32_t known = z->n, n, i = 0;
+	uint32_t known = l->n_places, i = 0;
 	struct zip_entry e;
-	struct view local;
+	struct view h;
 	const char *p;
-	uint64_t at = 0, data;
+	uint64_t at = 0;
 
 	if (known > 1)
 		qsort(l->places, known, sizeof *l->places, compare_places);
@@ -401,40 +469,37 @@ by_local_headers(struct zip *z)
 			at = l->places[i].end;
 			continue;
 		}
-		n = le16_at(z->v, (size_t)at + 26);
-		local = part(z->v, at + LOCAL_SIZE, n);
-		data = at + LOCAL_SIZE + n + le16_at(z->v, (size_t)at + 28);
-		e = (struct zip_entry){ .flags = le16_at(z->v, (size_t)at + 6),
-			.method = le16_at(z->v, (size_t)at + 8),
-			.packed = le32_at(z->v, (size_t)at + 18),
-			.size = le32_at(z->v, (size_t)at + 22) };
+		h = view_from(z->v, (size_t)at);
+		e = local_entry(z->v, at);
 		at += 4;
-		/* No name, or none of a length that names have. */
-		if (n == 0 || local.n < n || n > ATTACH_NAME_MAX)
+		/* No name, or chance: a long one, and nothing else fits. */
+		if (e.name.n == 0 || e.name.n < le16_at(h, 26) ||
+		    (e.name.n > ATTACH_NAME_MAX && (e.method > METHOD_MAX ||
+		    (le16_at(h, 4) & 0xff) > VERSION_MAX)))
 			continue;
 		z->item->flags |= known > 0 ? SCAN_NAMES_DIFFER :
 		    SCAN_DAMAGED;
-		look_at_name(z, local);
+		look_at_name(z, e.name);
 		/* With its size behind the data: all that is left. */
-		if (!tell(z, &e, local, e.packed > 0 ?
-		    part(z->v, data, e.packed) : part(z->v, data, UINT64_MAX),
+		if (!tell(z, &e, e.name, e.packed > 0 ?
+		    part(z->v, e.local, e.packed) :
+		    part(z->v, e.local, UINT64_MAX),
 		    known > 0 ? SCAN_NAMES_DIFFER : SCAN_DAMAGED))
 			return;
 		/* What is stored in it is not a member of this one. */
-		if (e.packed > 0 && data + e.packed <= z->v.n)
-			at = data + e.packed;
+		if (e.packed > 0 && e.local + e.packed <= z->v.n)
+			at = e.local + e.packed;
 	}
 }
 
-/* Is it inside the data of a member that is known? */
-static bool
-inside_member(const struct zip *z, uint64_t at)
+bool
+scan_zip_has(const struct scan *s, uint32_t depth, uint64_t at)
 {
-	const struct zip_place *p = z->scan->level[z->depth].places;
+	const struct scan_level *l = &s->level[depth];
 	uint32_t i;
 
-	for (i = 0; i < z->n; i++)
-		if (p[i].local <= at && at < p[i].end)
+	for (i = 0; i < l->n_places; i++)
+		if (l->places[i].local <= at && at < l->places[i].end)
 			return true;
 	return false;
 }
@@ -450,12 +515,13 @@ scan_zip(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 
 	free(s->level[depth].places);
 	s->level[depth].places = NULL;
+	s->level[depth].n_places = 0;
 	/* The last one counts; others that are no member's are shown too. */
 	for (at = v.n; go_on && v.n - at < look && at >= 4 &&
 	    ends < ENDS_MAX; at--)
 		if (v.n - (at - 4) >= END_SIZE && is_at(v, at - 4, "PK\5\6")) {
 			ends++;
-			if (inside_member(&z, at - 4))
+			if (scan_zip_has(s, depth, at - 4))
 				continue;
 			if (found)
 				i->flags |= SCAN_NAMES_DIFFER;
@@ -466,6 +532,9 @@ scan_zip(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 		by_local_headers(&z);
 	if (!found)
 		i->flags |= SCAN_DAMAGED;
+	if (z.unreadable > 0 && scan_archive_zip(s, depth, v, i) >=
+	    z.unreadable)
+		i->flags &= ~(uint64_t)SCAN_UNREADABLE;
 	if (z.office && strcmp(i->kind.name, "zip") == 0)
 		i->kind.name = "ooxml";
 }
