@@ -311,6 +311,25 @@ ask_spelled(struct attach *a, const struct scan_item *i, struct view name,
 	return odd;
 }
 
+/* Some leave out what no name may hold on Windows. */
+static void
+ask_without(struct attach *a, const struct scan_item *i, struct view name,
+    const struct leaf *l)
+{
+	struct buf b;
+	size_t k;
+
+	if (name.n > 2 * ATTACH_NAME_MAX)
+		name = view_from(name, name.n - 2 * ATTACH_NAME_MAX);
+	buf_init(&b, 2 * ATTACH_NAME_MAX);
+	for (k = 0; k < name.n; k++)
+		if (memchr("<>|?*\"", name.p[k], 6) == NULL)
+			(void)buf_putc(&b, name.p[k]);
+	if (b.n < name.n)
+		(void)ask_spelled(a, i, buf_view(&b), l);
+	buf_free(&b);
+}
+
 /* As programs see it for which a name ends at NUL; MIME's come so already. */
 static void
 ask_cut(struct attach *a, const struct scan_item *i, struct view name,
@@ -335,6 +354,7 @@ ask_about(struct attach *a, const struct scan_item *i, struct view name,
 	size_t k;
 
 	ask_cut(a, i, name, l);
+	ask_without(a, i, name, l);
 	if ((ask_spelled(a, i, name, l) & ODDITY_STREAM) == 0)
 		return;
 	other.flags |= SCAN_STREAM;

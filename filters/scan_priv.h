@@ -16,6 +16,7 @@
 struct zip_place {
 	uint64_t local;		/* offset of its local header */
 	uint64_t end;		/* behind its data */
+	bool open;		/* what is in there may be members, too */
 };
 
 /* One file that is open: 0 is the attachment. */

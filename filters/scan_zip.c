@@ -26,7 +26,7 @@
 #define ENDS_MAX	64u
 
 struct zip_entry {
-	struct view name, unicode;
+	struct view name, extra;
 	uint64_t local, packed, size;
 	uint64_t flags, method;
 	bool twofold;		/* its sizes, in two places, differ */
@@ -189,23 +189,27 @@ tell(struct zip *z, const struct zip_entry *e, struct view name,
 	return go_on;
 }
 
+/* The next name in UTF-8, of which there may be several. */
 static struct view
-unicode_name(struct view extra)
+unicode_name(struct view *extra)
 {
+	struct view name;
 	uint32_t n;
 
-	while (extra.n >= 4) {
-		n = le16_at(extra, 2);
-		if (le16_at(extra, 0) == EXTRA_UNICODE && n > 5 &&
-		    n <= extra.n - 4)
-			return view_make(extra.p + 9, n - 5);
-		extra = view_from(extra, 4 + n);
+	while (extra->n >= 4) {
+		n = le16_at(*extra, 2);
+		name = view_head(view_from(*extra, 9), n > 5 ? n - 5 : 0);
+		if (le16_at(*extra, 0) != EXTRA_UNICODE || n > extra->n - 4)
+			name.n = 0;
+		*extra = view_from(*extra, 4 + n);
+		if (name.n > 0)
+			return name;
 	}
 	return view_make("", 0);
 }
 
 static void
-note_place(struct zip *z, uint64_t local, uint64_t end)
+note_place(struct zip *z, struct zip_place p)
 {
 	struct scan_level *l = &z->scan->level[z->depth];
 
@@ -213,7 +217,7 @@ note_place(struct zip *z, uint64_t local, uint64_t end)
 		z->max = z->max == 0 ? 64 : 2 * z->max;
 		l->places = mem_resize(l->places, z->max, sizeof *l->places);
 	}
-	l->places[l->n_places++] = (struct zip_place){ local, end };
+	l->places[l->n_places++] = p;
 }
 
 /*
@@ -240,9 +244,29 @@ local_entry(struct view v, uint64_t at)
 	return (struct zip_entry){ .flags = le16_at(h, 6),
 		.method = le16_at(h, 8), .packed = le32_at(h, 18),
 		.size = le32_at(h, 22), .name = part(h, LOCAL_SIZE, n),
-		.unicode = unicode_name(part(h, LOCAL_SIZE + n,
-		    le16_at(h, 28))),
+		.extra = part(h, LOCAL_SIZE + n, le16_at(h, 28)),
 		.local = at + LOCAL_SIZE + n + le16_at(h, 28) };
+}
+
+/*
+ * The names in UTF-8, which are what another character set cannot say.
+ * Returns false when the reader is to end.
+ */
+static bool
+tell_unicode(struct zip *z, const struct zip_entry *e, struct view extra,
+    struct view packed, uint64_t *flags)
+{
+	struct view name;
+
+	while ((name = unicode_name(&extra)).n > 0) {
+		if (view_eq(name, e->name))
+			continue;
+		if (!view_8bit(e->name))
+			*flags |= SCAN_NAMES_DIFFER;
+		if (!tell(z, e, name, packed, *flags))
+			return false;
+	}
+	return true;
 }
 
 /* What else the local header says: another name, or other content. */
@@ -252,9 +276,8 @@ tell_local(struct zip *z, const struct zip_entry *e,
 {
 	struct zip_entry other = *local;
 
-	if (local->unicode.n > 0 && !view_eq(local->unicode, e->name) &&
-	    !view_eq(local->unicode, e->unicode) && !tell(z, e,
-	    local->unicode, part(z->v, local->local, e->packed), flags))
+	if (!tell_unicode(z, e, local->extra,
+	    part(z->v, local->local, e->packed), &flags))
 		return false;
 	if (!differs_from(e, local) && view_eq(local->name, e->name))
 		return true;
@@ -263,6 +286,17 @@ tell_local(struct zip *z, const struct zip_entry *e,
 		other.packed = e->packed;
 	return tell(z, &other, local->name, part(z->v, local->local,
 	    other.packed), flags);
+}
+
+/* Nothing is stored there, it says; but what comes next does not follow. */
+static bool
+is_more_than_nothing(const struct zip *z, uint64_t at)
+{
+	static const char zeros[12];
+	struct view v = part(z->v, at, sizeof zeros);
+
+	return v.n >= 2 && memcmp(v.p, "PK", 2) != 0 &&
+	    memcmp(v.p, zeros, v.n) != 0;
 }
 
 /* The local header of an entry of the directory, and its content. */
@@ -278,8 +312,14 @@ open_entry(struct zip *z, struct zip_entry *e)
 
 	if (here) {
 		local = local_entry(z->v, at);
+		if (e->packed == 0 && is_more_than_nothing(z, local.local)) {
+			e->packed = z->v.n - local.local;
+			flags |= SCAN_NAMES_DIFFER;
+		}
 		packed = part(z->v, local.local, e->packed);
-		note_place(z, at, local.local + packed.n);
+		note_place(z, (struct zip_place){ at, local.local + packed.n,
+			e->method == METHOD_STORED &&
+			(local.flags & FLAG_LATER) != 0 });
 		if (!hidden && (differs_from(e, &local) ||
 		    !view_eq(local.name, e->name)))
 			flags |= SCAN_NAMES_DIFFER;
@@ -291,13 +331,8 @@ open_entry(struct zip *z, struct zip_entry *e)
 	    e->packed && (e->flags & FLAG_ENCRYPTED) == 0))
 		flags |= SCAN_NAMES_DIFFER;
 	look_at_name(z, e->name);
-	/* The name in UTF-8 is what another character set cannot say. */
-	if (e->unicode.n > 0 && !view_eq(e->unicode, e->name)) {
-		if (!view_8bit(e->name))
-			flags |= SCAN_NAMES_DIFFER;
-		if (!tell(z, e, e->unicode, packed, flags))
-			return false;
-	}
+	if (!tell_unicode(z, e, e->extra, packed, &flags))
+		return false;
 	z->item->flags |= flags;
 	if (here && !hidden && !tell_local(z, e, &local, flags))
 		return false;
@@ -343,8 +378,8 @@ central_entry(struct view v, struct zip_entry *e)
 		.method = le16_at(v, 10), .packed = le32_at(v, 20),
 		.size = le32_at(v, 24), .local = le32_at(v, 42),
 		.name = part(v, CENTRAL_SIZE, n) };
-	e->unicode = unicode_name(part(v, CENTRAL_SIZE + n, extra));
-	long_sizes(part(v, CENTRAL_SIZE + n, extra), e);
+	e->extra = part(v, CENTRAL_SIZE + n, extra);
+	long_sizes(e->extra, e);
 	return CENTRAL_SIZE + n + extra + le16_at(v, 32);
 }
 
@@ -445,7 +480,10 @@ compare_places(const void *a, const void *b)
 	return x->local < y->local ? -1 : x->local > y->local;
 }
 
-/* Local headers that no directory names. */
+/*
+ * Local headers that no directory names.  Where the size stands behind what is
+ * stored, who reads from the begin may see its end anywhere, and what follows.
+ */
 static void
 by_local_headers(struct zip *z)
 {
@@ -454,7 +492,8 @@ by_local_headers(struct zip *z)
 	struct zip_entry e;
 	struct view h;
 	const char *p;
-	uint64_t at = 0;
+	uint64_t at = 0, flags;
+	bool open;
 
 	if (known > 1)
 		qsort(l->places, known, sizeof *l->places, compare_places);
@@ -465,10 +504,14 @@ by_local_headers(struct zip *z)
 			break;
 		while (i < known && l->places[i].end <= at)
 			i++;
-		if (i < known && l->places[i].local <= at) {
-			at = l->places[i].end;
+		open = i < known && l->places[i].local < at &&
+		    l->places[i].open;
+		if (!open && i < known && l->places[i].local <= at) {
+			at = l->places[i].open ? at + 4 : l->places[i].end;
 			continue;
 		}
+		flags = open ? 0 : known > 0 ? SCAN_NAMES_DIFFER :
+		    SCAN_DAMAGED;
 		h = view_from(z->v, (size_t)at);
 		e = local_entry(z->v, at);
 		at += 4;
@@ -477,14 +520,12 @@ by_local_headers(struct zip *z)
 		    (e.name.n > ATTACH_NAME_MAX && (e.method > METHOD_MAX ||
 		    (le16_at(h, 4) & 0xff) > VERSION_MAX)))
 			continue;
-		z->item->flags |= known > 0 ? SCAN_NAMES_DIFFER :
-		    SCAN_DAMAGED;
+		z->item->flags |= flags;
 		look_at_name(z, e.name);
 		/* With its size behind the data: all that is left. */
 		if (!tell(z, &e, e.name, e.packed > 0 ?
 		    part(z->v, e.local, e.packed) :
-		    part(z->v, e.local, UINT64_MAX),
-		    known > 0 ? SCAN_NAMES_DIFFER : SCAN_DAMAGED))
+		    part(z->v, e.local, UINT64_MAX), flags))
 			return;
 		/* What is stored in it is not a member of this one. */
 		if (e.packed > 0 && e.local + e.packed <= z->v.n)
