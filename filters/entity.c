@@ -90,6 +90,15 @@ has_blank_line(struct view v)
 	return false;
 }
 
+static bool
+contains(struct view v, const char *word)
+{
+	for (; v.n > 0; v = view_from(v, 1))
+		if (view_starts_nocase(v, word))
+			return true;
+	return false;
+}
+
 /* -- Content-Type ---------------------------------------------------------- */
 
 static void
@@ -146,6 +155,10 @@ content_type(struct entity *e, struct view value)
 	field_type(value, &type, &subtype, &rest);
 	if (view_starts_nocase(view_trim(value), "=?"))
 		condition_add(&e->conditions, MIME_FIELD_ENCODED);
+	/* Some find it behind another one, or where a word follows. */
+	if (!view_is_nocase(type, "multipart") &&
+	    contains(view_head(value, view_find(value, ';')), "multipart/"))
+		condition_add(&e->conditions, MIME_FIELD_BROKEN);
 	if (type.n == 0 || subtype.n == 0 || (rest.n > 0 &&
 	    rest.p[0] != ';' && !view_space(rest.p[0]) && rest.p[0] != '('))
 		condition_add(&e->conditions, MIME_TYPE_SYNTAX);
@@ -172,6 +185,7 @@ content_type(struct entity *e, struct view value)
 	    view_is_nocase(subtype, "external-body"))
 		condition_add(&e->conditions, MIME_EXTERNAL);
 	names_of_field(&e->names, rest, "name", NAME_OF_TYPE);
+	names_of_field(&e->names, rest, "filename", NAME_OF_TYPE);
 	if (!field_params(view_head(rest, 1u << 20), &e->names.scratch,
 	    type_param, e))
 		condition_add(&e->conditions, MIME_PARAMETERS);
@@ -224,15 +238,6 @@ entity_reading(struct entity *e, enum leaf_encoding encoding)
 		e->encodings[e->n_encodings++] = encoding;
 }
 
-static bool
-contains(struct view v, const char *word)
-{
-	for (; v.n > 0; v = view_from(v, 1))
-		if (view_starts_nocase(v, word))
-			return true;
-	return false;
-}
-
 /*
  * The word alone, as it should be; else each encoding that is named anywhere
  * in the value, and none at all.
@@ -262,16 +267,82 @@ content_encoding(struct entity *e, struct view value)
 		condition_add(&e->conditions, MIME_ENCODING_SYNTAX);
 		entity_reading(e, ENCODING_UNKNOWN);
 	} else if (n == 0) {
+		/* "bas(e)64": there are programs that take it for one. */
 		condition_add(&e->conditions, MIME_UNKNOWN_ENCODING);
 		entity_reading(e, ENCODING_UNKNOWN);
+		e->guess = true;
 	}
 }
 
 /* -- the block ------------------------------------------------------------- */
 
+static bool
+starts_with_value(struct view v, const char *const *list, size_t n)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (view_starts_nocase(v, list[i]))
+			return true;
+	return false;
+}
+
+/* "Content-Type: multipart/...", where something else is continued? */
+static bool
+is_folded_field(struct view line)
+{
+	static const char *const types[] = { "multipart/", "message/",
+		"application/" }, *const codes[] = { "base64",
+		"quoted-printable" }, *const files[] = { "attachment" };
+	size_t n = view_find(line, ':');
+	struct view name = view_trim(view_head(line, n));
+	struct view value = view_trim(view_from(line, n + 1));
+
+	enum field f = field_find(name);
+
+	return (f == FIELD_CONTENT_TYPE &&
+	    starts_with_value(value, types, 3)) ||
+	    (f == FIELD_CONTENT_TRANSFER_ENCODING &&
+	    starts_with_value(value, codes, 2)) ||
+	    (f == FIELD_CONTENT_DISPOSITION &&
+	    starts_with_value(value, files, 1));
+}
+
+/*
+ * A MIME field for some: on a continuation line, with a comment in its name,
+ * or behind the name of another one.
+ */
+static bool
+is_hidden_field(const struct mime_header *h)
+{
+	struct view v = h->text, name = view_head(v, view_find(v, ':'));
+	size_t i, n;
+
+	if (view_starts_nocase(name, "content-") && !field_is_mime(h->field))
+		for (i = 0; i < name.n; i++)
+			if (strchr("()<>@,;\\\"[]?=", name.p[i]) != NULL)
+				return true;
+	if (h->field == FIELD_CONTENT_TYPE &&
+	    view_starts_nocase(h->value, "content-type"))
+		return true;
+	for (n = view_find(v, '\n'); n < v.n; n = view_find(v, '\n')) {
+		v = view_trim(view_from(v, n));
+		if ((v.n > 8 && (v.p[0] | 0x20) == 'c') &&
+		    is_folded_field(view_head(v, view_find(v, '\n'))))
+			return true;
+	}
+	return false;
+}
+
 void
 entity_field(struct entity *e, const struct mime_header *h, struct view raw)
 {
+	if (is_hidden_field(h))
+		condition_add(&e->conditions, MIME_FIELD_BROKEN);
+	/* Thunderbird knows these, too. */
+	if (view_starts_nocase(h->text, "content-name:") ||
+	    view_starts_nocase(h->text, "x-sun-data-name:"))
+		names_add(&e->names, h->value, "utf-8", NAME_OF_TYPE);
 	if (!field_is_mime(h->field))
 		return;
 	e->mime_fields = true;
@@ -327,6 +398,12 @@ entity_end(struct entity *e, bool primary)
 		    (uint64_t)1 << MIME_DUPLICATE_BOUNDARY);
 	if (e->n_encodings == 0)
 		entity_reading(e, ENCODING_7BIT);
+	e->guessed = LEAF_READINGS;
+	if (e->guess && !entity_composite(e)) {
+		e->guessed = e->n_encodings;
+		entity_reading(e, ENCODING_BASE64);
+		entity_reading(e, ENCODING_QP);
+	}
 	if (e->type_n == 0) {
 		e->type_n = keep(e->type, view_of("text"));
 		e->subtype_n = keep(e->subtype, view_of("plain"));

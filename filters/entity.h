@@ -18,6 +18,8 @@ struct entity {
 	bool is_signed;			/* multipart/signed, /encrypted */
 	enum leaf_encoding encodings[LEAF_READINGS];
 	size_t n_encodings;
+	size_t guessed;		/* from there on they are guesses */
+	bool guess;		/* one was named that nobody knows */
 	enum leaf_disposition disposition;
 	uint64_t type_hash, encoding_hash, disposition_hash;
 	bool version, mime_fields;

@@ -280,7 +280,8 @@ file_kind_quick(struct view v)
 
 	if (v.n == 0)
 		return (struct file_kind){ "empty", GROUP_OTHER };
-	if (is_mz(v))
+	/* Some take blanks and empty lines off a part's begin. */
+	if (is_mz(v) || (view_space(v.p[0]) && is_mz(text_begin(v))))
 		return (struct file_kind){ "exe", GROUP_EXECUTABLE };
 	for (i = 0; i < sizeof signatures / sizeof signatures[0]; i++) {
 		s = &signatures[i];

@@ -3,6 +3,7 @@
 #define NAME_MAX_BYTES	1024u
 #define LOOK_LINES	3u	/* that tell uuencode from prose */
 #define LIKELY		20u
+#define BARE_LINE	24u	/* bytes of a line that may begin a file */
 
 void
 inbody_init(struct inbody *b, const struct inbody_ops *ops, void *arg)
@@ -27,10 +28,11 @@ begin_file(struct inbody *b, enum inbody_kind kind, struct view name)
 	b->crc = 0xffffffffu;
 	b->escaped = false;
 	b->lines = b->likely = 0;
-	if (kind != INBODY_UUENCODE)
+	if (kind == INBODY_YENC || kind == INBODY_BASE64)
 		condition_add(&b->conditions, kind == INBODY_YENC ?
 		    MIME_YENC : MIME_UUENCODE);
 	base64_begin(&b->base64, BASE64_GOES_ON);
+	qp_begin(&b->qp, false);
 	b->ops->begin(b->arg, kind, view_head(view_trim(name),
 	    NAME_MAX_BYTES));
 }
@@ -38,8 +40,10 @@ begin_file(struct inbody *b, enum inbody_kind kind, struct view name)
 static void
 bad(struct inbody *b)
 {
-	condition_add(&b->conditions, b->kind == INBODY_YENC ? MIME_YENC_BAD :
-	    MIME_UUENCODE_BAD);
+	if (b->kind == INBODY_YENC)
+		condition_add(&b->conditions, MIME_YENC_BAD);
+	else if (b->kind == INBODY_UUENCODE || b->kind == INBODY_BASE64)
+		condition_add(&b->conditions, MIME_UUENCODE_BAD);
 }
 
 static void
@@ -50,7 +54,7 @@ end_file(struct inbody *b)
 
 	if (b->kind == INBODY_NONE)
 		return;
-	if (b->kind == INBODY_BASE64) {
+	if (b->kind == INBODY_BASE64 || b->kind == INBODY_BARE_BASE64) {
 		n = base64_end(&b->base64, out);
 		if (n > 0)
 			b->ops->bytes(b->arg, view_make(out, n));
@@ -281,6 +285,88 @@ yenc_line(struct inbody *b, struct view line)
 		b->ops->bytes(b->arg, view_make(out, o));
 }
 
+/* -- without a begin ------------------------------------------------------- */
+
+/* How files begin in which there is something to find. */
+static bool
+is_magic(struct view v)
+{
+	static const char *const magic[] = { "PK\3\4", "Rar!", "7z\xbc\xaf",
+		"\xd0\xcf\x11\xe0", "\x1f\x8b\x08", "MSCF", "ITSF",
+		"\x7f" "ELF" };
+	size_t i;
+
+	if (v.n >= 4 && memcmp(v.p, "MZ", 2) == 0)
+		return true;
+	for (i = 0; i < sizeof magic / sizeof magic[0]; i++)
+		if (v.n >= strlen(magic[i]) &&
+		    memcmp(v.p, magic[i], strlen(magic[i])) == 0)
+			return true;
+	return false;
+}
+
+static bool
+is_base64_line(struct view v)
+{
+	size_t i;
+
+	for (i = 0; i < v.n; i++) {
+		char c = (char)(v.p[i] | 0x20);
+
+		if (!(c >= 'a' && c <= 'z') && !(v.p[i] >= '0' &&
+		    v.p[i] <= '9') && strchr("+/=", v.p[i]) == NULL)
+			return false;
+	}
+	return v.n > 0;
+}
+
+static bool
+is_bare(struct view line, enum inbody_kind *ret_kind)
+{
+	char out[BASE64_ROOM(BARE_LINE)];
+	struct base64 d;
+	struct qp q;
+	size_t n;
+
+	line = view_trim(line);
+	if (line.n < BARE_LINE)
+		return false;
+	if (is_base64_line(line)) {
+		*ret_kind = INBODY_BARE_BASE64;
+		base64_begin(&d, BASE64_GOES_ON);
+		n = base64_decode(&d, view_head(line, BARE_LINE), out);
+		if (is_magic(view_make(out, n)))
+			return true;
+	}
+	*ret_kind = INBODY_BARE_QP;
+	line = view_head(line, 12);
+	if (memchr(line.p, '=', line.n) == NULL)
+		return false;
+	qp_begin(&q, false);
+	n = qp_decode(&q, line, false, out);
+	return is_magic(view_make(out, n));
+}
+
+static void
+bare_line(struct inbody *b, struct view line)
+{
+	char out[INBODY_LINE_MAX + 8];
+	size_t n;
+
+	_Static_assert(BASE64_ROOM(INBODY_LINE_MAX) <= sizeof out, "room");
+	if (b->kind == INBODY_BARE_BASE64) {
+		line = view_trim(line);
+		if (!is_base64_line(line)) {
+			end_file(b);
+			return;
+		}
+		n = base64_decode(&b->base64, line, out);
+	} else
+		n = qp_decode(&b->qp, line, true, out);
+	if (n > 0)
+		b->ops->bytes(b->arg, view_make(out, n));
+}
+
 /* -- lines ----------------------------------------------------------------- */
 
 static void
@@ -306,8 +392,15 @@ take_line(struct inbody *b, struct view line)
 		begin_file(b, INBODY_YENC, name);
 		return;
 	}
+	if (first && b->kind == INBODY_NONE && line.n >= BARE_LINE &&
+	    is_bare(line, &kind))
+		begin_file(b, kind, view_make("", 0));
 	switch (b->kind) {
 	case INBODY_NONE:
+		break;
+	case INBODY_BARE_BASE64:
+	case INBODY_BARE_QP:
+		bare_line(b, line);
 		break;
 	case INBODY_UUENCODE:
 		uu_line(b, line);

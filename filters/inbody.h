@@ -1,5 +1,7 @@
 /*
- * Files in the text of a body: uuencode (also "begin-base64") and yEnc.  The
+ * Files in the text of a body: uuencode (also "begin-base64") and yEnc; and a
+ * program, archive or document in base64 or quoted-printable that nothing
+ * declares here, but a field that only the receiver sees.  The
  * decoder takes decoded text however it is cut, and tells of each file:
  * begin, bytes, end.  One file is open at a time; a new begin line ends it.
  *
@@ -13,13 +15,14 @@
 #define FILTERS_INBODY_H
 
 #include "filters/base64.h"
+#include "filters/qp.h"
 #include "rules/condition.h"
 #include "lib/view.h"
 
 #define INBODY_LINE_MAX	2048u	/* of a line that may begin or hold one */
 
 enum inbody_kind { INBODY_NONE = 0, INBODY_UUENCODE, INBODY_BASE64,
-	INBODY_YENC };
+	INBODY_YENC, INBODY_BARE_BASE64, INBODY_BARE_QP };
 
 struct inbody_ops {
 	void (*begin)(void *arg, enum inbody_kind kind, struct view name);
@@ -33,6 +36,7 @@ struct inbody {
 	enum inbody_kind kind;
 	unsigned lines, likely;	/* uuencode: so far; those that fit */
 	struct base64 base64;
+	struct qp qp;
 	struct condition_set conditions;
 	uint64_t size, said;	/* yEnc: bytes so far, of =ybegin */
 	uint32_t crc;

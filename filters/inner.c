@@ -15,6 +15,7 @@ struct file {
 	size_t head;		/* bytes in front that are not of the part */
 	enum mime_block block;	/* what it begins with */
 	bool cms;		/* it is signed: what is in there counts */
+	bool guess;		/* headers in a body: only files in it count */
 };
 
 /* For all depths. */
@@ -106,6 +107,29 @@ looks_like_mime(struct view v)
 	return view_starts_nocase(v, "mime-version:");
 }
 
+/*
+ * Fields of MIME in a body: some programs see a part there, as where a blank
+ * line stands too early, or something in front of a boundary.  Where the first
+ * stands; v.n: there is none.
+ */
+static size_t
+find_fields(struct view v)
+{
+	struct view name, rest;
+	size_t at, n;
+
+	for (at = 0; at < v.n; at += n + 1) {
+		n = view_find(view_from(v, at), '\n');
+		rest = view_from(v, at);
+		if (n > 14 && (rest.p[0] | 0x20) == 'c' &&
+		    view_starts_nocase(rest, "content-") &&
+		    header_split(view_head(rest, n), &name, &rest) &&
+		    field_is_mime(field_find(name)))
+			return at;
+	}
+	return v.n;
+}
+
 /* The fields that say how the parts are kept apart; not the encoding, which
  * is gone. */
 static bool
@@ -144,10 +168,6 @@ inner_on_begin(struct leaf_sink *s, const struct leaf *f)
 			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		return false;
 	}
-	/* Text that is shown is no file. */
-	if (!named && !f->holds_parts && view_is_nocase(f->type, "text") &&
-	    f->names->n == 0)
-		return false;
 	if (in->n == 0)
 		buf_clear(&in->text);
 	to = &in->list[in->n++];
@@ -169,18 +189,24 @@ static void
 inner_on_bytes(struct leaf_sink *s, const struct leaf *f, struct view v)
 {
 	struct inner *in = inner_of(s);
+	size_t at;
 
 	if (!in->open || f->slot != in->slot)
 		return;
 	/* The first bytes come as a chunk, unless there are no more. */
 	if (in->peek && f->size == v.n) {
-		if (!looks_like_mime(v)) {
+		if (f->names->n > 0 && looks_like_mime(v)) {
+			while (view_space(v.p[0]))
+				v = view_from(v, 1);
+		} else if ((at = find_fields(v)) < v.n) {
+			in->list[in->n - 1].block = MIME_BLOCK_PART;
+			in->list[in->n - 1].guess = true;
+			v = view_from(v, at);
+		} else {
 			in->open = s->wants[f->slot] = false;
 			in->n--;
 			return;
 		}
-		while (view_space(v.p[0]))
-			v = view_from(v, 1);
 	}
 	if (!in->full && !buf_putv(&in->text, v))
 		in->full = true;
@@ -243,19 +269,21 @@ walk_file(struct inner *in, const struct file *file, const struct leaf *f)
 	struct view text = buf_part(&in->text, file->at, file->n);
 	struct stage *stages[2];
 	struct leaf_sink *sinks[LEAF_SINKS_MAX];
-	size_t n = 0, i;
+	size_t n = 0, i, k;
 
 	if (text.n > s->left) {
-		leaves_tell(in->from, MIME_NOT_OPENED, f);
+		if (!file->guess)
+			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		return;
 	}
 	s->left -= text.n;
 	make_walk(in);
-	for (i = 0; i < s->n_sinks; i++)
-		sinks[i] = s->sinks[i];
-	sinks[i++] = &in->deeper->sink;
-	leaves_begin_inside(in->leaves, text, sinks, i, f);
-	if (s->rules != NULL)
+	for (i = k = 0; i < s->n_sinks; i++)
+		if (!file->guess || !s->sinks[i]->only_conditions)
+			sinks[k++] = s->sinks[i];
+	sinks[k++] = &in->deeper->sink;
+	leaves_begin_inside(in->leaves, text, sinks, k, f);
+	if (s->rules != NULL && !file->guess)
 		stages[n++] = s->rules;
 	stages[n++] = leaves_stage(in->leaves);
 	mime_begin_inside(in->walk, file->block, stages, n);
@@ -298,7 +326,7 @@ inner_on_end(struct leaf_sink *s, const struct leaf *f)
 		file = &in->list[in->n - 1];
 		file->n = in->text.n - file->at;
 		in->open = false;
-		if (in->full)
+		if (in->full && !file->guess)
 			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		if (in->peek && f->size == 0)
 			in->n--;

@@ -4,7 +4,8 @@
  * programs open as a message (.eml, .mht), and what is signed in S/MIME
  * without parts (filters/cms.h) is collected by this sink and walked for
  * itself: conditions, rules and all other sinks see what is in there, and so
- * does a further sink of this kind.
+ * does a further sink of this kind.  Of fields of MIME that stand in a body,
+ * where some programs see a part, only those sinks are told that look at files.
  *
  * Depth, number and bytes are limited: what is beyond is told as
  * MIME_NOT_OPENED.  Nothing can be edited in there.

@@ -29,6 +29,7 @@ flush(struct leaves *l)
 	l->out_n = 0;
 	for (i = 0; i < v.n && f->size + i < sizeof l->begin; i++)
 		l->begin[f->size + i] = v.p[i];
+	l->has_begin = true;
 	if (f->size < 4 && f->size + v.n >= 4 &&
 	    memcmp(l->begin, TNEF_SIGNATURE, 4) == 0) {
 		l->in_tnef = true;
@@ -110,6 +111,12 @@ body_plain(struct leaves *l, struct view v, bool last)
 	l->held_end = last;
 }
 
+static bool
+is_qp(enum leaf_encoding e)
+{
+	return e == ENCODING_QP || e == ENCODING_QP_LOOSE;
+}
+
 static void
 body_line(struct leaves *l, struct view v, bool last)
 {
@@ -121,16 +128,17 @@ body_line(struct leaves *l, struct view v, bool last)
 	    f->encoding != ENCODING_BASE64_STRICT &&
 	    f->encoding != ENCODING_BASE64_LOOSE)
 		check_bytes(f, v);
-	if (f->encoding < ENCODING_BASE64 || f->encoding > ENCODING_QP) {
+	if (f->encoding < ENCODING_BASE64 ||
+	    f->encoding > ENCODING_QP_LOOSE) {
 		body_plain(l, v, last);
 		return;
 	}
-	if (f->encoding == ENCODING_QP)
+	if (is_qp(f->encoding))
 		put_held_end(l);
 	do {
 		head = view_head(v, CHUNK / 2);
 		v = view_from(v, head.n);
-		if (f->encoding == ENCODING_QP) {
+		if (is_qp(f->encoding)) {
 			to = room(l, QP_ROOM(head.n));
 			l->out_n += qp_decode(&l->qp, head, last && v.n == 0,
 			    to);
@@ -139,7 +147,7 @@ body_line(struct leaves *l, struct view v, bool last)
 			l->out_n += base64_decode(&l->base64, head, to);
 		}
 	} while (v.n > 0);
-	if (f->encoding == ENCODING_QP && last && !l->qp.soft) {
+	if (is_qp(f->encoding) && last && !l->qp.soft) {
 		l->out_n -= 2;
 		l->held_end = true;
 	}
@@ -185,7 +193,7 @@ begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
     uint32_t reading, uint64_t header, uint64_t body)
 {
 	enum leaf_encoding how = e->encodings[reading];
-	bool encoded = how >= ENCODING_BASE64 && how <= ENCODING_QP;
+	bool encoded = how >= ENCODING_BASE64 && how <= ENCODING_QP_LOOSE;
 	struct leaf f = { .reading = reading, .origin = LEAF_PART, .part = p,
 		.header = view_head(view_from(l->text, (size_t)header),
 		    (size_t)(body - header)),
@@ -194,7 +202,7 @@ begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
 		.type = view_make(e->type, e->type_n),
 		.subtype = view_make(e->subtype, e->subtype_n),
 		.charset = view_make(e->charset, e->charset_n),
-		.encoding = how,
+		.encoding = how, .guess = reading >= e->guessed,
 		.disposition = e->disposition,
 		.in_signed = l->signed_depth > 0, .names = &e->names,
 		.header_offset = header, .body_offset = body,
@@ -202,14 +210,14 @@ begin_body(struct leaves *l, struct entity *e, const struct mime_part *p,
 
 	ensure(l->n_open == 0);
 	base64_begin(&l->base64, padding(f.encoding));
-	qp_begin(&l->qp);
+	qp_begin(&l->qp, how == ENCODING_QP_LOOSE);
 	inbody_begin(&l->inbody);
-	l->in_tnef = l->held_end = false;
+	l->in_tnef = l->held_end = l->has_begin = false;
 	l->out_n = 0;
 	l->look_inside = view_is_nocase(f.type, "text") ||
 	    f.encoding == ENCODING_UUENCODE ||
 	    f.encoding == ENCODING_UNKNOWN ||
-	    view_is_nocase(f.subtype, "octet-stream");
+	    view_is_nocase(f.subtype, "octet-stream") || !encoded;
 	l->header = header;
 	l->body = body;
 	(void)leaf_begin(l, &f);
@@ -228,10 +236,13 @@ end_body(struct leaves *l)
 		to = room(l, BASE64_ROOM(0));
 		l->out_n += base64_end(&l->base64, to);
 		found = l->base64.conditions;
-	} else if (f->encoding == ENCODING_QP) {
+	} else if (is_qp(f->encoding)) {
 		qp_end(&l->qp);
 		found = l->qp.conditions;
 	}
+	/* What is wrong with what is none. */
+	if (f->guess)
+		found.bits = 0;
 	flush(l);
 	if (l->in_tnef) {
 		if (!tnef_end(l->tnef))
@@ -270,15 +281,25 @@ replay(struct leaves *l, struct entity *e, const struct mime_part *p,
 	end_body(l);
 }
 
-/* What this reading found out: programs differ in what padding means. */
+/*
+ * What this reading found out: programs differ in what padding means, and in
+ * what they make of quoted-printable that is none.
+ */
 static void
 more_readings(struct leaves *l, struct entity *e, uint32_t reading)
 {
-	if (e->encodings[reading] != ENCODING_BASE64 ||
-	    !condition_has(l->base64.conditions, MIME_BASE64_PADDING))
+	if (reading >= e->guessed)
 		return;
-	entity_reading(e, ENCODING_BASE64_STRICT);
-	entity_reading(e, ENCODING_BASE64_LOOSE);
+	if (e->encodings[reading] == ENCODING_BASE64 &&
+	    condition_has(l->base64.conditions, MIME_BASE64_PADDING)) {
+		entity_reading(e, ENCODING_BASE64_STRICT);
+		entity_reading(e, ENCODING_BASE64_LOOSE);
+	}
+	if (e->encodings[reading] == ENCODING_QP && !entity_composite(e) &&
+	    (condition_has(l->qp.conditions, MIME_QP_GARBAGE) ||
+	    (l->has_begin && view_space(l->begin[0]) &&
+	    !view_is_nocase(view_make(e->type, e->type_n), "text"))))
+		entity_reading(e, ENCODING_QP_LOOSE);
 }
 
 static void

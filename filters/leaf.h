@@ -35,6 +35,7 @@ enum leaf_encoding {
 	ENCODING_BASE64_STRICT,	/* up to the first padding */
 	ENCODING_BASE64_LOOSE,	/* padding is garbage */
 	ENCODING_QP,
+	ENCODING_QP_LOOSE,	/* without what is garbage in it */
 	ENCODING_UUENCODE,	/* x-uuencode: its file is a leaf inside */
 	ENCODING_UNKNOWN	/* as 8bit */
 };
@@ -59,6 +60,7 @@ struct leaf {
 	/* The part was encoded as a whole: the bytes are a message, or what
 	 * stands between the boundaries of a multipart. */
 	bool holds_message, holds_parts;
+	bool guess;		/* the encoding is one that nobody named */
 	struct view header;	/* the part's header block, as it is written */
 	/*
 	 * Found in a leaf that was walked as a message of its own

@@ -125,6 +125,9 @@ inbody_file(void *arg, enum inbody_kind kind, struct view name)
 	ensure(l->n_open == 1);
 	names_clear(n);
 	names_add(n, name, "utf-8", source);
+	/* One that nobody declared has the names of the part. */
+	if (kind != INBODY_BARE_BASE64 && kind != INBODY_BARE_QP)
+		f.names = n;
 	buf_clear(&n->scratch);
 	if (charsets_words(l->charsets, name, &n->scratch))
 		names_add(n, buf_view(&n->scratch), "utf-8",
@@ -137,7 +140,6 @@ inbody_file(void *arg, enum inbody_kind kind, struct view name)
 	f.subtype = view_of("octet-stream");
 	f.charset = view_make("", 0);
 	f.disposition = DISPOSITION_ATTACHMENT;
-	f.names = n;
 	(void)leaf_begin(l, &f);
 }
 

@@ -51,6 +51,7 @@ struct leaves {
 	struct tnef *tnef;
 	bool in_tnef;
 	char begin[4];		/* first decoded bytes */
+	bool has_begin;		/* there are some */
 	bool held_end;		/* a CRLF not yet told: it could belong to a
 				 * boundary */
 	char *out;

@@ -14,9 +14,9 @@ digit(char c)
 }
 
 void
-qp_begin(struct qp *q)
+qp_begin(struct qp *q, bool loose)
 {
-	*q = (struct qp){ .n_held = 0 };
+	*q = (struct qp){ .loose = loose };
 }
 
 /* A byte behind an "=". */
@@ -27,12 +27,14 @@ held(struct qp *q, char c, char *o)
 
 	if (digit(c) < 0) {
 		condition_add(&q->conditions, MIME_QP_GARBAGE);
-		memcpy(o, q->held, q->n_held);
-		o += q->n_held;
+		if (!q->loose) {
+			memcpy(o, q->held, q->n_held);
+			o += q->n_held;
+		}
 		q->n_held = 0;
 		if (c == '=')
 			q->held[q->n_held++] = c;
-		else
+		else if (!q->loose)
 			*o++ = c;
 		return o;
 	}
@@ -56,6 +58,9 @@ qp_decode(struct qp *q, struct view text, bool last, char *out)
 	size_t n;
 
 	q->soft = false;
+	while (q->loose && !q->inside && text.n > 0 && view_space(text.p[0]))
+		text = view_from(text, 1);
+	q->inside = !last;
 	/* White space at the end of a line was added on the way. */
 	while (last && text.n > 0 && (text.p[text.n - 1] == ' ' ||
 	    text.p[text.n - 1] == '\t'))
@@ -85,7 +90,7 @@ qp_decode(struct qp *q, struct view text, bool last, char *out)
 	if (q->n_held == 2) {
 		condition_add(&q->conditions, MIME_QP_GARBAGE);
 		memcpy(o, q->held, 2);
-		o += 2;
+		o += q->loose ? 0 : 2;
 		q->n_held = 0;
 	}
 	*o++ = '\r';

@@ -8,6 +8,7 @@
 #include "rules/mime.h"
 
 #define MIME_MAGIC	0x4d494d45u
+#define DATA_LINE	25u	/* bytes of what is more than a word */
 
 enum mime_state {
 	MIME_REFUSED = 0,
@@ -447,17 +448,44 @@ find_boundary(struct mime *m, const struct piece *p, size_t *ret_which)
 	    b == BOUNDARY_CLOSE ? LINE_CLOSE : LINE_OTHER;
 }
 
-/* Not a field, but with "Content-" near its begin and a colon. */
+/*
+ * Not a field, but with "Content-" near its begin and a colon; or that without
+ * any, which may follow on the next line.
+ */
 static bool
 looks_like_field(struct view v)
 {
 	size_t i;
+
+	if (field_is_mime(field_find(view_trim(v))))
+		return true;
 
 	for (i = 0; i < 8 && i + 8 < v.n; i++)
 		if ((v.p[i] | 0x20) == 'c' &&
 		    view_starts_nocase(view_from(v, i), "content-"))
 			return view_find(v, ':') < v.n;
 	return false;
+}
+
+/* A line of base64, or one in which all is encoded. */
+static bool
+looks_like_data(struct view v)
+{
+	size_t i, codes = 0;
+
+	v = view_trim(v);
+	if (v.n < DATA_LINE || view_starts_nocase(v, "--"))
+		return false;
+	for (i = 0; i < v.n; i++) {
+		char c = (char)(v.p[i] | 0x20);
+
+		codes += v.p[i] == '=';
+		if (!(c >= 'a' && c <= 'z') && !(v.p[i] >= '0' &&
+		    v.p[i] <= '9') && strchr("+/=", v.p[i]) == NULL)
+			return false;
+	}
+	/* No word is that long; names with "=" in them are no data. */
+	return codes <= 2 || codes > v.n / 4;
 }
 
 static enum line_kind
@@ -547,6 +575,9 @@ take_piece(struct mime *m, struct piece *p)
 	}
 	if (headers && kind == LINE_OTHER && looks_like_field(p->text))
 		tell_condition(m, MIME_FIELD_BROKEN, p->offset, p->text);
+	if (m->state == MIME_PART && kind == LINE_OTHER &&
+	    looks_like_data(p->text))
+		tell_condition(m, MIME_HEADER_DATA, p->offset, p->text);
 	if (headers && kind != LINE_REST &&
 	    (kind != LINE_OTHER || to != m->state))
 		end_headers(m, kind, p->offset, p->text);

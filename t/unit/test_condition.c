@@ -88,6 +88,17 @@ static const struct row rows[] = {
 	ROW(MIME_NO_VERSION, "Content-Type: a/b\r\n\r\n"),
 	ROW(MIME_FIELD_NAME, V "Content-Type : a/b\r\n\r\n"),
 	ROW(MIME_FIELD_BROKEN, MIXED "--b\r\nContent-\x01Type: a/b\r\n\r\n"),
+	ROW(MIME_FIELD_BROKEN, MIXED "--b\r\nContent-Type\r\n :a/b\r\n\r\n"),
+	ROW(MIME_FIELD_BROKEN, MIXED "--b\r\nContent-(c)Type: a/b\r\n\r\n"),
+	ROW(MIME_FIELD_BROKEN, MIXED "--b\r\nX: y\r\n Content-Transfer-"
+	    "Encoding : base64\r\n\r\n"),
+	ROW(MIME_FIELD_BROKEN, "X: y\r\n Content-Type: multipart/mixed; "
+	    "boundary=b\r\n\r\n"),
+	ROW(MIME_FIELD_BROKEN, TYPE("Content-Type: a/b") "\r\n"),
+	ROW(MIME_FIELD_BROKEN, TYPE("a/b, multipart/mixed; boundary=b")
+	    "\r\n"),
+	ROW(MIME_HEADER_DATA, MIXED "--b\r\nContent-Type: a/b\r\n"
+	    "TVqQAAMAAAAEAAAA//8AALgAAAAAAAAA\r\n"),
 	ROW(MIME_FIELD_ENCODED, CODED("=?us-ascii?b?YmFzZTY0?=",
 	    "eA==\r\n")),
 	ROW(MIME_FIELD_ENCODED, TYPE("=?us-ascii?q?multipart/mixed?=; "

@@ -344,6 +344,97 @@ static const char *const readings[] = {
 	PRIMARY "Content-Type: message/partial; number=1; total=2; id=a\r\n\r\n",
 };
 
+
+/*
+ * What research on the ambiguity of MIME found in mail programs (2024): a
+ * program is in the part for those who read it so.  PROGRAM is the begin of
+ * one that does nothing.
+ */
+#define PROGRAM "TVqQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"  \
+	"AAAAAQAAAAFBFAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n"
+#define PROGRAM_QP "=4D=5A=90=00=00=00=00=00=\r\n=00=00=00=00=00=00=00=00=\r\n"
+#define FILE_TYPE "Content-Type: application/octet-stream; name=a.txt\r\n"
+#define FILE_PART(fields, body) PARTS FILE_TYPE fields "\r\n" body	      \
+	"--=_b--\r\n"
+#define PLAIN_PART(body) PARTS "\r\n" body "--=_b--\r\n"
+
+static const char *const programs[] = {
+	/* as everybody sees it */
+	FILE_PART(CTE ": base64\r\n", PROGRAM),
+	FILE_PART(CTE ": quoted-printable\r\n", PROGRAM_QP),
+	/* a field that only some see */
+	FILE_PART("X: y\r\n " CTE ": base64\r\n", PROGRAM),
+	FILE_PART("X: y\r\n\t" CTE ":base64\r\n", PROGRAM),
+	FILE_PART(CTE "\r\n :base64\r\n", PROGRAM),
+	FILE_PART(CTE "(: )base64\r\n", PROGRAM),
+	FILE_PART("Content-Transfe(r-Encoding: base64\r\n", PROGRAM),
+	FILE_PART(CTE ": bas\r\n e64\r\n", PROGRAM),
+	FILE_PART(CTE ": bas(c\r\n c)e64\r\n", PROGRAM),
+	FILE_PART(CTE ": bas(c)e64\r\n", PROGRAM),
+	FILE_PART(CTE ": quot(c)ed-printable\r\n", PROGRAM_QP),
+	FILE_PART(CTE ": x\r\n", PROGRAM),
+	FILE_PART(CTE ": x\r\n", PROGRAM_QP),
+	"Subject: x\r\n Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+	"--b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	MULTI("Content-Type:multipart/mixed; boundary=b")
+	"--b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	MULTI("application/octet-stream, multipart/mixed; boundary=b")
+	"--b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	/* where the header block ends */
+	PLAIN_PART(FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM),
+	PLAIN_PART(FILE_TYPE CTE ": quoted-printable\r\n\r\n" PROGRAM_QP),
+	FILE_PART("\r\n" CTE ": base64\r\n", PROGRAM),
+	FILE_PART("\r\n " CTE ": base64\r\n", PROGRAM),
+	FILE_PART("\r\nA sentence.\r\n" CTE ": base64\r\n", PROGRAM),
+	FILE_PART("\r\nA sentence.\r\n" CTE ": base64\r\nAnother.\r\n",
+	PROGRAM),
+	PARTS FILE_TYPE CTE ": base64\r\n" PROGRAM "--=_b--\r\n",
+	PARTS FILE_TYPE CTE ": base64\r\n)\r\n" PROGRAM "--=_b--\r\n",
+	PARTS FILE_TYPE CTE ": quoted-printable\r\n" PROGRAM_QP "--=_b--\r\n",
+	FILE_PART(CTE ": quoted-printable\r\n\r\n", PROGRAM_QP),
+	/* a boundary that only some see */
+	PARTS FIRST " --=_b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	PARTS FIRST "\t--=_b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	PARTS FIRST "x\r--=_b\r\n" FILE_TYPE CTE ": base64\r\n\r\n" PROGRAM,
+	PARTS "\r\n--c\r\n" FIRST "--c\r\n" FILE_TYPE CTE ": base64\r\n\r\n"
+	PROGRAM,
+	/* no field at all */
+	FILE_PART("", PROGRAM),
+	FILE_PART("", PROGRAM_QP),
+	FILE_PART("", "A sentence.\r\n" PROGRAM),
+	"Subject: x\r\n\r\n" PROGRAM,
+	/* what some decoders do */
+	FILE_PART(CTE ": quoted-printable\r\n",
+	"\t=4D=5A=90=00=00=00=00=\r\n\t=00=00=00=00=00=00=\r\n"),
+	FILE_PART(CTE ": quoted-printable\r\n",
+	"=4D=\t=5A=90=00=00=00=00=\r\n=00=\t=00=00=00=00=00=\r\n"),
+	FILE_PART(CTE ": quoted-printable\r\n",
+	"=4D=5a=90=0=00=00=00=00=\r\n=00=0=00=00=00=00=00=\r\n"),
+	/* names: parameters and fields that few programs know */
+	PARTS "Content-Type: x/y; filename=a.exe" END,
+	PARTS "Content-Name: a.exe\r\nContent-Type: x/y" END,
+	PARTS "X-Sun-Data-Name: a.exe\r\nContent-Type: x/y" END,
+	DISPOSITION("filename=\"a.e?xe\""),
+	DISPOSITION("filename=\"a.exe/\""),
+	DISPOSITION("filename=\"a.exe\\\\.\""),
+	PLAIN_PART("Content-Disposition: attachment; filename=a.js\r\n\r\nx"
+	"\r\n"),
+};
+
+/* Text about such things, and what careless programs send. */
+static const char *const spoken_of[] = {
+	PLAIN_PART("Content-Type: text/html\r\n\r\n<p>too early\r\n"),
+	"Subject: x\r\n\r\nThe field\r\nContent-Type: multipart/mixed; "
+	"boundary=b\r\nis missing.\r\n--b\r\n\r\n",
+	"DKIM-Signature: v=1; h=From:\r\n Content-Type:Content-Transfer-"
+	"Encoding:\r\n Content-Disposition; b=YQ==\r\nSubject: x\r\n\r\n",
+	FILE_PART(CTE ": utf-8\r\n", "Text in no encoding = 7bit.\r\n"),
+	FILE_PART(CTE ": quoted-printable\r\n", "100% = all =zz\r\n"),
+	FILE_PART("", "TVlDSVRZSVNIRVJFQU5EVEhJU0lTVEVYVA==\r\n"),
+	"Subject: x\r\n\r\n-----BEGIN CERTIFICATE-----\r\nMIIBszCCAVmgAwIBAgI"
+	"UQ2l0eQ0KY2VydGlmaWNhdGUwCgYIKoZI\r\n-----END CERTIFICATE-----\r\n",
+};
+
 #define EACH(i, list)	for (i = 0; i < sizeof list / sizeof list[0]; i++)
 
 static void
@@ -391,6 +482,28 @@ with_defaults(void **state)
 	close_stock();
 }
 
+/* What `postern init` writes, with the rules for attachments. */
+static void
+with_attachments(void **state)
+{
+	size_t i, past = 0;
+
+	(void)state;
+	open_stock("pcre", "mime_ambiguity = reject\n"
+	    "mime_ambiguity_checks = tnef reject, uuencode reject, "
+	    "yenc reject\nattachment_checks = pcre:attachment_checks\n");
+	EACH(i, programs)
+		if (!refused(view_of(programs[i]))) {
+			print_error("gets past:\n%s\n", programs[i]);
+			past++;
+		}
+	assert_int_equal(past, 0);
+	EACH(i, spoken_of)
+		if (refused(view_of(spoken_of[i])))
+			fail_msg("refused:\n%s", spoken_of[i]);
+	close_stock();
+}
+
 static void
 with_pcre(void **state)
 {
@@ -410,6 +523,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(with_defaults),
+		cmocka_unit_test(with_attachments),
 		cmocka_unit_test(with_pcre),
 		cmocka_unit_test(with_regexp),
 	};

@@ -188,10 +188,13 @@ qp_leaves(void **state)
 	expect(QP("h=65llo\r\n"), AB("hello"));
 	expect(QP("hel=\r\nlo=3D"), AB("hello="));
 	expect(QP("hel= \t\r\nlo  \r\nx"), AB("hello\r\nx"));
-	expect(QP("=e9=ZZ=4"), AB("\xe9=ZZ=4"));
+	/* what is none is kept, and left out with the byte behind it */
+	expect(QP("=e9=ZZ=4"), AB("\xe9=ZZ=4") AB("\xe9Z"));
 	assert_true(condition_has(t.r.all, MIME_QP_GARBAGE));
 	assert_true(condition_has(t.r.all, MIME_QP_CASE));
 	expect(QP("x="), AB("x"));
+	/* blanks at the begin of a line, where no text is */
+	expect(QP("\t=4D=\r\n =5A"), AB("\tM Z") AB("MZ"));
 }
 
 static void
@@ -205,6 +208,10 @@ all_readings(void **state)
 	expect(V "Content-Type: a/b\r\nContent-Transfer-Encoding: base64 x\r\n"
 	    "\r\naGk=\r\n", AB("hi") AB("aGk="));
 	assert_true(condition_has(t.r.all, MIME_ENCODING_SYNTAX));
+	/* one that nobody knows: all */
+	expect(V "Content-Type: a/b\r\nContent-Transfer-Encoding: bas(e)64"
+	    "\r\n\r\naGk=\r\n", AB("aGk=") AB("hi") AB("aGk"));
+	assert_true(condition_has(t.r.all, MIME_UNKNOWN_ENCODING));
 	/* a leaf and a multipart */
 	expect(V "Content-Type: a/b\r\nContent-Type: multipart/mixed; "
 	    "boundary=b\r\n\r\n--b\r\n\r\nin\r\n--b--\r\n",
