@@ -93,21 +93,6 @@ is_begin(struct view line, enum inbody_kind *ret_kind, struct view *ret_name)
 	return ret_name->n > 0;
 }
 
-static bool
-is_ybegin(struct view line, struct view *ret_name)
-{
-	size_t i;
-
-	if (!view_starts_nocase(line, "=ybegin "))
-		return false;
-	for (i = 7; i + 6 < line.n; i++)
-		if (view_starts_nocase(view_from(line, i), " name="))
-			break;
-	*ret_name = i + 6 < line.n ? view_trim(view_from(line, i + 6)) :
-	    view_make("", 0);
-	return true;
-}
-
 /* The number behind " key="; false: there is none. */
 static bool
 number(struct view line, const char *key, unsigned base, uint64_t *ret)
@@ -133,6 +118,26 @@ number(struct view line, const char *key, unsigned base, uint64_t *ret)
 			break;
 	}
 	*ret = v;
+	return true;
+}
+
+static bool
+is_ybegin(struct view line, struct view *ret_name)
+{
+	uint64_t v;
+	size_t i;
+
+	if (!view_starts_nocase(line, "=ybegin "))
+		return false;
+	/* "=ybegin on Usenet" is a sentence. */
+	if (!number(line, "line", 10, &v) && !number(line, "size", 10, &v) &&
+	    !number(line, "part", 10, &v))
+		return false;
+	for (i = 7; i + 6 < line.n; i++)
+		if (view_starts_nocase(view_from(line, i), " name="))
+			break;
+	*ret_name = i + 6 < line.n ? view_trim(view_from(line, i + 6)) :
+	    view_make("", 0);
 	return true;
 }
 
@@ -293,7 +298,7 @@ is_magic(struct view v)
 {
 	static const char *const magic[] = { "PK\3\4", "Rar!", "7z\xbc\xaf",
 		"\xd0\xcf\x11\xe0", "\x1f\x8b\x08", "MSCF", "ITSF",
-		"\x7f" "ELF" };
+		"\177ELF" };
 	size_t i;
 
 	if (v.n >= 4 && memcmp(v.p, "MZ", 2) == 0)

@@ -293,10 +293,37 @@ walk_file(struct inner *in, const struct file *file, const struct leaf *f)
 		leaves_stop(s->leaves);
 }
 
+static bool
+begins_with_field(struct view v)
+{
+	struct view name, rest;
+
+	return header_split(view_head(v, view_find(v, '\n')), &name, &rest);
+}
+
+/* What is signed is no message but a file, "a.pdf" in "a.pdf.p7m". */
+static bool
+put_file_head(struct inner *in, const struct leaf *f)
+{
+	struct view name = f->names->n > 0 ? f->names->list[0].text :
+	    view_make("", 0);
+	bool ok = buf_puts(&in->text, "Content-Type: application/"
+	    "octet-stream; name=\"");
+	size_t i;
+
+	if (view_ends_nocase(name, view_of(".p7m")))
+		name.n -= 4;
+	for (i = 0; i < name.n; i++)
+		ok = ok && buf_putc(&in->text, (unsigned char)name.p[i] < ' ' ||
+		    name.p[i] == '"' || name.p[i] == '\\' ? '_' : name.p[i]);
+	return ok && buf_puts(&in->text, "\"\r\nContent-Transfer-Encoding: "
+	    "binary\r\n\r\n");
+}
+
 /* Put what is signed in the place of the file.  Returns false if nothing is,
  * or what is left is none. */
 static bool
-open_cms(struct inner *in, struct file *file)
+open_cms(struct inner *in, struct file *file, const struct leaf *f)
 {
 	struct buf content;
 	bool found;
@@ -304,6 +331,11 @@ open_cms(struct inner *in, struct file *file)
 	buf_init(&content, INNER_BYTES_MAX);
 	found = cms_content(buf_part(&in->text, file->at, file->n), &content);
 	in->text.n = file->at;
+	if (found && !begins_with_field(buf_view(&content))) {
+		file->block = MIME_BLOCK_PART;
+		file->guess = true;
+		found = put_file_head(in, f);
+	}
 	if (found)
 		found = buf_putv(&in->text, buf_view(&content));
 	file->n = in->text.n - file->at;
@@ -330,7 +362,7 @@ inner_on_end(struct leaf_sink *s, const struct leaf *f)
 			leaves_tell(in->from, MIME_NOT_OPENED, f);
 		if (in->peek && f->size == 0)
 			in->n--;
-		else if (file->cms && !open_cms(in, file))
+		else if (file->cms && !open_cms(in, file, f))
 			in->n--;
 		else if (f->slot == 0 && f->encoding == ENCODING_QP &&
 		    (f->holds_message || f->holds_parts) &&

@@ -42,7 +42,9 @@ inspect(struct part_names *n, struct view v)
 	for (i = 0; i < v.n; i++) {
 		unsigned char c = (unsigned char)v.p[i];
 
-		if ((c < ' ' && c != '\t') || c == 127)
+		/* ISO 2022 shifts with these; decoded, they are gone. */
+		if ((c < ' ' && c != '\t' && c != 27 && c != 14 && c != 15) ||
+		    c == 127)
 			n->control = true;
 		if (c == 0xe2 && i + 2 < v.n) {
 			unsigned char d = (unsigned char)v.p[i + 1],

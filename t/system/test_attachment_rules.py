@@ -31,6 +31,20 @@ def message(*files, signed=False):
 OCTETS = "application/octet-stream"
 
 
+def der(tag, *parts):
+    data = b"".join(parts)
+    n = len(data)
+    return bytes([tag, 0x84]) + n.to_bytes(4, "big") + data
+
+
+def cms(data):
+    """What is signed, up to where the signatures begin."""
+    oid = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07"
+    return der(0x30, der(6, oid + b"\x02"), der(0xa0, der(
+        0x30, der(2, b"\1"), der(0x31), der(0x30, der(6, oid + b"\x01"),
+                                           der(0xa0, der(4, data))))))
+
+
 @pytest.fixture(scope="module")
 def gateway():
     """With what `postern init` writes."""
@@ -86,6 +100,31 @@ def test_stock_rules_refuse(gateway, name, data, where):
     r = send(gateway, (name, data, OCTETS))
     assert r.code == 550, r
     gateway.expect_log(rf"reject: {where} ext=.*rule=\S+/attachment_checks:\d+")
+
+
+@pytest.mark.parametrize("name, data", [
+    ("a.zip", zipped(("x.js#.txt", b"x")).replace(b"x.js#", b"x.js\0")),
+    ("a.zip", zipped(("x.js?", b"x"))), ("a.e*xe", b"text"),
+    ("x.exe/", b"text"), ("Update.dmg", b"text"), ("a.iqy", b"WEB\r\n"),
+    ("a.rar", b"1234567**ACE**" + bytes(60)),
+    ("a.exe.p7m", cms(b"text")), ("a.txt.p7m", cms(EXE)),
+    ("a.zip.p7m", cms(zipped(("x.js", b"x")))),
+    ("a.slk", b"ID;P\r\nO;E\r\n"),
+    ("a.zip", zipped(("b.zip", zipped(("x.js", b"x")))).replace(
+        b"\x08\0", b"\x09\0")),
+], ids=lambda v: repr(v)[:16])
+def test_disguises(gateway, name, data):
+    r = send(gateway, (name, data, OCTETS))
+    assert r.code == 550, r
+
+
+def test_signed_files_pass(gateway):
+    r = send(gateway, ("a.pdf.p7m", cms(PDF), "application/pkcs7-mime"),
+             ("a.xml.p7m", cms(b"<?xml version='1.0'?>\n<x/>\n"),
+              "application/pkcs7-mime"),
+             ("a.docx.p7m", cms(zipped(OFFICE, ("word/document.xml", b""))),
+              OCTETS))
+    assert r.code == 250, r
 
 
 def test_uuencode(gateway):
