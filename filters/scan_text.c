@@ -51,8 +51,7 @@ picture_flags(struct view v)
 {
 	v = view_head(v, PAGE_LOOK);
 	return has(v, "<script") || has(v, ":script") || has(v, "onload=") ||
-	    has(v, "javascript:") || has(v, "<foreignObject") ?
-	    SCAN_SCRIPT : 0;
+	    has(v, "javascript:") ? SCAN_SCRIPT : 0;
 }
 
 /* XML that Word or Excel opens: macros are in it as base64. */

@@ -109,6 +109,7 @@ def test_stock_rules_refuse(gateway, name, data, where):
     ("a.rar", b"1234567**ACE**" + bytes(60)),
     ("a.exe.p7m", cms(b"text")), ("a.txt.p7m", cms(EXE)),
     ("a.zip.p7m", cms(zipped(("x.js", b"x")))),
+    ("a.svg", b"<svg xmlns='x'><script>x()</script></svg>"),
     ("a.slk", b"ID;P\r\nO;E\r\n"),
     ("a.zip", zipped(("b.zip", zipped(("x.js", b"x")))).replace(
         b"\x08\0", b"\x09\0")),
