@@ -198,6 +198,8 @@ content_disposition(struct entity *e, struct view value)
 
 	(void)again(e, &e->disposition_hash, value,
 	    MIME_DUPLICATE_DISPOSITION);
+	if (view_starts_nocase(view_trim(value), "=?"))
+		condition_add(&e->conditions, MIME_FIELD_ENCODED);
 	field_type(value, &type, &subtype, &rest);
 	if (view_is_nocase(type, "inline")) {
 		if (e->disposition == DISPOSITION_NONE)

@@ -415,6 +415,8 @@ static const char *const programs[] = {
 	PARTS "Content-Name: a.exe\r\nContent-Type: x/y" END,
 	PARTS "X-Sun-Data-Name: a.exe\r\nContent-Type: x/y" END,
 	DISPOSITION("filename=\"a.e?xe\""),
+	PARTS "Content-Disposition: =?utf-8?q?attachment=3b_filename=3d=22a=2e"
+	"exe=22?=" END,
 	DISPOSITION("filename=\"a.exe/\""),
 	DISPOSITION("filename=\"a.exe\\\\.\""),
 	PLAIN_PART("Content-Disposition: attachment; filename=a.js\r\n\r\nx"
@@ -428,6 +430,10 @@ static const char *const spoken_of[] = {
 	"boundary=b\r\nis missing.\r\n--b\r\n\r\n",
 	"DKIM-Signature: v=1; h=From:\r\n Content-Type:Content-Transfer-"
 	"Encoding:\r\n Content-Disposition; b=YQ==\r\nSubject: x\r\n\r\n",
+	PARTS "Content-Type: application/pdf; name=\"a.pdf\";\r\n\tx-apple-part-"
+	"url=\"4F@yahoo.com\"" END,
+	PARTS "Content-Type: application/pdf; name=booking.com.pdf" END,
+	PARTS "Content-Type: application/json; name=conf.json" END,
 	FILE_PART(CTE ": utf-8\r\n", "Text in no encoding = 7bit.\r\n"),
 	FILE_PART(CTE ": quoted-printable\r\n", "100% = all =zz\r\n"),
 	FILE_PART("", "TVlDSVRZSVNIRVJFQU5EVEhJU0lTVEVYVA==\r\n"),
