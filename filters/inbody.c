@@ -328,14 +328,20 @@ is_base64_line(struct view v)
 static bool
 is_bare(struct view line, enum inbody_kind *ret_kind)
 {
+	/* Of the magics, as they are, in base64, and encoded. */
+	static const char begins[] = "TUN0HSf" "MPR7I=";
 	char out[BASE64_ROOM(BARE_LINE)];
 	struct base64 d;
 	struct qp q;
 	size_t n;
 
-	line = view_trim(line);
-	if (line.n < BARE_LINE)
+	while (line.n > 0 && view_space(line.p[0]))
+		line = view_from(line, 1);
+	/* Every line comes here: look at one byte of most. */
+	if (line.n < BARE_LINE || memchr(begins, line.p[0],
+	    sizeof begins - 1) == NULL)
 		return false;
+	line = view_trim(line);
 	if (is_base64_line(line)) {
 		*ret_kind = INBODY_BARE_BASE64;
 		base64_begin(&d, BASE64_GOES_ON);

@@ -293,7 +293,8 @@ scan_ole(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 			} else if (!look_at_entry(&o, e))
 				return;
 			/* A chain that never ends ends here. */
-			if (++entries > ENTRIES_MAX) {
+			if (++entries > ENTRIES_MAX ||
+			    entries > v.n / ENTRY_SIZE) {
 				i->flags |= SCAN_LIMIT_MEMBERS;
 				return;
 			}
