@@ -268,7 +268,7 @@ scan_ole(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 	struct ole o = { .scan = s, .depth = depth, .v = v, .item = i,
 		.shift = le16_at(v, 30), .mini_fat = le32_at(v, 60),
 		.mini_start = UINT32_MAX };
-	uint32_t at = le32_at(v, 48), entries = 0;
+	uint32_t at = le32_at(v, 48), entries = 0, sectors = 0;
 	struct view d;
 	size_t k;
 
@@ -282,6 +282,11 @@ scan_ole(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 			i->flags |= SCAN_DAMAGED;
 			break;
 		}
+		/* A chain that never ends ends here. */
+		if (++sectors > v.n >> o.shift) {
+			i->flags |= SCAN_LIMIT_MEMBERS;
+			return;
+		}
 		for (k = 0; k + ENTRY_SIZE <= d.n; k += ENTRY_SIZE) {
 			struct view e = view_head(view_from(d, k), ENTRY_SIZE);
 
@@ -292,9 +297,7 @@ scan_ole(struct scan *s, uint32_t depth, struct view v, struct scan_item *i)
 						GROUP_OLE | GROUP_EXECUTABLE };
 			} else if (!look_at_entry(&o, e))
 				return;
-			/* A chain that never ends ends here. */
-			if (++entries > ENTRIES_MAX ||
-			    entries > v.n / ENTRY_SIZE) {
+			if (++entries > ENTRIES_MAX) {
 				i->flags |= SCAN_LIMIT_MEMBERS;
 				return;
 			}

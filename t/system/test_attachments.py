@@ -220,6 +220,10 @@ def test_compound_files(scan):
     d = bytearray(ole(("a", 2, b"x")))
     d[512 + 8:512 + 12] = struct.pack("<I", 2)
     assert "limit-members" in scan(bytes(d)).file["is"]
+    # and so does one of sectors that are cut short
+    d = d[:512 * 3 + 13]
+    s = scan(bytes(d))
+    assert "limit-members" in s.file["is"]
 
 
 A = b"A" * (100 << 20)
