@@ -71,6 +71,8 @@ struct message {
 	struct message *next;		/* in one of several lists */
 	struct writer *writer;		/* to answer; NULL: gone or answered */
 	struct filter *filter;
+	struct bouncer *bouncer;	/* M_BOUNCING: who writes; NULL: it
+					 * waits for one */
 	struct proxy *proxy;		/* answers for it; NULL: we do */
 	struct chan *relay;		/* M_PROXYING: who asks it; NULL: it
 					 * waits for a place */

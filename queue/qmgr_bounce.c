@@ -9,9 +9,18 @@
 #define ORDER_SPARE	65536u	/* of an order, beside recipients */
 #define ORDER_LINE	100u	/* of a recipient, beside the reason */
 
-static struct chan *bounce;
+/*
+ * There may be several: one that was replaced finishes what it has, and of one
+ * that died we may hear only after its successor is here.
+ */
+struct bouncer {
+	struct bouncer *next;
+	struct chan *chan;
+	unsigned underway;
+};
+
+static struct bouncer *bouncers, *newest;
 static struct message *waiting, **waiting_end = &waiting;
-static unsigned underway;
 static struct event ask_timer;
 static bool asked;
 
@@ -24,7 +33,7 @@ bounce_ask(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	asked = false;
-	if (bounce != NULL || waiting == NULL)
+	if (newest != NULL || waiting == NULL)
 		return;
 	if (role_control() != NULL) {
 		b = chan_begin(role_control(), MSG_WANT);
@@ -120,7 +129,7 @@ bounce_until(const struct message *m)
 }
 
 static void
-bounce_send(struct message *m)
+bounce_send(struct bouncer *to, struct message *m)
 {
 	uint32_t n = bounce_put_outcomes(NULL, m, 0);
 	struct buf *b;
@@ -131,7 +140,7 @@ bounce_send(struct message *m)
 	max = (CHAN_MSG_MAX - ORDER_SPARE - m->tail.envelope.n) /
 	    (n > 0 ? n : 1u);
 	max = max > ORDER_LINE ? max - ORDER_LINE : 0;
-	b = chan_begin(bounce, MSG_BOUNCE);
+	b = chan_begin(to->chan, MSG_BOUNCE);
 	put_u64(b, m->known.id.n);
 	put_u8(b, (uint8_t)m->notice);
 	put_u64(b, m->text_offset);
@@ -142,9 +151,10 @@ bounce_send(struct message *m)
 	put_u32(b, n);
 	(void)bounce_put_outcomes(b, m, max);
 	put_view(b, m->tail.envelope);
-	chan_put_fd(bounce, m->fd, true);
-	chan_end(bounce);
-	underway++;
+	chan_put_fd(to->chan, m->fd, true);
+	chan_end(to->chan);
+	to->underway++;
+	m->bouncer = to;
 }
 
 static void
@@ -152,7 +162,8 @@ bounce_give(void)
 {
 	struct message *m;
 
-	while (bounce != NULL && waiting != NULL && underway < BOUNCE_DEPTH) {
+	while (newest != NULL && waiting != NULL &&
+	    newest->underway < BOUNCE_DEPTH) {
 		m = waiting;
 		waiting = m->next;
 		if (waiting == NULL)
@@ -161,15 +172,16 @@ bounce_give(void)
 		if (message_text(m) < 0)
 			message_bounced(m, false);
 		else
-			bounce_send(m);
+			bounce_send(newest, m);
 	}
-	if (bounce == NULL && waiting != NULL && !asked)
+	if (newest == NULL && waiting != NULL && !asked)
 		bounce_ask(-1, 0, NULL);
 }
 
 static void
 bounce_queue(struct message *m)
 {
+	m->bouncer = NULL;
 	m->next = NULL;
 	*waiting_end = m;
 	waiting_end = &m->next;
@@ -185,21 +197,12 @@ bounce_submit(struct message *m)
 void
 bounce_ready(struct chan *c)
 {
-	/* The newest one; an older one finishes what it has. */
-	bounce = c;
-	underway = 0;
+	struct bouncer *o = mem_alloc(sizeof *o);
+
+	o->chan = c;
+	o->next = bouncers;
+	bouncers = newest = o;
 	bounce_give();
-}
-
-static bool
-bounce_is_waiting(const struct message *m)
-{
-	const struct message *w;
-
-	for (w = waiting; w != NULL; w = w->next)
-		if (w == m)
-			return true;
-	return false;
 }
 
 static void
@@ -207,25 +210,43 @@ bounce_lost(struct known *k, void *arg)
 {
 	struct message *m = (struct message *)k;
 
-	(void)arg;
-	if (k->state != M_BOUNCING || bounce_is_waiting(m))
+	if (k->state != M_BOUNCING || m->bouncer != arg)
 		return;
 	/* The notification may have been sealed already; then the sender gets
 	 * two, which is better than none. */
-	if (m->bounce_tries++ < BOUNCE_TRIES)
+	if (m->bounce_tries++ < BOUNCE_TRIES) {
 		bounce_queue(m);
-	else
+	} else {
+		m->bouncer = NULL;
 		message_bounced(m, false);
+	}
+}
+
+static struct bouncer *
+bounce_find(const struct chan *c)
+{
+	struct bouncer *o;
+
+	for (o = bouncers; o != NULL && o->chan != c; o = o->next)
+		;
+	return o;
 }
 
 void
 bounce_gone(struct chan *c)
 {
-	if (bounce != c)
+	struct bouncer *o = bounce_find(c), **p;
+
+	if (o == NULL)
 		return;
-	bounce = NULL;
-	underway = 0;
-	known_each(bounce_lost, NULL);
+	for (p = &bouncers; *p != o; p = &(*p)->next)
+		;
+	*p = o->next;
+	/* Those before it are about to end. */
+	if (newest == o)
+		newest = NULL;
+	known_each(bounce_lost, o);
+	free(o);
 	bounce_give();
 }
 
@@ -234,6 +255,7 @@ bounce_done(struct chan *c, struct chan_in *in)
 {
 	struct queue_id id = { cursor_u64(&in->body) };
 	bool ok = cursor_u8(&in->body) != 0;
+	struct bouncer *o = bounce_find(c);
 	struct message *m;
 
 	(void)cursor_u64(&in->body);	/* the notification's id */
@@ -241,13 +263,13 @@ bounce_done(struct chan *c, struct chan_in *in)
 	if (!chan_check(c, in))
 		return;
 	m = message_find(id);
-	if (m == NULL || m->known.state != M_BOUNCING ||
-	    bounce_is_waiting(m)) {
+	if (o == NULL || m == NULL || m->known.state != M_BOUNCING ||
+	    m->bouncer != o) {
 		chan_blame(c, "notification that nobody asked for");
 		return;
 	}
-	if (c == bounce && underway > 0)
-		underway--;
+	o->underway--;
+	m->bouncer = NULL;
 	message_bounced(m, ok);
 	bounce_give();
 }
@@ -255,5 +277,10 @@ bounce_done(struct chan *c, struct chan_in *in)
 bool
 bounce_busy(void)
 {
-	return underway > 0 || waiting != NULL;
+	const struct bouncer *o;
+
+	for (o = bouncers; o != NULL; o = o->next)
+		if (o->underway > 0)
+			return true;
+	return waiting != NULL;
 }
