@@ -123,15 +123,17 @@ tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 # `make check-long REST=1 [SECONDS_MAX=3000]`: what `make check` leaves out,
-# as far as there is time.
+# as far as there is time.  AGAIN=3: see --again in t/check.
 ONE_BUILD = $(if $(SAN)$(filter-out gcc,$(CC)),--build "CC=$(CC) SAN=$(SAN)")
+CHECK_AGAIN = $(if $(AGAIN),--again $(AGAIN))
 check:
 	@t/deps check
-	@MAKEFLAGS= python3 t/check $(ONE_BUILD)
+	@MAKEFLAGS= python3 t/check $(CHECK_AGAIN) $(ONE_BUILD)
 check-long:
 	@t/deps check-long
 	@MAKEFLAGS= python3 t/check --long $(if $(REST),--rest) \
-		$(if $(SECONDS_MAX),--seconds $(SECONDS_MAX)) $(ONE_BUILD)
+		$(if $(SECONDS_MAX),--seconds $(SECONDS_MAX)) \
+		$(CHECK_AGAIN) $(ONE_BUILD)
 lint:
 	@python3 t/lint
 
