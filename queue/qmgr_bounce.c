@@ -24,9 +24,25 @@ static struct message *waiting, **waiting_end = &waiting;
 static struct event ask_timer;
 static bool asked;
 
+/* Without a master none is started any more: what waits is for the next queue
+ * manager, as after a crash. */
+static bool
+bounce_hopeless(void)
+{
+	return newest == NULL && role_control() == NULL;
+}
+
+static void
+bounce_give_up(void *arg)
+{
+	(void)arg;
+	qmgr_check_end();
+}
+
 static void
 bounce_ask(evutil_socket_t fd, short what, void *arg)
 {
+	static struct loop_work give_up = { .fn = bounce_give_up };
 	struct buf *b;
 
 	(void)fd;
@@ -35,11 +51,13 @@ bounce_ask(evutil_socket_t fd, short what, void *arg)
 	asked = false;
 	if (newest != NULL || waiting == NULL)
 		return;
-	if (role_control() != NULL) {
-		b = chan_begin(role_control(), MSG_WANT);
-		put_u8(b, ROLE_BOUNCE);
-		chan_end(role_control());
+	if (bounce_hopeless()) {
+		loop_soon(&give_up);
+		return;
 	}
+	b = chan_begin(role_control(), MSG_WANT);
+	put_u8(b, ROLE_BOUNCE);
+	chan_end(role_control());
 	/* Until it comes: master may be throttling it. */
 	asked = true;
 	evtimer_assign(&ask_timer, loop_base(), bounce_ask, NULL);
@@ -282,5 +300,5 @@ bounce_busy(void)
 	for (o = bouncers; o != NULL; o = o->next)
 		if (o->underway > 0)
 			return true;
-	return waiting != NULL;
+	return waiting != NULL && !bounce_hopeless();
 }

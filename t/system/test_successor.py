@@ -135,6 +135,51 @@ def test_notice_of_an_old_bounce_that_died(gateway, sink):  # noqa: F811
     emptied(gw)
 
 
+def test_notice_that_nobody_can_write(gateway, sink):  # noqa: F811
+    """Without a master no other comes: the queue manager does not wait."""
+    sink.on = no_recipient("550 5.1.1 no")
+    gw = gateway()
+    gw.expect_log("killed by signal 9|recovered from")
+    hand_in(gw, f"first@{DOMAIN}")
+    wait_reports(sink)
+    emptied(gw)
+    sink.messages.clear()
+    bounce, = stop(gw, "bounce")
+    qid = hand_in(gw, f"second@{DOMAIN}")
+    gw.wait_log(qid + ".*status=bounced")
+    gw.kill("master")
+    wait_for("the lock to be free",
+             lambda: gw.command("status", check=False).returncode == 3)
+    os.kill(bounce, signal.SIGKILL)
+    gw.start()
+    wait_reports(sink)
+    emptied(gw)
+
+
+def test_notice_after_the_master_died(gateway, sink):  # noqa: F811
+    """Its message was on its way; nothing has asked for a notice before."""
+    asked = threading.Event()
+
+    def refuse(verb, argument):
+        if verb == "RCPT" and DOMAIN in argument:
+            asked.wait(60)
+            return "550 5.1.1 no"
+        return None
+    sink.on = refuse
+    gw = gateway()
+    gw.expect_log("recovered from")
+    qid = hand_in(gw, f"user@{DOMAIN}")
+    wait_for("its RCPT", lambda: f"RCPT TO:<user@{DOMAIN}>" in sink.commands)
+    gw.kill("master")
+    wait_for("the lock to be free",
+             lambda: gw.command("status", check=False).returncode == 3)
+    asked.set()
+    gw.wait_log(qid + ".*status=bounced")
+    gw.start()
+    wait_reports(sink)
+    emptied(gw)
+
+
 def test_mail_of_a_queue_manager_that_died(gw, sink):
     """pickup had given it away, and does not wait for its next look round."""
     filters = stop(gw, "filter")
