@@ -176,6 +176,7 @@ def test_broken_file_changes_nothing(made):
 
 def test_a_table_behind_a_connection_is_refused(made):
     gw, sink, red, blue = made
+    gw.expect_log("smtp_header_checks")     # it may read the file, too
     gw.set(smtp_header_checks="tcp:127.0.0.1:1")
     p = gw.command("check", check=False)
     assert p.returncode != 0
