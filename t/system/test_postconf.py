@@ -32,6 +32,8 @@ def conf(tmp_path):
     def run(text, *args, program=os.path.join(BIN, "postconf")):
         if text is not None:
             (tmp_path / "main.cf").write_text(text)
+            # Postfix rereads what may still be written, for a second
+            os.utime(tmp_path / "main.cf", (1577836800, 1577836800))
         return Result(program, ["-c", str(tmp_path), *args])
     run.dir = tmp_path
     run.main = tmp_path / "main.cf"

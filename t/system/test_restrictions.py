@@ -173,6 +173,8 @@ maillog_file =
         with open(self.dir + "/etc/main.cf", "w") as f:
             f.write(self.base + main + "\nsmtpd_banner = $myhostname ESMTP "
                     f"settings {self.uses}\n")
+        # It rereads what may still be written, for a second.
+        os.utime(self.dir + "/etc/main.cf", (1577836800, 1577836800))
         # "postfix reload" may wait for a logger that is not there.
         self.signal(signal.SIGHUP)
 
