@@ -493,7 +493,7 @@ def test_offline_knows_the_journal(make, op):
     """qmgr was killed: what is only in its journal would come back."""
     slow = Slow("451 4.0.0 later")
     gw = make(slow.sink)
-    gw.expect_log("killed by signal|relay|lost|qmgr")
+    gw.expect_log("killed by signal|relay|lost|qmgr|keeper")
     journal_ready(gw)
     qid = send(gw, "in the journal")
     wait_for("a listing", lambda: listing(gw).get(qid))
