@@ -16,6 +16,7 @@
 
 #define CONTROL_FD	3
 #define SNAPSHOT_MAX	(4u << 20)
+#define ORPHAN_LIMIT_MS	15000	/* master's limit for SMTP sessions */
 
 /*
  * For the sanitizer builds: leaks are looked for at exit by a process that
@@ -294,16 +295,38 @@ role_on_msg(struct chan *c, struct chan_in *m, void *arg)
 }
 
 static void
+role_on_time(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	log_warn("master is gone, and the time to finish is over");
+	role_exit();
+}
+
+/*
+ * Master is gone.  Nobody can replace this process: finish, as in an orderly
+ * stop and within its limits, for the next start waits until the queue is
+ * free.
+ */
+static void
 role_on_close(struct chan *c, void *arg)
 {
+	static struct event timer;
+	bool hurry = role.def->hurry != NULL;
+
 	(void)c;
 	(void)arg;
-	/* Master is gone.  Nobody can replace this process: finish. */
 	chan_free(&role.control);
 	chan_on_blame = NULL;
 	if (role.conf == NULL)
 		exit(1);
+	evtimer_assign(&timer, loop_base(), role_on_time, NULL);
+	event_add(&timer, loop_timeout(hurry ? ORPHAN_LIMIT_MS :
+	    role.conf->stop_time_limit));
 	role_retire();
+	if (hurry)
+		role.def->hurry();
 }
 
 int

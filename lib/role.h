@@ -36,8 +36,8 @@ struct role_def {
 	/* A channel to another role; fd is the hook's. */
 	void (*peer)(const struct role_peer *peer, int fd);
 	void (*retire)(void);
-	/* RETIRE came again: all of Postern stops.  End what only waits for
-	 * somebody outside, such as idle sessions. */
+	/* RETIRE came again, or master is gone: all of Postern stops.  End
+	 * what only waits for somebody outside, such as idle sessions. */
 	void (*hurry)(void);
 	/* LISTEN, FLUSH, HANDOVER: what the skeleton does not know. */
 	void (*control)(struct chan_in *m);

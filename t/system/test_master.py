@@ -302,6 +302,44 @@ def test_master_dies(make, sink):
     sink.wait_subject("again")
 
 
+def master_dies(gw):
+    gw.kill("master")
+    wait_for("the lock to be free",
+             lambda: gw.command("status", check=False).returncode == 3)
+
+
+def test_master_dies_under_clients(gw, sink):
+    """They do not keep the next one from the queue: the idle one is sent away,
+    the other when its message is in."""
+    with gw.client() as idle, gw.client() as busy:
+        idle.ehlo()
+        busy.ehlo()
+        busy.envelope("a@client.example", "user@example.com")
+        assert busy.cmd("DATA").code == 354
+        master_dies(gw)
+        assert idle.reply().code == 421
+        busy.send(mail("half-way") + b".\r\n")
+        assert busy.reply().code == 250
+        assert busy.reply().code == 421
+    gw.start()
+    sink.wait_subject("half-way")
+    assert send(gw, "again") == 250
+    sink.wait_subject("again")
+
+
+@pytest.mark.long
+def test_master_dies_under_a_client_that_hangs(gw, sink):
+    with gw.client() as c:
+        c.ehlo()
+        c.envelope("a@client.example", "user@example.com")
+        assert c.cmd("DATA").code == 354
+        master_dies(gw)
+        gw.start()
+        gw.wait_log("warning: master is gone, and the time to finish is over")
+    assert send(gw, "again") == 250
+    sink.wait_subject("again")
+
+
 def test_signals(make, sink):
     gw = make(sink)
     os.kill(gw.pids("master")[0], signal.SIGHUP)
