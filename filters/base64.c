@@ -1,11 +1,6 @@
 #include "filters/base64.h"
 
-#define SPACE	64	/* white space and line ends */
-#define PAD	65
-#define OTHER	66
-
-
-/* The value of each byte, or one of the above. */
+/* What each byte is: filters/base64_tail.h. */
 static const unsigned char table[256] = {
 	66, 66, 66, 66, 66, 66, 66, 66, 66, 64, 64, 64, 64, 64, 66, 66,
 	66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66, 66,
@@ -46,16 +41,24 @@ flush(struct base64 *b, char *o)
 	return o;
 }
 
+static void
+padded(struct base64 *b)
+{
+	if (!b->padded)
+		base64_tail_begin(&b->tail);
+	b->padded = true;
+}
+
 static char *
 pad(struct base64 *b, char *o)
 {
 	if (b->padding == BASE64_IS_GARBAGE) {
-		b->padded = true;
+		padded(b);
 		return o;
 	}
 	if (b->n >= 2) {
 		b->pads = 3 - b->n;
-		b->padded = true;
+		padded(b);
 		o = flush(b, o);
 		b->over = b->padding == BASE64_STOPS;
 	} else if (b->n == 0 && b->pads > 0)
@@ -63,7 +66,7 @@ pad(struct base64 *b, char *o)
 	else {
 		condition_add(&b->conditions, MIME_BASE64_GARBAGE);
 		/* "A===" or "====": some stop at any of them. */
-		b->padded = true;
+		padded(b);
 		o = flush(b, o);
 		b->over = b->padding == BASE64_STOPS;
 	}
@@ -76,8 +79,6 @@ one(struct base64 *b, unsigned char c, char *o)
 	unsigned v = table[c];
 
 	if (v < 64) {
-		if (b->padded)
-			condition_add(&b->conditions, MIME_BASE64_PADDING);
 		b->bits = b->bits << 6 | v;
 		if (++b->n == 4) {
 			*o++ = (char)(b->bits >> 16);
@@ -86,9 +87,9 @@ one(struct base64 *b, unsigned char c, char *o)
 			b->n = 0;
 			b->bits = 0;
 		}
-	} else if (v == PAD)
+	} else if (v == BASE64_PAD)
 		o = pad(b, o);
-	else if (v == OTHER)
+	else if (v == BASE64_OTHER)
 		condition_add(&b->conditions, c > 127 ? MIME_BODY_8BIT :
 		    MIME_BASE64_GARBAGE);
 	return o;
@@ -117,22 +118,31 @@ base64_decode(struct base64 *b, struct view text, char *out)
 			p += 4;
 		}
 		if (p < end) {
-			if (b->over) {
-				if (table[*p] < 64)
-					condition_add(&b->conditions,
-					    MIME_BASE64_PADDING);
-				p++;
-				continue;
+			if (b->padded) {
+				base64_tail_byte(&b->tail, table[*p]);
+				b->goes_on = b->goes_on || table[*p] < 64;
 			}
-			o = one(b, *p++, o);
+			if (!b->over)
+				o = one(b, *p, o);
+			p++;
 		}
 	}
 	return (size_t)(o - out);
 }
 
+void
+base64_line_end(struct base64 *b)
+{
+	if (b->padded)
+		base64_tail_line_end(&b->tail);
+}
+
 size_t
 base64_end(struct base64 *b, char *out)
 {
+	if (b->goes_on)
+		condition_add(&b->conditions, base64_tail_data(&b->tail) ?
+		    MIME_BASE64_PADDING : MIME_BASE64_FOOTER);
 	if (b->n > 0 || b->pads > 0)
 		condition_add(&b->conditions, MIME_BASE64_END);
 	return (size_t)(flush(b, out) - out);

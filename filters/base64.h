@@ -6,6 +6,7 @@
 #ifndef FILTERS_BASE64_H
 #define FILTERS_BASE64_H
 
+#include "filters/base64_tail.h"
 #include "rules/condition.h"
 #include "lib/view.h"
 
@@ -23,6 +24,8 @@ struct base64 {
 	unsigned pads;		/* "=" that the group may still have */
 	bool padded;		/* a group was padded */
 	bool over;		/* BASE64_STOPS: and it did */
+	bool goes_on;		/* there is base64 behind the padding */
+	struct base64_tail tail; /* if padded */
 	struct condition_set conditions;
 };
 
@@ -32,7 +35,9 @@ struct base64 {
 void base64_begin(struct base64 *b, enum base64_padding padding);
 /* Decode into out, which has BASE64_ROOM(text.n) bytes; returns how many. */
 size_t base64_decode(struct base64 *b, struct view text, char *out);
-/* The end: what an incomplete group holds. */
+/* A line ended here, if the text is given without its line ends. */
+void base64_line_end(struct base64 *b);
+/* The end: what an incomplete group holds.  Conditions are complete now. */
 size_t base64_end(struct base64 *b, char *out);
 
 #endif

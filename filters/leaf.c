@@ -145,6 +145,8 @@ body_line(struct leaves *l, struct view v, bool last)
 		} else {
 			to = room(l, BASE64_ROOM(head.n));
 			l->out_n += base64_decode(&l->base64, head, to);
+			if (last && v.n == 0)
+				base64_line_end(&l->base64);
 		}
 	} while (v.n > 0);
 	if (is_qp(f->encoding) && last && !l->qp.soft) {
@@ -290,8 +292,7 @@ more_readings(struct leaves *l, struct entity *e, uint32_t reading)
 {
 	if (reading >= e->guessed)
 		return;
-	if (e->encodings[reading] == ENCODING_BASE64 &&
-	    condition_has(l->base64.conditions, MIME_BASE64_PADDING)) {
+	if (e->encodings[reading] == ENCODING_BASE64 && l->base64.goes_on) {
 		entity_reading(e, ENCODING_BASE64_STRICT);
 		entity_reading(e, ENCODING_BASE64_LOOSE);
 	}

@@ -121,6 +121,7 @@ static const struct row rows[] = {
 	ROW(MIME_UNKNOWN_CHARSET, TYPE("a/b; name*=klingon''x") "\r\n"),
 	ROW(MIME_BASE64_GARBAGE, CODED("base64", "aG!k=\r\n")),
 	ROW(MIME_BASE64_PADDING, CODED("base64", "aGk=aGk=\r\n")),
+	ROW(MIME_BASE64_FOOTER, CODED("base64", "aGk=\r\nthe list\r\n")),
 	ROW(MIME_BASE64_END, CODED("base64", "aGk\r\n")),
 	ROW(MIME_QP_GARBAGE, CODED("quoted-printable", "a=XYb\r\n")),
 	ROW(MIME_QP_CASE, CODED("quoted-printable", "a=e9b\r\n")),

@@ -198,6 +198,8 @@ static const char *const innocent[] = {
 	"Subject: I love you, too\r\n\r\nSubject: ILOVEYOU\r\n",
 	CODED("", "hello"), B64("aGVsbG8="),
 	CODED(CTE ": quoted-printable\r\n", "hel=\r\nlo=3D"),
+	B64("aGVsbG8=\r\n______________________________\r\nclub mailing list\r\n"
+	"club@example.org\r\nhttp://example.org/mailman/listinfo/club"),
 	MULTI("multipart/mixed; boundary=\"b\"") "--b\r\n" FIRST "--b--\r\n",
 };
 
@@ -249,6 +251,11 @@ static const char *const readings[] = {
 	/* in pieces, each with padding */
 	B64("WDVPIQ==UCVAQQ==\r\nUFs0XFBaWDU0KFBeKTdDQyk3fSRFSUNBUi1TVA==\r\n"
 	"QU5EQVJELUFOVElWSVJVUy1URVNULUZJTEUhJEgrSCo="),
+	/* and as the footer of a list */
+	B64("WDVPIQ==\r\nU.C_V-A.Q,A [UFs0] X-F-B-a-W-D-U-0 KFBeK Tc(DQy)k3 fS"
+	"RFS U-N-B-U i1TVA-E-5EQVJELUFO VElWSVJV Uy1-URVN\r\n"),
+	B64("eA==\r\nW-D VPIVA lQEFQ WzRcUFpYNTQoUF4pN0 NDKTd9JEVJQ0FSL\r\n- "
+	"VNUQU5EQ -VJELUFOV ElWSVJVUy1UR\r\n"),
 	/* padding that some leave out, and others end with */
 	B64("WDVPIVAlQEFQWzRcUFpYNTQoUF4pN0ND=KTd9JEVJQ0FSLVNUQU5EQVJELUFOVElW"
 	"SVJVUy1URVNULUZJTEUhJEgrSCo="),

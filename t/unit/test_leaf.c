@@ -179,6 +179,11 @@ base64_leaves(void **state)
 	expect(B64("aGU=bGxv\r\n"), AB("hello") AB("he") AB("he\x1b\x1b"
 	    "\x1b"));
 	assert_true(condition_has(t.r.all, MIME_BASE64_PADDING));
+	/* so is a footer */
+	expect(B64("aGU=\r\n-- \r\nbGxv\r\n"), AB("hello") AB("he")
+	    AB("he\x1b\x1b\x1b"));
+	assert_true(condition_has(t.r.all, MIME_BASE64_FOOTER));
+	assert_false(condition_has(t.r.all, MIME_BASE64_PADDING));
 }
 
 static void
