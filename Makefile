@@ -47,7 +47,8 @@ postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
 postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
 CHECKED = config listen plan report setup tables
-postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c)
+postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c) \
+	proxy/relay_checks.c proxy/relay_source.c
 postconf_SRC = $(wildcard proxy/postconf*.c)
 SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
 postdrop_SRC = queue/postdrop.c $(SUBMIT)

@@ -154,6 +154,14 @@ explain_judged(const struct judgement *j, const struct envelope *e, void *arg)
 	printf("\n");
 }
 
+static void
+explain_delivery(struct view transport, struct view text, void *arg)
+{
+	(void)arg;
+	printf("  at delivery by %s: %.*s\n", log_safe(transport),
+	    VIEW_ARGS(text));
+}
+
 /* -- where it would go ----------------------------------------------------- */
 
 static void
@@ -382,6 +390,7 @@ postern_explain(struct postern *p, int argc, char **argv)
 	w->o.on_fact = explain_fact;
 	w->o.on_talk = explain_talk;
 	w->o.on_judged = explain_judged;
+	w->o.on_delivery = explain_delivery;
 	w->o.arg = &x;
 	buf_init(&x.steps, STEPS_MAX);
 	buf_init(&x.rcpts, STEPS_MAX);

@@ -13,13 +13,15 @@
 
 #define FILE_MAX_BYTES	(64u << 20)
 #define HEAD_MAX	65536u	/* where the envelope is looked for */
-#define VERDICT_MAX	(TRIAL_REPLY_MAX + 2048u)
+#define CHANGES_MAX	65536u
+#define VERDICT_MAX	(TRIAL_REPLY_MAX + CHANGES_MAX + 2048u)
 
 /* One configuration, and what it said last. */
 struct replay_rules {
 	struct trial *trial;
 	char rule[1024];	/* "file:line" of the last decision */
 	struct buf verdict;
+	struct buf changes;	/* by rules at delivery */
 };
 
 struct replay {
@@ -44,9 +46,9 @@ replay_line(enum role_kind role, struct view text, void *arg)
 	static const char mark[] = " rule=";
 	const char *at;
 
-	(void)role;
+	/* Rules at delivery decide nothing. */
 	at = memmem(text.p, text.n, mark, sizeof mark - 1);
-	if (at == NULL)
+	if (at == NULL || role == ROLE_RELAY)
 		return;
 	text = view_from(text, (size_t)(at - text.p) + sizeof mark - 1);
 	(void)snprintf(r->rule, sizeof r->rule, "%.*s", VIEW_ARGS(text));
@@ -76,6 +78,17 @@ replay_judged(const struct judgement *j, const struct envelope *e, void *arg)
 		(void)buf_printf(&r->verdict, "BCC %s ", log_safe(j->bcc[i]));
 }
 
+/* These stand behind the reply. */
+static void
+replay_delivery(struct view transport, struct view text, void *arg)
+{
+	struct replay_rules *r = arg;
+
+	if (!view_is(text, "unchanged"))
+		(void)buf_printf(&r->changes, "; at delivery by %s: %s",
+		    log_safe(transport), log_safe(text));
+}
+
 /* The queue id is no part of what is compared. */
 static void
 replay_put_reply(struct buf *b, const char *reply)
@@ -97,11 +110,13 @@ replay_ask(struct replay_rules *r, const struct trial_message *m)
 	const char *reply;
 
 	buf_clear(&r->verdict);
+	buf_clear(&r->changes);
 	r->rule[0] = '\0';
 	reply = trial_run(r->trial, m);
 	if (reply == NULL)
 		return false;
 	replay_put_reply(&r->verdict, reply);
+	(void)buf_putv(&r->verdict, buf_view(&r->changes));
 	if (r->rule[0] != '\0')
 		(void)buf_printf(&r->verdict, "; rule=%s", r->rule);
 	return true;
@@ -272,9 +287,11 @@ replay_open(struct replay *r, const char *config_dir)
 {
 	struct replay_rules *rules = &r->rules[r->n_rules];
 	const struct trial_options o = { .on_line = replay_line,
-		.on_judged = replay_judged, .arg = rules };
+		.on_judged = replay_judged, .on_delivery = replay_delivery,
+		.arg = rules };
 
 	buf_init(&rules->verdict, VERDICT_MAX);
+	buf_init(&rules->changes, CHANGES_MAX);
 	rules->trial = trial_open(config_dir, &o);
 	if (rules->trial == NULL)
 		return false;
@@ -306,6 +323,7 @@ replay_run(struct replay *r, struct postern *p, const char *new_dir,
 		r->n_rules--;
 		trial_free(&r->rules[r->n_rules].trial);
 		buf_free(&r->rules[r->n_rules].verdict);
+		buf_free(&r->rules[r->n_rules].changes);
 	}
 	free(dir);
 	return !ok ? 2 : r->differ > 0 ? 1 : 0;

@@ -184,15 +184,12 @@ role_snapshot(const struct team *team)
 	return fd;
 }
 
-/* Root's roles do not stay root: as in a running gateway, or nobody. */
-static const char *
-role_user(const struct team *team)
+const char *
+trial_user(const struct team *team)
 {
 	const char *user = team->entry->kind == ROLE_FILTER ?
 	    team->cf->scan_user : team->cf->net_user;
 
-	if (geteuid() != 0)
-		return "";
 	return getpwnam(user) != NULL ? user : "nobody";
 }
 
@@ -211,7 +208,7 @@ role_send_init(struct trial_role *r, const struct team *team, int log)
 	put_u32(b, 0);
 	put_u32(b, team->entry->service);
 	put_u8(b, geteuid() == 0);
-	put_view(b, view_of(role_user(team)));
+	put_view(b, view_of(geteuid() == 0 ? trial_user(team) : ""));
 	put_view(b, view_of(empty ? root : ""));
 	put_view(b, view_of(team->m->config_dir));
 	put_view(b, view_of(team->entry->name));
@@ -338,6 +335,7 @@ trial_free(struct trial **tp)
 	*tp = NULL;
 	trial_smtp_free(t);
 	trial_link_free(t);
+	trial_deliver_free(t);
 	role_end(&t->smtpd);
 	role_end(&t->lookup);
 	role_end(&t->filter);

@@ -4,7 +4,7 @@
  * which takes the place of master, gate and qmgr.  So what a trial says is
  * what a client would be told.  Nothing is logged, queued or sent; the DNS is
  * asked.  Not taken part in: what gate does before the greeting, what qmgr
- * refuses for want of room, and later deliveries.
+ * refuses for want of room, and deliveries, but for their rules.
  *
  * One conversation at a time.  The loop (lib/loop.h) runs inside the calls.
  */
@@ -31,6 +31,11 @@ struct trial_options {
 	void (*on_fact)(struct view text, void *arg);
 	/* What was said: "C" or "S". */
 	void (*on_talk)(const char *who, struct view text, void *arg);
+	/* What a transport's rules at delivery (smtp_header_checks, ...) come
+	 * to: a change, or "unchanged".  For transports that have some; what
+	 * they matched are lines of ROLE_RELAY. */
+	void (*on_delivery)(struct view transport, struct view text,
+	    void *arg);
 	/* What filter and policy made of the text together. */
 	void (*on_judged)(const struct judgement *j,
 	    const struct envelope *e, void *arg);

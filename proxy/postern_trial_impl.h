@@ -39,6 +39,7 @@ struct trial {
 	struct trial_slot slots[TRIAL_SLOTS_MAX];
 	uint64_t last_id;
 	struct buf question;
+	struct trial_relays *relays;	/* NULL: not opened yet */
 	bool waiting;		/* inside the loop */
 	bool failed;
 	/* the conversation */
@@ -61,5 +62,12 @@ void trial_fail(struct trial *t, const char *why);
 bool trial_wait(struct trial *t, const bool *done, int64_t ms);
 void trial_stop_waiting(struct trial *t);
 void trial_smtp_free(struct trial *t);
+/* Whose rights a role takes if root starts it: as in a running gateway, or
+ * nobody's. */
+const char *trial_user(const struct team *team);
+/* s is queued with this judgement, for e: what rules at delivery do to it. */
+void trial_deliver(struct trial *t, const struct trial_slot *s,
+    const struct judgement *j, const struct envelope *e);
+void trial_deliver_free(struct trial *t);
 
 #endif

@@ -384,24 +384,28 @@ slot_judged(struct trial *t, const struct trial_slot *s,
 	struct queue_id id = { s->id };
 	char text[QUEUE_ID_TEXT];
 	struct envelope e;
+	bool known;
 	uint32_t i;
 
 	if (s->asked != NULL && judgement_get(view_make(s->asked, s->n_asked),
 	    0, a, &asked))
 		judgement_combine(j, &asked, &both);
-	if (t->o.on_judged != NULL && envelope_get(j->envelope.n > 0 ?
-	    j->envelope : view_make(s->envelope, s->n_envelope), a, &e)) {
+	known = envelope_get(j->envelope.n > 0 ? j->envelope :
+	    view_make(s->envelope, s->n_envelope), a, &e);
+	if (known && n > 0 && j->envelope.n == 0) {
 		/* In order, so none is overwritten before it is moved. */
-		for (i = 0; i < n && j->envelope.n == 0; i++)
+		for (i = 0; i < n; i++)
 			e.rcpts[i] = e.rcpts[rcpts[i]];
-		if (n > 0 && j->envelope.n == 0)
-			e.nrcpts = n;
-		t->o.on_judged(&both, &e, t->o.arg);
+		e.nrcpts = n;
 	}
+	if (known && t->o.on_judged != NULL)
+		t->o.on_judged(&both, &e, t->o.arg);
 	if (judgement_reply(&both, queue_id_text(id, text), &r) ||
 	    r.code < 400) {
 		o->kept = o->kept || both.verdict.action != ACTION_DISCARD;
 		o->good = r;
+		if (known && both.verdict.action != ACTION_DISCARD)
+			trial_deliver(t, s, &both, &e);
 	} else if (!o->refused || (!o->later && r.code < 500)) {
 		o->refused = true;
 		o->later = r.code < 500;

@@ -463,8 +463,8 @@ relay_check(struct relay_checks *c, struct delivery *d,
 		checking_begin(c, d, go_on);
 	k = d->checking;
 	for (i = 0; a == SOURCE_DATA && !mime_stopped(k->walk); i++) {
-		if (i == SLICE || (i > 0 && mono_since(begun,
-		    clock_mono()) >= SLICE_US))
+		if (go_on != NULL && (i == SLICE || (i > 0 && mono_since(begun,
+		    clock_mono()) >= SLICE_US)))
 			return checking_wait(k);
 		a = relay_source_read(&k->source, d->relay->piece,
 		    SLICE_READ, &piece);

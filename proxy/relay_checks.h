@@ -32,7 +32,7 @@ enum relay_checked { CHECKED_DONE = 1, CHECKED_MORE, CHECKED_FAILED };
  * Look at d's text.  DONE: d->edits and d->size are what shall be sent.  MORE:
  * go_on(d), which calls this again, comes in a later turn.  FAILED: the text
  * cannot be read, a table does not answer, or there are too many changes;
- * logged, and *ret_why (static text) says what.
+ * logged, and *ret_why (static text) says what.  go_on NULL: in one go.
  */
 enum relay_checked relay_check(struct relay_checks *c, struct delivery *d,
     void (*go_on)(struct delivery *d), const char **ret_why);

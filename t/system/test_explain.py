@@ -377,3 +377,105 @@ def test_replay(stopped, tmp_path):
     assert "header_checks:15" in p.stderr
     assert stopped.command("replay", "/nonexistent",
                            check=False).returncode == 2
+
+
+AT_DELIVERY = """
+smtp_header_checks = regexp:$config_directory/out_header
+smtp_body_checks = regexp:$config_directory/out_body
+"""
+
+
+@pytest.fixture
+def delivering(stopped):
+    """Rules at delivery; those of one transport are others."""
+    stopped.edit("main.cf", lambda t: t + AT_DELIVERY)
+    stopped.edit("master.cf", lambda t: t +
+                 "inside unix - - n - - smtp\n"
+                 "  -o smtp_body_checks= -o smtp_header_checks=regexp:inside\n")
+    stopped.write("inside", "/^X-Never:/ IGNORE\n")
+    stopped.write("out_header", "/^X-Secret:/ IGNORE\n"
+                  "/^Subject: prep/ REPLACE Subject: inside\n"
+                  "/^X-New:/ WARN seen\n")
+    stopped.write("out_body", "/password/ REPLACE ********\n")
+    return stopped
+
+
+def explain(gateway, tmp_path, text, *more):
+    (tmp_path / "m").write_text(text)
+    return gateway.command(
+        "explain", "--client", "127.0.0.1", "--from", "a@s.example", "--to",
+        "u@example.com", *more, "--message", str(tmp_path / "m")).stdout
+
+
+def at_delivery(told):
+    return re.findall(r"  at delivery by (\S+): (.*)", told)
+
+
+def test_at_delivery(delivering, tmp_path):
+    told = explain(delivering, tmp_path,
+                   "Subject: prepend\nX-Secret: 1\n\nthe password: x\n")
+    # the edits are to what is queued: behind Received and X-New
+    changes = at_delivery(told)
+    assert [(t, re.sub("at byte [0-9]+", "at byte N", c)) for t, c in changes
+            ] == [
+        ("relay", 'edit at byte N: 16 bytes go, put in: "Subject: inside"'),
+        ("relay", 'edit at byte N: 13 bytes go, put in: ""'),
+        ("relay", 'edit at byte N: 15 bytes go, put in: "********"')]
+    where = [int(re.search("at byte ([0-9]+)", c).group(1))
+             for _, c in changes]
+    assert where[1] == where[0] + len("Subject: prepend\r\n")
+    assert where[2] == where[1] + len("X-Secret: 1\r\n\r\n")
+    # X-New is what header_checks put in
+    assert re.search(r"log relay: \S+: warning: header X-New: 1: seen; "
+                     rf"rule={delivering.etc}/out_header:3\n", told), told
+    assert f"rule={delivering.etc}/out_header:1\n" in told
+    assert "  looked at: smtp_header_checks = regexp:" in told
+    assert at_delivery(explain(
+        delivering, tmp_path, "Subject: x\n\ntext\n")) == [
+            ("relay", "unchanged")]
+    # what is refused or dropped is not delivered
+    for subject in ("reject", "discard"):
+        told = explain(delivering, tmp_path, f"Subject: {subject}\n\nx\n")
+        assert not at_delivery(told)
+        assert "smtp_header_checks" not in told
+
+
+def test_at_delivery_by_transport(delivering, tmp_path):
+    delivering.edit("main.cf", lambda t: t + "transport_maps = inline:{ {"
+                    " v@example.com = inside } }\n")
+    text = "Subject: x\n\npassword\n"
+    told = explain(delivering, tmp_path, text, "--to", "v@example.com")
+    assert [t for t, _ in at_delivery(told)] == ["relay", "inside"]
+    assert at_delivery(told)[1][1] == "unchanged"
+    # a filter is another transport, and REDIRECT another recipient
+    delivering.edit("header_checks", lambda t: t +
+                    "/^Subject: to the filter/ FILTER inside:[127.0.0.1]:1\n")
+    for subject in ("to the filter", "redirect"):
+        told = explain(delivering, tmp_path,
+                       f"Subject: {subject}\n\npassword\n")
+        assert at_delivery(told) == [("inside", "unchanged")], subject
+
+
+def test_replay_at_delivery(delivering, tmp_path):
+    top = tmp_path / "mails"
+    top.mkdir()
+    (top / "1").write_text(ENVELOPE + "Subject: x\n\npassword\n")
+    (top / "2").write_text(ENVELOPE + "Subject: x\n\ntext\n")
+    p = delivering.command("replay", str(top))
+    lines = p.stdout.splitlines()
+    assert re.fullmatch(r'1: 250 2\.0\.0 Ok: queued; at delivery by relay: '
+                        r'edit at byte \d+: 8 bytes go, put in: '
+                        r'"\*{8}"', lines[0])
+    assert lines[1] == "2: 250 2.0.0 Ok: queued"
+    new = delivering.dir + "/new"
+    os.mkdir(new)
+    for name in os.listdir(delivering.etc):
+        with open(delivering.path(name)) as f, open(f"{new}/{name}",
+                                                    "w") as g:
+            g.write(f.read())
+    with open(new + "/out_body", "w") as f:
+        f.write("# nothing yet\n/text/ WARN seen\n")
+    p = delivering.command("replay", str(top), "--rules", new, check=False)
+    assert p.returncode == 1
+    assert p.stdout.endswith("  new: 250 2.0.0 Ok: queued\n"
+                             "2 files, 1 differ, 0 not replayed\n")
