@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "filters/ruleset.h"
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "rules/pattern_set.h"
 
@@ -91,9 +92,13 @@ conf_put(struct conf *cf, const struct conf_param *p, const char *text)
 	char *at = (char *)cf + p->offset;
 	int64_t n = 0;
 	bool yes = false, ok = true;
+	char why[256];
 
 	switch (p->kind) {
 	case CONF_STR:
+		if (!conf_choice_good(p->name, view_of(text), why,
+		    sizeof why))
+			return false;
 		memcpy(at, &text, sizeof text);
 		return true;
 	case CONF_BOOL:

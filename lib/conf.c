@@ -4,6 +4,7 @@
 
 #include "lib/conf_source.h"
 #include "lib/log.h"
+#include "lib/mem.h"
 
 #define TIME_MAX_MS	((int64_t)INT32_MAX * 1000)
 
@@ -101,6 +102,48 @@ conf_fill(struct conf *cf, size_t i, struct conf_reporter *r)
 	conf_store(cf, p, text, n);
 }
 
+/* CLASS_mime_ambiguity and the like have the values of mime_ambiguity. */
+static void
+conf_fill_class(struct conf_source *src, struct view class,
+    struct conf_reporter *r)
+{
+	const struct conf_param *p;
+	struct conf_setting *s;
+	const char *text;
+	char why[256], *name;
+	unsigned before;
+	int64_t n;
+	size_t i;
+
+	for (i = 0; conf_class_params[i] != NULL; i++) {
+		p = conf_param_find(view_of(conf_class_params[i]));
+		name = mem_printf("%.*s_%s", VIEW_ARGS(class),
+		    conf_class_params[i]);
+		s = conf_source_find(src, view_of(name));
+		free(name);
+		if (p == NULL || s == NULL || conf_param_find(s->name) != NULL)
+			continue;
+		before = r->errors;
+		text = conf_source_text(src, r, s);
+		if (r->errors == before && !conf_value_good(p, view_of(text),
+		    &n, why, sizeof why))
+			conf_tell(r, true, s->line, "%s = %.200s: %s",
+			    s->name.p, text, why);
+	}
+}
+
+static void
+conf_fill_classes(struct conf_source *src, struct conf_reporter *r)
+{
+	struct view classes = { NULL, 0 }, word;
+	unsigned line;
+
+	(void)conf_source_value(src, view_of("filter_policy_classes"),
+	    &classes, &line);
+	while ((word = conf_word(&classes)).n > 0)
+		conf_fill_class(src, word, r);
+}
+
 /*
  * Settings without a member of their own fail now rather than when mail
  * needs them: those of one transport, and restriction classes.
@@ -124,6 +167,7 @@ conf_fill_others(struct conf_source *src, struct conf_reporter *r)
 		if (s != NULL)
 			(void)conf_source_text(src, r, s);
 	}
+	conf_fill_classes(src, r);
 	for (i = 0; i < src->n; i++) {
 		s = &src->list[i];
 		if (s->use != CONF_COMPOSED)

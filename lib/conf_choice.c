@@ -105,6 +105,19 @@ conf_choice_put(const char *parameter, uint32_t set, struct buf *out)
 			(void)buf_printf(out, " %s", w->text);
 }
 
+bool
+conf_choice_word(const char *parameter, struct view word, uint32_t *ret)
+{
+	const struct choice *c = choice_find(parameter);
+	const struct word *w;
+
+	ensure(c != NULL);
+	w = choice_word(c, word);
+	if (w != NULL)
+		*ret = w->value;
+	return w != NULL;
+}
+
 /* "tempfail, hold or accept" */
 static void
 words_put(struct buf *b, const struct word *w)

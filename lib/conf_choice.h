@@ -17,9 +17,14 @@
 #include "lib/view.h"
 
 enum late_action { LATE_TEMPFAIL = 1, LATE_HOLD, LATE_ACCEPT };
+/* filter_policy_reject_action */
+enum refused_action { REFUSED_HOLD = 1, REFUSED_DISCARD, REFUSED_BOUNCE,
+	REFUSED_REJECT };
 enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
 enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
 	HEADER_END_REJECT };
+enum condition_action { CONDITION_IGNORE = 0, CONDITION_WARN, CONDITION_HOLD,
+	CONDITION_REJECT };
 enum tempfail_action { TEMPFAIL_DEFER_IF_PERMIT = 1, TEMPFAIL_DEFER };
 enum catchall_action { CATCHALL_ACCEPT = 1, CATCHALL_TEMPFAIL };
 /* What happens when a filter outside cannot be used. */
@@ -57,6 +62,15 @@ enum rewrite_class {
 enum extension_table { EXTENSION_CANONICAL = 1 << 0,
 	EXTENSION_VIRTUAL = 1 << 1, EXTENSION_GENERIC = 1 << 2,
 	EXTENSION_ELSEWHERE = 1 << 3 };
+/* hash_queue_names */
+enum queue_name {
+	HASH_INCOMING = 1 << 0,
+	HASH_ACTIVE = 1 << 1,
+	HASH_DEFERRED = 1 << 2,
+	HASH_HOLD = 1 << 3,
+	HASH_CORRUPT = 1 << 4,
+	HASH_ELSEWHERE = 1 << 5
+};
 /* receive_override_options: this, and flags of an envelope */
 #define OVERRIDE_UNLISTED	(1u << 31)
 
@@ -67,6 +81,8 @@ uint32_t conf_choice(const char *parameter, struct view text);
 /* The words of a set, each after a space: what conf_choice() gave of them. */
 void conf_choice_put(const char *parameter, uint32_t set, struct buf *out);
 
+/* Any word, if it is one of this parameter's. */
+bool conf_choice_word(const char *parameter, struct view word, uint32_t *ret);
 /* Is it in the list? */
 bool conf_choice_known(const char *parameter);
 /* False, and why: it is a parameter of the list, and this no value of it. */

@@ -54,6 +54,9 @@ run_conf_texts(const char *config_dir)
 				param = conf_composed(view_trim(name));
 			if (param != NULL && !conf_param_is_text(param))
 				keep = false;
+			/* Else what is set for each of them counts. */
+			if (view_is(view_trim(name), "filter_policy_classes"))
+				keep = false;
 		}
 		if (keep && !buf_putv(&text, v))
 			break;

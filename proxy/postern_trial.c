@@ -187,8 +187,9 @@ role_snapshot(const struct team *team)
 const char *
 trial_user(const struct team *team)
 {
-	const char *user = team->entry->kind == ROLE_FILTER ?
-	    team->cf->scan_user : team->cf->net_user;
+	const enum role_kind kind = team->entry->kind;
+	const char *user = kind == ROLE_FILTER ? team->cf->scan_user :
+	    kind == ROLE_RELAY ? team->cf->relay_user : team->cf->net_user;
 
 	return getpwnam(user) != NULL ? user : "nobody";
 }

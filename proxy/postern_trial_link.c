@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/mem.h"
 #include "proxy/postern_trial_impl.h"
 #include "rules/facts.h"
@@ -461,7 +462,8 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	if (!slot_parts(t, s, &m->body, a, &o))
 		chan_blame(c, "bad judgement");
 	else if (o.refused && (!o.kept || o.later ||
-	    strcmp(cf->filter_policy_reject_action, "reject") == 0))
+	    conf_choice("filter_policy_reject_action", view_of(
+	    cf->filter_policy_reject_action)) == REFUSED_REJECT))
 		slot_reply(t, s, &o.bad);
 	else
 		slot_reply(t, s, &o.good);

@@ -307,7 +307,6 @@ struct split_part {
 	uint32_t n;
 	struct judgement judged;
 };
-/* A value that is none of filter_policy_reject_action is fatal. */
 void split_load(void);
 /* Parts as they stand in MSG_FILTERED; false: each recipient must be in one,
  * and is not, or it is no judgement.  Up to n in list; the rest in a. */

@@ -10,30 +10,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
 #include "rules/judgement.h"
 
-enum refused_action { REFUSED_HOLD = 1, REFUSED_DISCARD, REFUSED_BOUNCE,
-	REFUSED_REJECT };
 static enum refused_action refused_action;
 
 void
 split_load(void)
 {
-	static const struct { const char *word; enum refused_action action; }
-	    words[] = { { "hold", REFUSED_HOLD },
-	    { "discard", REFUSED_DISCARD }, { "bounce", REFUSED_BOUNCE },
-	    { "reject", REFUSED_REJECT } };
-	const char *value = qmgr.cf->filter_policy_reject_action;
-	size_t i;
-
-	for (i = 0; i < sizeof words / sizeof words[0]; i++)
-		if (strcmp(value, words[i].word) == 0)
-			refused_action = words[i].action;
-	if (refused_action == 0)
-		fatal("bad value for filter_policy_reject_action: %s: need "
-		    "hold, discard, bounce or reject", value);
+	refused_action = conf_choice("filter_policy_reject_action",
+	    view_of(qmgr.cf->filter_policy_reject_action));
 }
 
 /* -- what the filter says ------------------------------------------------- */

@@ -10,7 +10,7 @@
 #include <xxhash.h>
 
 #include "lib/clock.h"
-#include "lib/conf.h"
+#include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/history.h"
 #include "queue/spool_path.h"
@@ -71,10 +71,28 @@ spool_prepare(const struct spool *s)
 	return 0;
 }
 
+static uint32_t
+hashed_places(uint32_t names)
+{
+	static const uint32_t name_of[PLACES] = {
+		[PLACE_INCOMING] = HASH_INCOMING,
+		[PLACE_ACTIVE] = HASH_ACTIVE,
+		[PLACE_DEFERRED] = HASH_DEFERRED,
+		[PLACE_HOLD] = HASH_HOLD,
+		[PLACE_CORRUPT] = HASH_CORRUPT,
+	};
+	uint32_t places = 0;
+	enum spool_place p;
+
+	for (p = PLACE_INCOMING; p < PLACES; p++)
+		if ((names & name_of[p]) != 0)
+			places |= 1u << p;
+	return places;
+}
+
 int
 spool_open(struct spool *s, const char *directory, const char *hash)
 {
-	struct view list = view_of(hash), word;
 	struct stat first = { 0 }, st;
 	enum spool_place p;
 	int top, rc;
@@ -82,10 +100,8 @@ spool_open(struct spool *s, const char *directory, const char *hash)
 	*s = (struct spool){ 0 };
 	for (p = 0; p < PLACES; p++)
 		s->dir[p] = -1;
-	while ((word = conf_word(&list)).n > 0)
-		for (p = PLACE_INCOMING; p < PLACES; p++)
-			if (view_is(word, spool_place_names[p]))
-				s->hashed |= 1u << p;
+	s->hashed = hashed_places(conf_choice("hash_queue_names",
+	    view_of(hash)));
 	top = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)
 		return errno;

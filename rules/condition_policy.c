@@ -5,22 +5,15 @@
 
 #define SHOWN	100u
 
-static const char *const actions[] = {
-	[CONDITION_IGNORE] = "ignore", [CONDITION_WARN] = "warn",
-	[CONDITION_HOLD] = "hold", [CONDITION_REJECT] = "reject",
-};
-
 static bool
 find_action(struct view word, enum condition_action *ret)
 {
-	size_t i;
+	uint32_t value;
 
-	for (i = 0; i < sizeof actions / sizeof actions[0]; i++)
-		if (view_is_nocase(word, actions[i])) {
-			*ret = (enum condition_action)i;
-			return true;
-		}
-	return false;
+	if (!conf_choice_word("mime_ambiguity", word, &value))
+		return false;
+	*ret = (enum condition_action)value;
+	return true;
 }
 
 /* Returns false. */
@@ -46,9 +39,7 @@ condition_policy_get(const struct conf *cf, struct condition_policy *ret,
 	enum condition_action all;
 	enum mime_condition c;
 
-	word = view_trim(view_of(cf->mime_ambiguity));
-	if (!find_action(word, &all))
-		return bad("mime_ambiguity", "bad value", word, report, arg);
+	all = conf_choice("mime_ambiguity", view_of(cf->mime_ambiguity));
 	for (c = 1; c < MIME_CONDITIONS; c++)
 		if (condition_class(c) == CONDITION_DECEIT)
 			p.action[c] = all;

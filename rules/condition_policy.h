@@ -7,11 +7,9 @@
 #define RULES_CONDITION_POLICY_H
 
 #include "lib/conf.h"
+#include "lib/conf_choice.h"
 #include "rules/condition.h"
 #include "rules/table.h"
-
-enum condition_action { CONDITION_IGNORE = 0, CONDITION_WARN, CONDITION_HOLD,
-	CONDITION_REJECT };
 
 struct condition_policy { enum condition_action action[MIME_CONDITIONS]; };
 

@@ -120,11 +120,21 @@ ERRORS = {
     "table-type": ("transport_maps = hsah:/etc/x\n", "hsah"),
     "no-argument": ("smtpd_sender_restrictions = check_sender_access\n",
                     "nothing follows"),
-    "ambiguity": ("mime_ambiguity = perhaps\n", "bad value"),
+    "ambiguity": ("mime_ambiguity = perhaps\n",
+                  "must be reject, hold, warn or ignore"),
     "condition": ("mime_ambiguity_checks = tenf reject\n",
                   'unknown condition "tenf"'),
     "no-action": ("mime_ambiguity_checks = tnef, yenc warn\n",
                   'unknown action "yenc"'),
+    "policy-reject": ("filter_policy_reject_action = perhaps\n",
+                      "must be hold, discard, bounce or reject"),
+    "class-ambiguity": ("filter_policy_classes = lax\n"
+                        "lax_mime_ambiguity = perhaps\n",
+                        "must be reject, hold, warn or ignore"),
+    "class-size": ("filter_policy_classes = lax\n"
+                   "lax_body_checks_size_limit = large\n", "large"),
+    "queue-names": ("hash_queue_names = deferred, deferd\n",
+                    'unknown word "deferd"'),
     "one-of": ("filter_timeout_action = hope\n",
                "must be tempfail, hold or accept"),
     "some-of": ("notify_classes = bounce, polcy\n",
@@ -148,11 +158,15 @@ def test_error(gateway, name):
     assert text in said
 
 
-@pytest.mark.parametrize("name", ["one-of", "some-of", "class-name"])
+@pytest.mark.parametrize("name", ["one-of", "some-of", "class-name",
+                                  "ambiguity", "policy-reject",
+                                  "class-ambiguity", "class-size",
+                                  "queue-names"])
 def test_place_of_a_word(gateway, name):
+    lines = ERRORS[name][0].splitlines()
     _, said = check(gateway, ERRORS[name][0])
-    assert f"{gateway.etc}/main.cf:{last_line(gateway)}: " + \
-        ERRORS[name][0].strip() + ": " in said
+    assert f"{gateway.etc}/main.cf:{last_line(gateway) + len(lines) - 1}: " + \
+        lines[-1] + ": " in said
 
 
 @pytest.mark.parametrize("name", ["unknown", "everybody", "every-domain",
