@@ -21,6 +21,7 @@
  * MB at most), what each session needs; passing this would be our mistake. */
 #define ARENA_MAX	(64u << 20)
 #define REPORT_MAX	(3u << 20)	/* bytes of all reasons in a report */
+#define LIMIT_MAX	((uint64_t)INT32_MAX * 1000)
 
 static void
 delivery_free(struct delivery *d)
@@ -31,6 +32,7 @@ delivery_free(struct delivery *d)
 	TAILQ_REMOVE(&r->deliveries, d, link);
 	r->n_deliveries--;
 	event_del(&d->timer);
+	event_del(&d->deadline);
 	relay_check_cancel(d);
 	table_ask_cancel(&d->tables_asked);
 	table_known_free(&d->tables);
@@ -460,6 +462,32 @@ delivery_again(struct delivery *d)
 	delivery_route(d);
 }
 
+/*
+ * Each step has its time, but steps may be many, and a text may trickle.  A
+ * server that has the whole text and has not said so may deliver it all the
+ * same: RFC 1047.
+ */
+static void
+delivery_on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	struct delivery *d = arg;
+	char *why = mem_printf("delivery took longer than %lld s",
+	    (long long)(d->limit / 1000));
+
+	(void)fd;
+	(void)what;
+	if (d->qmgr == NULL || d->open == 0)
+		log_info("%s: %s", d->id, why);
+	delivery_trouble(d, TROUBLE_LOST, why);
+	if (d->open > 0)
+		delivery_failed(d, WHOM_OPEN, 0, false, "4.4.2", d->why);
+	if (d->session != NULL)
+		session_abort(d->session);
+	d->session = NULL;
+	free(why);
+	delivery_finish(d);
+}
+
 void
 delivery_orphan(struct delivery *d)
 {
@@ -487,6 +515,13 @@ delivery_unsealed(int fd)
 	    (seals & F_SEAL_SEAL) == 0;
 }
 
+/* 0: it is none. */
+static int64_t
+delivery_limit(uint64_t ms)
+{
+	return ms <= LIMIT_MAX ? (int64_t)ms : 0;
+}
+
 /* Read the fields; everything stands in the arena. */
 static bool
 delivery_read(struct delivery *d, struct view body)
@@ -506,8 +541,9 @@ delivery_read(struct delivery *d, struct view body)
 	edits = cursor_view(&c);
 	d->times.arrival.us = (int64_t)cursor_u64(&c);
 	d->times.active.us = (int64_t)cursor_u64(&c);
+	d->limit = delivery_limit(cursor_u64(&c));
 	d->n_rcpts = cursor_u32(&c);
-	if (c.bad || d->n_rcpts == 0 || d->n_rcpts > ENVELOPE_RCPTS_MAX ||
+	if (c.bad || d->limit == 0 || d->n_rcpts == 0 || d->n_rcpts > ENVELOPE_RCPTS_MAX ||
 	    d->text_size > INT64_MAX || d->text_offset > INT64_MAX -
 	    d->text_size)
 		return false;
@@ -544,6 +580,7 @@ delivery_new(struct relay *r, struct chan *qmgr)
 	d->arena = arena_new(ARENA_MAX);
 	d->times.begun = clock_wall();
 	evtimer_assign(&d->timer, loop_base(), delivery_on_timer, d);
+	evtimer_assign(&d->deadline, loop_base(), delivery_on_deadline, d);
 	TAILQ_INSERT_TAIL(&r->deliveries, d, link);
 	r->n_deliveries++;
 	delivery_why(d, "4.3.0", "delivery failed");
@@ -556,6 +593,7 @@ delivery_start(struct delivery *d)
 {
 	char *why;
 
+	event_add(&d->deadline, loop_timeout(d->limit));
 	if (!relay_nexthop_parse(d->hop_text, &d->hop)) {
 		why = mem_printf("bad next hop: %.*s",
 		    VIEW_ARGS(view_head(d->hop_text, 300)));
@@ -627,8 +665,10 @@ probe_read(struct delivery *d, struct view body)
 	memset(d->rcpts, 0, sizeof *d->rcpts);
 	d->env.rcpts[0].addr = cursor_view(&c);
 	d->rcpts[0].addr = d->rcpts[0].out = d->env.rcpts[0].addr;
+	d->limit = delivery_limit(cursor_u64(&c));
 	d->times.arrival = d->times.active = d->times.begun;
-	return cursor_done(&c) && d->env.sender.n <= ADDRESS_MAX &&
+	return cursor_done(&c) && d->limit > 0 &&
+	    d->env.sender.n <= ADDRESS_MAX &&
 	    d->rcpts[0].addr.n > 0 && d->rcpts[0].addr.n <= ADDRESS_MAX;
 }
 

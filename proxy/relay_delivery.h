@@ -2,7 +2,8 @@
  * One delivery: one message, some of its recipients, one next hop.  It finds
  * the addresses of the next hop, has sessions opened to one after the other
  * until each recipient is sent, bounced, or deferred by the last server, logs
- * that, and reports to qmgr.
+ * that, and reports to qmgr.  qmgr says how long all this may take; what is
+ * open then is broken off and deferred.
  *
  * A probe is a delivery of nothing to one recipient: the session says MAIL and
  * RCPT, then RSET, never DATA.  The reply to RCPT is its result; whatever else
@@ -52,6 +53,7 @@ struct delivery {
 	uint64_t size;		/* with edits */
 	struct edits edits;
 	struct relay_times times;
+	int64_t limit;		/* ms, from the beginning */
 
 	struct delivery_rcpt *rcpts;
 	uint32_t n_rcpts, open;	/* open: without a status */
@@ -75,6 +77,7 @@ struct delivery {
 	uint32_t tag;		/* of the question to lookup; 0: none */
 	struct chan *asked;	/* where it went */
 	struct event timer;	/* its time limit */
+	struct event deadline;	/* of all of it */
 	TAILQ_ENTRY(delivery) link;
 };
 

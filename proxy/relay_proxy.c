@@ -12,6 +12,7 @@
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_proxy.h"
+#include "rules/proxy_filter.h"
 
 #define TEXT_MAX	400u	/* of a reply, so that ours is a line of SMTP */
 #define EHLO_MAX	255u
@@ -110,6 +111,7 @@ proxy_read(struct delivery *d, struct view body)
 		return false;
 	p->ehlo = ehlo;
 	p->timeout = (int64_t)ms;
+	d->limit = PROXY_FILTER_STEPS * p->timeout;
 	d->n_rcpts = d->open = d->env.nrcpts;
 	d->rcpts = arena_alloc(d->arena, d->n_rcpts * sizeof *d->rcpts);
 	memset(d->rcpts, 0, d->n_rcpts * sizeof *d->rcpts);

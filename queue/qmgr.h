@@ -283,6 +283,7 @@ void proxy_submit(struct message *m);
 void proxy_said(struct chan *relay, struct chan_in *in);
 /* Those that were asked over it get no answer. */
 void proxy_relay_gone(const struct chan *relay);
+void proxy_check(struct mono now);
 /* There may be room. */
 void proxy_schedule(void);
 void proxy_status(struct buf *b);
@@ -467,6 +468,10 @@ void relay_put_probe(const struct chan *c);
 /* The same for a message that a filter answers for. */
 struct chan *relay_take_proxy(void);
 void relay_put_proxy(const struct chan *c);
+/* What a relay was given at since may take limit_ms: has it passed that? */
+bool relay_late(struct mono since, int64_t limit_ms, struct mono now);
+/* It has: the relay is ended. */
+void relay_hung(const struct chan *c);
 
 /* qmgr_intake.c: what is on disk */
 void intake_init(void);
@@ -534,6 +539,7 @@ void probe_schedule(void);
 void probe_ended(struct chan *relay, struct chan_in *in);
 /* Who was asked over it gets no answer. */
 void probe_relay_gone(const struct chan *relay);
+void probe_check(struct mono now);
 
 /* qmgr_quarantine.c */
 void quarantine_init(void);

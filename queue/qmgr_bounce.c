@@ -6,6 +6,9 @@
 
 #define BOUNCE_TRIES	2u	/* after the bounce role died with it */
 #define BOUNCE_DEPTH	32u	/* notifications being written at once */
+/* What an order may take, beside the verdict on what was written. */
+#define BOUNCE_MS	INT64_C(600000)
+#define TICK_MS		2000
 #define ORDER_SPARE	65536u	/* of an order, beside recipients */
 #define ORDER_LINE	100u	/* of a recipient, beside the reason */
 
@@ -17,12 +20,13 @@ struct bouncer {
 	struct bouncer *next;
 	struct chan *chan;
 	unsigned underway;
+	struct mono busy;	/* since it got the first, or finished one */
 };
 
 static struct bouncer *bouncers, *newest;
 static struct message *waiting, **waiting_end = &waiting;
-static struct event ask_timer;
-static bool asked;
+static struct event ask_timer, watch_timer;
+static bool asked, watching;
 
 /* Without a master none is started any more: what waits is for the next queue
  * manager, as after a crash. */
@@ -62,6 +66,42 @@ bounce_ask(evutil_socket_t fd, short what, void *arg)
 	asked = true;
 	evtimer_assign(&ask_timer, loop_base(), bounce_ask, NULL);
 	event_add(&ask_timer, loop_timeout(5000));
+}
+
+/* A role that does not write them is ended, by master; then another one is
+ * asked. */
+static void
+bounce_watch(evutil_socket_t fd, short what, void *arg)
+{
+	int64_t most = BOUNCE_MS + qmgr.cf->filter_time_limit;
+	struct bouncer *o, *hung = NULL;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	if (most > qmgr.cf->daemon_timeout)
+		most = qmgr.cf->daemon_timeout;
+	watching = false;
+	for (o = bouncers; o != NULL; o = o->next) {
+		watching = watching || o->underway > 0;
+		if (o->underway > 0 &&
+		    mono_since(o->busy, clock_mono()) / 1000 > most)
+			hung = o;
+	}
+	if (watching)
+		event_add(&watch_timer, loop_timeout(TICK_MS));
+	if (hung != NULL)
+		chan_blame(hung->chan, "no notification in time");
+}
+
+static void
+bounce_watch_soon(void)
+{
+	if (watching)
+		return;
+	watching = true;
+	evtimer_assign(&watch_timer, loop_base(), bounce_watch, NULL);
+	event_add(&watch_timer, loop_timeout(TICK_MS));
 }
 
 /* One line of the order: a recipient and what became of it. */
@@ -171,8 +211,10 @@ bounce_send(struct bouncer *to, struct message *m)
 	put_view(b, m->tail.envelope);
 	chan_put_fd(to->chan, m->fd, true);
 	chan_end(to->chan);
-	to->underway++;
+	if (to->underway++ == 0)
+		to->busy = loop_now();
 	m->bouncer = to;
+	bounce_watch_soon();
 }
 
 static void
@@ -287,6 +329,7 @@ bounce_done(struct chan *c, struct chan_in *in)
 		return;
 	}
 	o->underway--;
+	o->busy = loop_now();
 	m->bouncer = NULL;
 	message_bounced(m, ok);
 	bounce_give();

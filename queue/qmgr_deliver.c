@@ -8,12 +8,15 @@
 #define RELAY_DEPTH	500u	/* deliveries in one relay at once */
 #define RELAY_PROBES	(RELAY_DEPTH / 4)	/* of them, probes at most */
 #define UNSENT_MAX	(8u << 20)	/* bytes it has not read yet */
+#define LATE_MS		5000	/* a relay reports so late, or never will */
+#define TICK_MS		2000
 
 struct relay {
 	struct relay *next;
 	struct chan *chan;
 	unsigned busy, probes;
 	bool old;
+	bool hung;		/* is being ended */
 	uint32_t generation;
 	uint32_t service;	/* which transports: service_relays() */
 };
@@ -35,6 +38,9 @@ static struct underway *hash[HASH];
 /* Runs while there is no relay to give anything to. */
 static struct event alone_timer;
 static bool alone;
+/* Runs while relays have something. */
+static struct event watch_timer;
+static bool watching;
 
 void
 deliver_suspended(const struct piece *p, const char *dsn, const char *why)
@@ -48,19 +54,87 @@ deliver_suspended(const struct piece *p, const char *dsn, const char *why)
 		message_finish(m);
 }
 
+/* Can it take another piece? */
+static bool
+relay_takes(const struct relay *r)
+{
+	return !r->old && !r->hung && r->busy + r->probes < RELAY_DEPTH &&
+	    chan_unsent(r->chan) < UNSENT_MAX;
+}
+
 static struct relay *
 relay_pick(uint32_t service)
 {
 	struct relay *r, *best = NULL;
 
 	for (r = relays; r != NULL; r = r->next)
-		if (!r->old && r->service == service && r->busy + r->probes < RELAY_DEPTH &&
-		    chan_unsent(r->chan) < UNSENT_MAX &&
+		if (relay_takes(r) && r->service == service &&
 		    (best == NULL ||
 		    r->busy + r->probes < best->busy + best->probes))
 			best = r;
 	return best;
 }
+
+/* -- relays that do not answer --------------------------------------------- */
+
+/*
+ * A relay breaks off what takes too long, and reports that.  One that does not
+ * report is ended, by master; what it had counts as when it died.
+ */
+void
+relay_hung(const struct chan *c)
+{
+	struct relay *r;
+
+	for (r = relays; r != NULL; r = r->next)
+		if (r->chan == c && !r->hung) {
+			r->hung = true;
+			chan_blame(r->chan, "no report in time");
+		}
+}
+
+bool
+relay_late(struct mono since, int64_t limit_ms, struct mono now)
+{
+	return mono_since(since, now) / 1000 > limit_ms + LATE_MS;
+}
+
+static void
+watch_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct mono now = clock_mono();
+	const struct underway *u;
+	const struct relay *r;
+	bool busy = false;
+	size_t i;
+
+	(void)fd;
+	(void)what;
+	(void)arg;
+	for (i = 0; i < HASH; i++)
+		for (u = hash[i]; u != NULL; u = u->next)
+			if (relay_late(u->since, qmgr.cf->daemon_timeout,
+			    now))
+				relay_hung(u->relay->chan);
+	probe_check(now);
+	proxy_check(now);
+	for (r = relays; r != NULL; r = r->next)
+		busy = busy || r->busy > 0 || r->probes > 0;
+	watching = busy;
+	if (busy)
+		event_add(&watch_timer, loop_timeout(TICK_MS));
+}
+
+static void
+relay_watch(void)
+{
+	if (watching)
+		return;
+	watching = true;
+	event_add(&watch_timer, loop_timeout(TICK_MS));
+}
+
+/* -- places in relays ------------------------------------------------------ */
 
 struct chan *
 relay_take_probe(uint32_t service)
@@ -71,6 +145,7 @@ relay_take_probe(uint32_t service)
 	if (r == NULL || r->probes >= RELAY_PROBES)
 		return NULL;
 	r->probes++;
+	relay_watch();
 	return r->chan;
 }
 
@@ -94,6 +169,7 @@ relay_take_proxy(void)
 	if (r == NULL)
 		return NULL;
 	r->busy++;
+	relay_watch();
 	return r->chan;
 }
 
@@ -157,6 +233,7 @@ deliver_give(struct relay *r, const struct piece *p, int text)
 	struct buf *b;
 
 	r->busy++;
+	relay_watch();
 	u->delivery = ++last_delivery;
 	u->relay = r;
 	u->piece = *p;
@@ -174,6 +251,7 @@ deliver_give(struct relay *r, const struct piece *p, int text)
 	put_view(b, m->tail.edits);
 	put_u64(b, (uint64_t)m->arrival.us);
 	put_u64(b, (uint64_t)m->active.us);
+	put_u64(b, (uint64_t)qmgr.cf->daemon_timeout);
 	deliver_put_envelope(b, p);
 	chan_put_fd(r->chan, text, false);
 	chan_end(r->chan);
@@ -185,14 +263,6 @@ deliver_undone(const struct piece *p, const char *why)
 {
 	sched_returned(p->entry);
 	deliver_suspended(p, "4.4.1", why);
-}
-
-/* Can its relays take another piece? */
-static bool
-relay_takes(const struct relay *r)
-{
-	return !r->old && r->busy + r->probes < RELAY_DEPTH &&
-	    chan_unsent(r->chan) < UNSENT_MAX;
 }
 
 static void
@@ -461,6 +531,7 @@ void
 relay_init(void)
 {
 	evtimer_assign(&alone_timer, loop_base(), relay_still_alone, NULL);
+	evtimer_assign(&watch_timer, loop_base(), watch_tick, NULL);
 	relay_look_alone();
 }
 

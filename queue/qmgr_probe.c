@@ -173,6 +173,7 @@ probe_give(struct probe *p, struct chan *relay)
 	TAILQ_INSERT_TAIL(&probes.underway, p, link);
 	probes.n_underway++;
 	p->relay = relay;
+	p->since = loop_now();
 	buf_init(&sender, 2 * ADDRESS_MAX);
 	verify_sender_put(qmgr.cf, clock_wall(), &sender);
 	b = chan_begin(relay, MSG_PROBE);
@@ -181,6 +182,7 @@ probe_give(struct probe *p, struct chan *relay)
 	put_view(b, view_of(dest_nexthop(d)));
 	put_view(b, buf_view(&sender));
 	put_view(b, view_of(p->addr));
+	put_u64(b, (uint64_t)qmgr.cf->daemon_timeout);
 	chan_end(relay);
 	buf_free(&sender);
 }
@@ -266,6 +268,16 @@ probe_ended(struct chan *relay, struct chan_in *in)
 	(void)status;		/* the reply in text has it */
 	relay_put_probe(relay);
 	probe_back(p, trouble, why, (enum probe_result)result, text);
+}
+
+void
+probe_check(struct mono now)
+{
+	const struct probe *p;
+
+	TAILQ_FOREACH(p, &probes.underway, link)
+		if (relay_late(p->since, qmgr.cf->daemon_timeout, now))
+			relay_hung(p->relay);
 }
 
 void

@@ -32,6 +32,7 @@ struct probe {
 	uint64_t number;	/* 0: it does not exist */
 	struct dest *dest;	/* held; NULL: not known yet */
 	struct chan *relay;	/* who has it; NULL: it waits */
+	struct mono since;	/* so long */
 	char *addr;
 	struct table_known *tables;
 	struct table_question *question;

@@ -166,6 +166,7 @@ proxy_give(struct proxy *p, struct message *m, struct chan *relay, int text)
 	chan_put_fd(relay, text, false);
 	chan_end(relay);
 	m->relay = relay;
+	m->since = loop_now();
 	m->next = p->underway;
 	p->underway = m;
 	p->n_underway++;
@@ -296,6 +297,19 @@ proxy_said(struct chan *relay, struct chan_in *in)
 	free(dsn);
 	free(said);
 	proxy_start(p);
+}
+
+void
+proxy_check(struct mono now)
+{
+	const struct message *m;
+	const struct proxy *p;
+
+	for (p = proxies; p != NULL; p = p->next)
+		for (m = p->underway; m != NULL; m = m->next)
+			if (relay_late(m->since, PROXY_FILTER_STEPS *
+			    p->is.timeout, now))
+				relay_hung(m->relay);
 }
 
 void

@@ -18,6 +18,7 @@
 #define SITES_MAX	100u
 #define SITE_PAUSE_MS	10000
 #define SITE_ASK_MS	5000	/* until master is asked for a showq again */
+#define SITE_SEARCH_MS	3600000	/* for a search */
 
 struct site {
 	struct site *next;
@@ -30,12 +31,42 @@ static struct {
 	unsigned n;
 	struct chan *showq;	/* NULL: none */
 	bool running;		/* showq searches */
-	bool waiting, asked;	/* for the timer; it is for showq */
+	/* For the timer: the end of a pause, of the search that runs, or, if
+	 * asked, of the time that a showq has to come. */
+	bool waiting, asked;
 	bool full;		/* the log was told */
 	struct event timer;
+	bool timer_set;
 } sites;
 
 static void site_next(void);
+
+/* The search is over. */
+static void
+site_drop_first(void)
+{
+	struct site *s = sites.first;
+
+	sites.first = s->next;
+	sites.n--;
+	if (sites.n < SITES_MAX / 2)
+		sites.full = false;
+	sites.running = false;
+	free(s->name);
+	free(s);
+}
+
+static void site_on_timer(evutil_socket_t fd, short what, void *arg);
+
+static void
+site_wait(int64_t ms)
+{
+	sites.waiting = true;
+	if (!sites.timer_set)
+		evtimer_assign(&sites.timer, loop_base(), site_on_timer, NULL);
+	sites.timer_set = true;
+	event_add(&sites.timer, loop_timeout(ms));
+}
 
 static void
 site_on_timer(evutil_socket_t fd, short what, void *arg)
@@ -44,15 +75,13 @@ site_on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	(void)arg;
 	sites.waiting = sites.asked = false;
+	if (sites.running) {
+		/* The next showq would do no better. */
+		site_drop_first();
+		chan_blame(sites.showq, "no end of a search for a site");
+		site_wait(SITE_PAUSE_MS);
+	}
 	site_next();
-}
-
-static void
-site_wait(int64_t ms)
-{
-	sites.waiting = true;
-	evtimer_assign(&sites.timer, loop_base(), site_on_timer, NULL);
-	event_add(&sites.timer, loop_timeout(ms));
 }
 
 static void
@@ -85,6 +114,8 @@ site_next(void)
 	b = chan_begin(sites.showq, MSG_QUEUE_SITE);
 	(void)put_view(b, view_make(sites.first->name, sites.first->n));
 	chan_end(sites.showq);
+	site_wait(qmgr.cf->daemon_timeout < SITE_SEARCH_MS ?
+	    qmgr.cf->daemon_timeout : SITE_SEARCH_MS);
 }
 
 bool
@@ -119,7 +150,7 @@ site_wanted(struct view name)
 void
 site_done(struct chan *c, struct chan_in *in)
 {
-	struct site *s = sites.first;
+	const struct site *s = sites.first;
 	uint32_t n = cursor_u32(&in->body);
 
 	if (!chan_check(c, in))
@@ -130,13 +161,7 @@ site_done(struct chan *c, struct chan_in *in)
 	}
 	log_info("site %s: %u deferred messages to be tried now",
 	    log_safe(view_make(s->name, s->n)), n);
-	sites.first = s->next;
-	sites.n--;
-	if (sites.n < SITES_MAX / 2)
-		sites.full = false;
-	sites.running = false;
-	free(s->name);
-	free(s);
+	site_drop_first();
 	site_wait(SITE_PAUSE_MS);
 }
 

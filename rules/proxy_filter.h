@@ -13,6 +13,9 @@
 
 #define PROXY_FILTER_MAX	1024u	/* bytes, encoded */
 #define PROXY_FILTER_LIMIT	100u	/* conversations at once, if not told */
+/* A conversation may take so many times what a step may.  With 100 s this is as
+ * long as clients wait, RFC 5321 section 4.5.3.2.6. */
+#define PROXY_FILTER_STEPS	6
 
 struct proxy_filter {
 	struct view hop;	/* "[host]:port"; empty: there is none */

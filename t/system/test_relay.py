@@ -52,7 +52,8 @@ class Relay(Role):
 
     def deliver(self, hop, text=SUBJECT, rcpts=("b@example.org",),
                 sender="a@example.com", flags=0, edit=b"", fd=None, offset=0,
-                size=None, qmgr=None, arrived=0.05, transport="relay"):
+                size=None, qmgr=None, arrived=0.05, transport="relay",
+                limit=600):
         self.number += 1
         own = memfd(text) if fd is None else fd
         now = int(time.time() * 1e6)
@@ -61,6 +62,7 @@ class Relay(Role):
             view(hop) + u64(offset) +
             u64(len(text) if size is None else size) + view(edit) +
             u64(now - int(arrived * 1e6)) + u64(now - int(arrived * 5e5)) +
+            u64(int(limit * 1000)) +
             u32(len(rcpts)) + b"".join(u32(i) for i in range(len(rcpts))) +
             view(envelope(sender, rcpts, flags)), [own])
         if fd is None:
@@ -1105,4 +1107,79 @@ def test_filter_that_is_not_there():
         os.close(fd)
         f = relay.qmgr.expect("PROXY_SAID")
         assert f.u64() == 0xABC and f.u16() == 0
+        assert relay.status()["deliveries"] == "0"
+
+
+def test_deadline_of_a_delivery():
+    """Every step is in time; all of them together are not."""
+    def slow(c, line):
+        time.sleep(0.3)
+        return "250 2.1.5 Ok"
+    rcpts = [f"u{i}@example.org" for i in range(10)]
+    with Server(script(RCPT=slow)) as server, Relay() as relay:
+        relay.deliver(server.hop, rcpts=rcpts, limit=1)
+        r = relay.result()
+        assert r.trouble == LOST
+        assert {(s, dsn) for s, dsn, _, _ in r.rcpts} == {
+            (DEFERRED, "4.4.2")}
+        assert {why for _, _, why, _ in r.rcpts} == {
+            "delivery took longer than 1 s"}
+        wait_for("the end of the connection", lambda: server.ended == 1)
+        assert relay.status()["deliveries"] == "0"
+        # another one is not in its way
+        assert relay.send(server.hop, limit=60).status == SENT
+
+
+def test_deadline_while_the_text_trickles():
+    """A server that reads a little now and then keeps a session alive."""
+    def talk(c):
+        c.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.say("220 inside ESMTP")
+        while True:
+            line = c.line()
+            if line == "DATA":
+                c.say("354 go on")
+                while c.s.recv(1000):
+                    time.sleep(0.01)
+                return
+            c.say("250 Ok")
+    with Server(talk) as server, Relay() as relay:
+        relay.deliver(server.hop, text=SUBJECT + b"x" * 70 * 200000 + b"\r\n",
+                      limit=2)
+        r = relay.result()
+        assert (r.status, r.dsn, r.reason) == (
+            DEFERRED, "4.4.2", "delivery took longer than 2 s")
+
+
+def test_deadline_without_a_session():
+    """While the addresses of a next hop are waited for."""
+    with Relay() as relay:
+        relay.peer("lookup")
+        relay.deliver("nowhere.example", limit=0.5)
+        r = relay.result()
+        assert (r.status, r.dsn) == (DEFERRED, "4.4.2")
+        assert relay.status()["deliveries"] == "0"
+
+
+def test_deadline_that_is_none():
+    for limit in (0, 1 << 50):
+        with Relay() as relay:
+            relay.deliver("[127.0.0.1]:1", limit=limit)
+            assert relay.qmgr.receive() is None
+            assert relay.control.expect("BLAME").u32() == os.getpid()
+
+
+def test_deadline_of_a_filter():
+    def slow(c, line):
+        time.sleep(0.15)
+        return "250 2.1.5 Ok"
+    with Server(script(RCPT=slow)) as server, Relay() as relay:
+        fd = memfd(SUBJECT)
+        proxy_mail(relay, fd, server.hop, ms=200,
+                   rcpts=[f"u{i}@example.org" for i in range(20)])
+        os.close(fd)
+        f = relay.qmgr.expect("PROXY_SAID")
+        assert f.u64() == 0xABC and f.u16() == 0
+        f.text()
+        assert f.text() == "delivery took longer than 1 s"
         assert relay.status()["deliveries"] == "0"
