@@ -28,6 +28,7 @@
 #endif
 
 #define CALLS_MAX	64
+#define NAMES_MAX	512	/* numbers of system calls that have names */
 #define LIST_MAX	4096u	/* instructions; the kernel's own limit */
 
 struct jail_calls {
@@ -98,20 +99,31 @@ static const struct jail_calls calls[] = {
 };
 
 /*
- * The name is looked up in the handler; that may allocate, which is fine
- * here: no allocator calls what is forbidden, and the process ends anyway.
+ * By number, for the handler: to look one up allocates, and whatever made the
+ * call may hold a lock of the allocator, or of the C library's time zone.
  */
+static const char *call_names[NAMES_MAX];
+
+static void
+jail_names(void)
+{
+	int call;
+
+	for (call = 0; call < NAMES_MAX; call++)
+		if (call_names[call] == NULL)
+			call_names[call] = seccomp_syscall_resolve_num_arch(
+			    SCMP_ARCH_NATIVE, call);
+}
+
 static void
 jail_forbidden(int sig, siginfo_t *info, void *context)
 {
-	char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE,
-	    info->si_syscall);
+	int call = info->si_syscall;
 
 	(void)sig;
 	(void)context;
-	log_error("panic: forbidden system call %s (%d)",
-	    name != NULL ? name : "?", info->si_syscall);
-	log_flush();
+	log_from_signal("panic: forbidden system call ", call >= 0 &&
+	    call < NAMES_MAX ? call_names[call] : NULL, (unsigned)call);
 	/* The default action of SIGSYS tells the parent what happened. */
 	signal(SIGSYS, SIG_DFL);
 	(void)raise(SIGSYS);
@@ -210,6 +222,7 @@ jail_filter(const struct jail_spec *spec)
 	scmp_filter_ctx f = jail_rules(spec);
 	int rc;
 
+	jail_names();
 	sa.sa_sigaction = jail_forbidden;
 	sa.sa_flags = SA_SIGINFO | SA_NODEFER;
 	(void)sigaction(SIGSYS, &sa, NULL);

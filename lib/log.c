@@ -32,6 +32,7 @@ static struct {
 	size_t n;
 	time_t stamp_at;
 	char stamp[32];
+	long zone;		/* seconds east of UTC, at that time */
 	const char *(*describe)(void *);
 	void *describe_arg;
 	void (*lost)(void);
@@ -156,6 +157,8 @@ log_stamp(void)
 	    strftime(the_log.stamp, sizeof the_log.stamp, "%b %e %H:%M:%S",
 	    &tm) == 0)
 		the_log.stamp[0] = '\0';
+	else
+		the_log.zone = tm.tm_gmtoff;
 }
 
 __attribute__((format(printf, 3, 0)))
@@ -256,6 +259,129 @@ log_error(const char *fmt, ...)
 	log_line(LOG_ERR, "error: ", fmt, ap);
 	va_end(ap);
 }
+
+/* -- from a signal handler ------------------------------------------------- */
+
+struct last_line {
+	char text[LOG_LINE_MAX];
+	size_t n;
+};
+
+static void
+last_put(struct last_line *l, const char *s)
+{
+	while (*s != '\0' && l->n < sizeof l->text)
+		l->text[l->n++] = *s++;
+}
+
+/* At least width characters; pad in front. */
+static void
+last_number(struct last_line *l, unsigned number, unsigned width, char pad)
+{
+	char digits[16];
+	unsigned n = sizeof digits - 1;
+
+	digits[n] = '\0';
+	do {
+		digits[--n] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	while (sizeof digits - 1 - n < width)
+		digits[--n] = pad;
+	last_put(l, digits + n);
+}
+
+/*
+ * As log_stamp(), which may need the lock of the time zone: days since March
+ * 1st of the year 0, since then the length of a month follows a rule.
+ */
+static void
+last_stamp(struct last_line *l)
+{
+	static const char months[12][4] = { "Mar", "Apr", "May", "Jun", "Jul",
+		"Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb" };
+	int64_t s = clock_wall().us / 1000000 + the_log.zone;
+	uint32_t day = (uint32_t)(s / 86400) + 719468u, of_year, month;
+	uint32_t time = (uint32_t)(s % 86400);
+	uint32_t of_era = day % 146097;
+	uint32_t year = (of_era - of_era / 1460 + of_era / 36524 -
+	    of_era / 146096) / 365;
+
+	of_year = of_era - (365 * year + year / 4 - year / 100);
+	month = (5 * of_year + 2) / 153;
+	last_put(l, months[month]);
+	last_put(l, " ");
+	last_number(l, of_year - (153 * month + 2) / 5 + 1, 2, ' ');
+	last_put(l, " ");
+	last_number(l, time / 3600, 2, '0');
+	last_put(l, ":");
+	last_number(l, time / 60 % 60, 2, '0');
+	last_put(l, ":");
+	last_number(l, time % 60, 2, '0');
+}
+
+/* Postfix's form, as log_line() has it. */
+static void
+last_head(struct last_line *l)
+{
+	if (the_log.sink == LOG_SINK_SYSLOG) {
+		last_put(l, "<");
+		last_number(l, (unsigned)the_log.facility | LOG_ERR, 1, '0');
+		last_put(l, ">");
+	}
+	if (the_log.sink != LOG_SINK_STDERR) {
+		last_stamp(l);
+		last_put(l, " ");
+	}
+	if (the_log.sink == LOG_SINK_FILE) {
+		last_put(l, the_log.host);
+		last_put(l, " ");
+	}
+	last_put(l, the_log.open ? the_log.name : "postern");
+	if (the_log.sink != LOG_SINK_STDERR) {
+		last_put(l, "[");
+		last_number(l, (unsigned)the_log.pid, 1, '0');
+		last_put(l, "]");
+	}
+	last_put(l, ": error: ");
+}
+
+static void
+last_write(const char *p, size_t n)
+{
+	ssize_t k;
+
+	/* Nobody can be asked for another sink here. */
+	while (n > 0) {
+		k = write(the_log.fd, p, n);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return;
+		p += k;
+		n -= (size_t)k;
+	}
+}
+
+void
+log_from_signal(const char *what, const char *name, unsigned number)
+{
+	struct last_line l = { .n = 0 };
+	size_t pending = the_log.n;
+
+	the_log.n = 0;
+	if (pending <= sizeof the_log.pending)
+		last_write(the_log.pending, pending);
+	last_head(&l);
+	last_put(&l, what);
+	last_put(&l, name != NULL ? name : "?");
+	last_put(&l, " (");
+	last_number(&l, number, 1, '0');
+	last_put(&l, the_log.sink == LOG_SINK_SYSLOG ? ")" : ")\n");
+	last_write(l.text, l.n);
+}
+
+/* -- reports --------------------------------------------------------------- */
 
 void
 log_report(bool error, const char *text, void *arg)

@@ -53,6 +53,13 @@ void panic(const char *fmt, ...)
     __attribute__((format(printf, 1, 2), noreturn));
 
 /*
+ * A last word from a signal handler: "error: ", what, name (may be NULL), and
+ * the number in parentheses.  It takes no lock and allocates nothing, whatever
+ * was interrupted; lines that were being written may be cut.
+ */
+void log_from_signal(const char *what, const char *name, unsigned number);
+
+/*
  * Where a reader of configuration reports to (conf_report, table_report): an
  * error or a warning, one line each; the second leaves out warnings that
  * somebody else gave already.

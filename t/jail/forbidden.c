@@ -19,6 +19,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/log.h"
@@ -62,6 +63,19 @@ static void
 try_accept(void)
 {
 	(void)!accept(sock, NULL, NULL);
+}
+
+/* Inside the C library, with its lock of the time zone held. */
+static void
+try_zone(void)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (setenv("TZ", "Europe/Berlin", 1) == 0) {
+		tzset();
+		(void)localtime_r(&now, &tm);
+	}
 }
 
 static void
@@ -135,7 +149,7 @@ static const struct {
 	{ "open", try_open }, { "create", try_create },
 	{ "socket", try_socket }, { "connect", try_connect },
 	{ "listen", try_listen }, { "accept", try_accept },
-	{ "exec", try_exec }, { "fork", try_fork },
+	{ "exec", try_exec }, { "fork", try_fork }, { "zone", try_zone },
 	{ "mmap-exec", try_mmap_exec }, { "ptrace", try_ptrace },
 	{ "setuid", try_setuid }, { "kill", try_kill },
 	{ "mount", try_mount }, { "prctl", try_prctl },

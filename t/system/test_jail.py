@@ -105,11 +105,13 @@ def test_spool_belongs_to_its_owner(running):
 EVERYBODY = ["exec", "fork", "mmap-exec", "ptrace", "setuid", "kill", "mount",
              "prctl"]
 CASES = [(role, call) for role, calls in {
-    "smtpd": ["open", "create", "socket", "connect", "listen", "accept"],
-    "gate": ["open", "create", "socket", "connect"],
-    "filter": ["open", "create", "socket", "connect", "listen", "accept"],
-    "relay": ["open", "create", "listen", "accept"],
-    "milter": ["open", "create", "listen", "accept"],
+    "smtpd": ["open", "zone", "create", "socket", "connect", "listen",
+              "accept"],
+    "gate": ["open", "zone", "create", "socket", "connect"],
+    "filter": ["open", "zone", "create", "socket", "connect", "listen",
+               "accept"],
+    "relay": ["open", "zone", "create", "listen", "accept"],
+    "milter": ["open", "zone", "create", "listen", "accept"],
     "lookup": ["create", "listen", "accept"],
     "lookup-tcp": ["create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
