@@ -61,6 +61,9 @@ spool_settle_part(const struct spool *s, struct queue_id id)
 		/* Not complete where it could be delivered from. */
 		rc = spool_rename(s, id, at, PLACE_HOLD);
 		at = PLACE_HOLD;
+		/* Another thread was first; its mark may not be there yet. */
+		if (rc == ENOENT)
+			rc = 0;
 		if (rc == 0)
 			rc = spool_sync_dir(s, id, PLACE_INCOMING);
 	}
@@ -114,7 +117,10 @@ spool_split_undo(const struct spool *s, struct queue_id leader,
 	if (place != PLACE_NONE && spool_unlink(s, leader, place) == 0)
 		(void)spool_sync_dir(s, leader, place);
 	for (; id.n < split->id.n + split->n; id.n++) {
-		(void)spool_unlink(s, id, PLACE_INCOMING);
-		(void)spool_unlink(s, id, PLACE_HOLD);
+		/* One that was settled would be mail after a power cut. */
+		if (spool_unlink(s, id, PLACE_INCOMING) == 0)
+			(void)spool_sync_dir(s, id, PLACE_INCOMING);
+		if (spool_unlink(s, id, PLACE_HOLD) == 0)
+			(void)spool_sync_dir(s, id, PLACE_HOLD);
 	}
 }

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("spin"), reason="needs spin")]
 MODELS = {"states.pml": ["-DONE -DRCPTS=2 -DCRASHES=3",
                          "-DRCPTS=1 -DCRASHES=1"],
-          "handover.pml": [""]}
+          "handover.pml": [""], "parts.pml": [""]}
 
 
 def source(name):
