@@ -138,6 +138,7 @@ struct message {
 	struct spool_file file;		/* M_LOADING */
 	struct queue_id leader;		/* the same: it is a part of that */
 	bool leader_asked;		/* whether that is complete */
+	bool early;			/* an older queue manager lived then */
 	struct table_known *tables;	/* M_INCOMING: qmgr_tables.c */
 	struct table_asking *tables_asking;
 };
@@ -547,6 +548,8 @@ void quarantine_init(void);
 /* qmgr_handover.c */
 void handover_begin(bool taking, int fd);
 bool handover_waiting(void);
+/* There is one before us. */
+bool handover_older(void);
 /* The same without a successor: master stops. */
 void handover_stop(void);
 /* m is settled on disk and leaves memory: tell the new qmgr. */

@@ -225,6 +225,12 @@ handover_stop(void)
 }
 
 bool
+handover_older(void)
+{
+	return older != NULL;
+}
+
+bool
 handover_waiting(void)
 {
 	return waiting;

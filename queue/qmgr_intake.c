@@ -268,9 +268,10 @@ intake_part_work(struct pool_job *j)
 {
 	struct message *m = job_message(j);
 
-	m->error = EBADMSG;
+	m->error = 0;
 	if (spool_is_complete(&qmgr.spool, m->leader))
 		m->error = spool_settle_part(&qmgr.spool, m->known.id);
+	/* Without one, too: it may have settled it, and be gone by now. */
 	if (m->error == 0)
 		m->error = spool_read(&qmgr.spool, m->known.id, m->place,
 		    &m->file);
@@ -336,6 +337,43 @@ intake_part(struct message *m)
 	intake_more();
 }
 
+/*
+ * An older queue manager may be at it, and not have said so: a part of a
+ * message that it splits has an id that it did not have at the handover.  It
+ * says when it has finished, and after its end all is read again.
+ */
+static bool
+intake_is_others(const struct message *m)
+{
+	const struct spool_split *split = &m->file.tail.split;
+	const struct known *k;
+
+	if (m->place != PLACE_INCOMING || !m->early)
+		return false;
+	if (m->error != 0)
+		return m->error == EBADMSG;
+	k = split->part ? known_find(split->id) : NULL;
+	return k != NULL && k->state == M_BUSY;
+}
+
+static void
+intake_leave(struct message *m)
+{
+	struct queue_id id = m->known.id;
+
+	if (m->error == 0) {
+		free(m->file.bytes);
+		close(m->file.fd);
+	}
+	loading--;
+	message_free(&m);
+	if (qmgr.handed_over)
+		handover_done(id);
+	else if (!handover_older())
+		intake_found(id);
+	intake_more();
+}
+
 static void
 intake_load_done(struct pool_job *j)
 {
@@ -347,6 +385,10 @@ intake_load_done(struct pool_job *j)
 
 	if (m->error == EBADMSG && m->leader.n != 0 && !m->leader_asked) {
 		intake_part(m);
+		return;
+	}
+	if (intake_is_others(m)) {
+		intake_leave(m);
 		return;
 	}
 	loading--;
@@ -398,6 +440,7 @@ intake_load(struct queue_id id, enum spool_place place)
 	struct message *m = message_new(id, M_LOADING);
 
 	m->place = place;
+	m->early = handover_older();
 	m->job.work = intake_load_work;
 	m->job.done = intake_load_done;
 	loading++;
