@@ -113,11 +113,11 @@ mistakes(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-		struct conf *conf = conf_parse(view_of(bad[i]), "main.cf",
-		    report, NULL);
+		struct conf *conf;
 
 		errors = 0;
-		if (engine_open(conf, report, NULL) != NULL)
+		conf = conf_parse(view_of(bad[i]), "main.cf", report, NULL);
+		if (conf != NULL && engine_open(conf, report, NULL) != NULL)
 			fail_msg("accepted: %s", bad[i]);
 		assert_int_equal(errors, 1);
 		conf_free(&conf);
