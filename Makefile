@@ -7,7 +7,7 @@ PREFIX = /usr
 SAN =
 BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
 PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound \
-	libidn2 libarchive libmagic zlib
+	libidn2 libarchive libmagic zlib openssl
 # Vectorscan, or Hyperscan, which has the same interface; HS= builds without.
 HS = $(shell pkg-config --exists libhs && echo libhs)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -46,9 +46,9 @@ postqueue_SRC = $(wildcard queue/postqueue*.c) $(QUEUE_CLIENT)
 postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
 postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
-CHECKED = config listen plan report setup tables
+CHECKED = config listen plan report setup tables tls
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c) \
-	proxy/relay_checks.c proxy/relay_source.c
+	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c
 postconf_SRC = $(wildcard proxy/postconf*.c)
 SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
 postdrop_SRC = queue/postdrop.c $(SUBMIT)
@@ -90,6 +90,9 @@ $(BUILD)/proxy/engine_pgsql.o $(BUILD)/tidy/proxy/engine_pgsql.ok: ALL_CFLAGS +=
 TABLES += $(if $(call there,sqlite3),sqlite)
 lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
 lookup-sqlite_LIBS = -lsqlite3
+# OpenSSL: what faces clients, and what checks that it can.
+smtpd_LIBS = -lssl -lcrypto
+postern_LIBS = -lssl -lcrypto
 lookup_LIBS = -lunbound
 filter_LIBS = -larchive -lmagic -lz
 qmgr_LIBS = -lxxhash

@@ -9,6 +9,7 @@ enum client_event {
 	EVENT_CONNECTION = 0,
 	EVENT_MESSAGE,		/* MAIL FROM, whatever became of it */
 	EVENT_RECIPIENT,	/* RCPT TO, likewise */
+	EVENT_TLS,		/* the begin of a TLS handshake */
 	CLIENT_EVENTS
 };
 

@@ -43,6 +43,7 @@ gate_peaks_log(struct gate_peaks *p, int64_t unit_ms)
 		{ PEAK_CONNECTIONS, "connection count" },
 		{ EVENT_MESSAGE, "message rate" },
 		{ EVENT_RECIPIENT, "recipient rate" },
+		{ EVENT_TLS, "newtls rate" },
 		{ PEAK_CLIENTS, "cache size" },
 	};
 	char addr[NETADDR_TEXT], when[32], unit[32], bits[16];

@@ -53,6 +53,9 @@ struct team {
 	struct buf snapshot;	/* the same as text, for INIT */
 	uint32_t generation;	/* of its serving instances; 0: none yet */
 	uint32_t next;		/* generation being started; 0: none */
+	uint32_t seed_generation;	/* seed is of; 0: none yet */
+	struct mono seed_from;
+	uint8_t seed[32];	/* of TLS session tickets */
 	struct slot *slots;
 	uint32_t n_slots;	/* entry->count, 1 if on demand */
 };

@@ -4,6 +4,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/master_plan.h"
+#include "proxy/master_tls.h"
 #include "rules/table.h"
 #include "rules/table_remote.h"
 
@@ -356,6 +357,7 @@ static const struct {
 	{ "permit_mx_backup_networks", ROLE_BIT(ROLE_SMTPD) },
 	{ "rbl_reply_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "relay_clientcerts", ROLE_BIT(ROLE_SMTPD) },
+	{ "tls_server_sni_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_command_filter", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_noop_commands", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbidden_commands", ROLE_BIT(ROLE_SMTPD) },
@@ -540,8 +542,10 @@ plan_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 		if (value != NULL)
 			plan_files_of(value, config_dir, kind, each, arg);
 	}
-	if (kind == ROLE_SMTPD)
+	if (kind == ROLE_SMTPD) {
 		plan_files_of_classes(cf, config_dir, kind, each, arg);
+		master_tls_files(cf, config_dir, each, arg);
+	}
 	if (kind == ROLE_FILTER)
 		plan_files_of_policies(cf, config_dir, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -181,6 +182,26 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	free(name);
 }
 
+/* Sessions may be resumed with any process of a generation, and with no
+ * other: what a client was allowed to is not so for ever. */
+static void
+instance_send_tickets(struct instance *i, struct team *t)
+{
+	struct buf *b;
+
+	if (t->seed_generation != i->generation) {
+		if (getrandom(t->seed, sizeof t->seed, 0) !=
+		    (ssize_t)sizeof t->seed)
+			fatal("getrandom: %s", strerror(errno));
+		t->seed_generation = i->generation;
+		t->seed_from = clock_mono();
+	}
+	b = chan_begin(i->control, MSG_TICKETS);
+	put_u64(b, (uint64_t)t->seed_from.us);
+	put_view(b, view_make((const char *)t->seed, sizeof t->seed));
+	chan_end(i->control);
+}
+
 static void
 instance_blame(struct instance *i, pid_t pid, struct view why)
 {
@@ -345,6 +366,8 @@ instance_start(struct slot *s, uint32_t generation)
 	pair[0] = -1;
 	instance_send_init(i, t, snapshot);
 	snapshot = -1;
+	if (kind == ROLE_SMTPD)
+		instance_send_tickets(i, t);
 	event_assign(&i->timer, loop_base(), -1, 0, instance_on_time, i);
 	event_add(&i->timer, loop_timeout(READY_LIMIT_MS));
 out:

@@ -5,6 +5,7 @@
 #include "lib/mem.h"
 #include "lib/table_program.h"
 #include "proxy/postern.h"
+#include "proxy/smtpd_tls_context.h"
 #include "rules/addr_list.h"
 #include "rules/condition_policy.h"
 #include "rules/local_clients.h"
@@ -244,6 +245,17 @@ check_words(const struct conf *cf, const struct reporter *r)
 	    DIALECT_NONE, r) && ok;
 }
 
+/* Certificates, and what keys they are of. */
+static bool
+check_tls(const struct team *t, const struct reporter *r)
+{
+	struct tls_server *ts;
+	bool ok = tls_server_open(t->cf, t->entry->name, &ts, r->fn, r->arg);
+
+	tls_server_free(&ts);
+	return ok;
+}
+
 static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
@@ -456,6 +468,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			ok = check_smtpd(cf, config_dir, r) && ok;
 			ok = check_milter_list(cf, "smtpd_milters",
 			    cf->smtpd_milters, r) && ok;
+			ok = check_tls(&c->teams[i], r) && ok;
 			break;
 		case ROLE_QMGR:
 			ok = check_maps(cf->transport_maps, config_dir,

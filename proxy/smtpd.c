@@ -10,7 +10,10 @@
 #include "lib/own_addr.h"
 #include "lib/table_client.h"
 #include "proxy/smtpd_link.h"
+#include "proxy/smtpd_tls_context.h"
 #include "rules/pattern_set.h"
+
+#define DAY_MS	86400000
 
 static struct server server;
 
@@ -199,6 +202,51 @@ smtpd_peer(const struct role_peer *peer, int fd)
 		close(fd);
 }
 
+/* -- TLS ------------------------------------------------------------------- */
+
+static void
+smtpd_daily(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+	(void)tls_server_expiry(server.tls, log_report, NULL);
+	event_add(&server.tls->daily, loop_timeout(DAY_MS));
+}
+
+/* Keys are read now; in the jail nobody could. */
+static void
+smtpd_load_tls(const struct conf *cf)
+{
+	/* One of them says what there is to warn of. */
+	bool first = role_index() == 0;
+
+	if (!tls_server_open(cf, role_service_name(), &server.tls, first ?
+	    log_report : log_report_errors, NULL))
+		fatal("the configuration cannot be used");
+	if (server.tls == NULL || !first)
+		return;
+	event_assign(&server.tls->daily, loop_base(), -1, 0, smtpd_daily,
+	    NULL);
+	event_add(&server.tls->daily, loop_timeout(DAY_MS));
+}
+
+static void
+smtpd_control(struct chan_in *m)
+{
+	struct view seed;
+	struct mono from;
+
+	if (m->type != MSG_TICKETS)
+		return;
+	from.us = (int64_t)cursor_u64(&m->body);
+	seed = cursor_view(&m->body);
+	if (seed.n != TLS_SEED_SIZE)
+		m->body.bad = true;
+	if (chan_check(role_control(), m) && server.tls != NULL)
+		tls_server_seed(server.tls, (const uint8_t *)seed.p, from);
+}
+
 static void
 smtpd_load(void)
 {
@@ -213,6 +261,7 @@ smtpd_load(void)
 	if (!server_load(&server, cf, own, own_addresses(cf, own,
 	    OWN_ADDR_MAX), log_report, NULL))
 		fatal("the configuration cannot be used");
+	smtpd_load_tls(cf);
 	server.on_done = smtpd_done;
 	server.on_event = smtpd_event;
 	log_context(smtpd_describe, NULL);
@@ -249,6 +298,15 @@ smtpd_status(struct buf *b)
 	    (unsigned long long)server.connections,
 	    (unsigned long long)server.messages,
 	    (unsigned long long)server.refused);
+	if (server.tls == NULL)
+		return;
+	(void)buf_printf(b, "tls_sessions %llu\ntls_resumed %llu\n"
+	    "tls_failed %llu\ncertificate_days %lld %s\n",
+	    (unsigned long long)server.tls->sessions,
+	    (unsigned long long)server.tls->resumed,
+	    (unsigned long long)server.tls->failed,
+	    (long long)tls_server_expiry(server.tls, NULL, NULL),
+	    tls_certs_first(&server.tls->certs)->file);
 }
 
 static struct role_def smtpd = {
@@ -258,6 +316,7 @@ static struct role_def smtpd = {
 	.peer = smtpd_peer,
 	.retire = smtpd_retire,
 	.hurry = smtpd_hurry,
+	.control = smtpd_control,
 	.status = smtpd_status,
 };
 

@@ -42,6 +42,9 @@ struct server {
 	uint8_t milter_default;	/* enum milter_default */
 	uint32_t milter_serial;	/* the last session they were shown */
 	const struct milter_answer *milter_answer; /* for who is resumed */
+	struct view ehlo_starttls;	/* the same with STARTTLS */
+	bool starttls;		/* which may be announced */
+	struct tls_server *tls;	/* NULL: no TLS; smtpd_tls_context.h */
 
 	struct session **sessions;	/* by number; NULL: free */
 	uint32_t cap, n, free_hint;

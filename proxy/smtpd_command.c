@@ -2,11 +2,14 @@
 #include "lib/address.h"
 #include "lib/log.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 
 const struct verb_rule verb_rules[VERBS] = {
-	[VERB_HELO] = { .name = "HELO", .flags = VERB_LAST | VERB_JUNK,
+	[VERB_HELO] = { .name = "HELO",
+		.flags = VERB_LAST | VERB_JUNK | VERB_PLAIN,
 		.check = helo_check, .proceed = helo_proceed },
-	[VERB_EHLO] = { .name = "EHLO", .flags = VERB_LAST | VERB_JUNK,
+	[VERB_EHLO] = { .name = "EHLO",
+		.flags = VERB_LAST | VERB_JUNK | VERB_PLAIN,
 		.check = ehlo_check, .proceed = ehlo_proceed },
 	[VERB_MAIL] = { .name = "MAIL", .event = EVENT_MESSAGE,
 		.refused_open = "503 5.5.1 Error: nested MAIL command",
@@ -20,7 +23,8 @@ const struct verb_rule verb_rules[VERBS] = {
 		.check = data_check, .proceed = data_proceed },
 	[VERB_RSET] = { .name = "RSET", .flags = VERB_JUNK,
 		.check = rset_check, .proceed = rset_proceed },
-	[VERB_NOOP] = { .name = "NOOP", .flags = VERB_LAST | VERB_JUNK,
+	[VERB_NOOP] = { .name = "NOOP",
+		.flags = VERB_LAST | VERB_JUNK | VERB_PLAIN,
 		.check = noop_check, .proceed = noop_proceed },
 	[VERB_VRFY] = { .name = "VRFY", .flags = VERB_LAST | VERB_JUNK,
 		.check = vrfy_check, .proceed = vrfy_proceed },
@@ -28,7 +32,12 @@ const struct verb_rule verb_rules[VERBS] = {
 		.refused_open = "503 5.5.1 Error: MAIL transaction in "
 		    "progress",
 		.check = etrn_check, .proceed = etrn_proceed },
-	[VERB_QUIT] = { .name = "QUIT",
+	[VERB_STARTTLS] = { .name = "STARTTLS", .event = EVENT_TLS,
+		.flags = VERB_LAST | VERB_ALONE | VERB_PLAIN,
+		.refused_open = "503 5.5.1 Error: MAIL transaction in "
+		    "progress",
+		.check = starttls_check, .proceed = starttls_proceed },
+	[VERB_QUIT] = { .name = "QUIT", .flags = VERB_PLAIN,
 		.check = quit_check, .proceed = quit_proceed },
 	[VERB_XFORWARD] = { .name = "XFORWARD",
 		.refused_open = "503 5.5.1 Error: MAIL transaction in "
@@ -98,7 +107,8 @@ command_ahead(struct session *s, enum verb v, struct view ahead)
 	if (ahead.n == 0 ||
 	    (s->esmtp && (verb_rules[v].flags & VERB_LAST) == 0))
 		return false;
-	if (!s->server->cf->smtpd_forbid_unauth_pipelining) {
+	if (!s->server->cf->smtpd_forbid_unauth_pipelining &&
+	    (verb_rules[v].flags & VERB_ALONE) == 0) {
 		/* For reject_unauth_pipelining. */
 		s->pipelined = true;
 		return false;
@@ -145,7 +155,11 @@ command_verb(struct session *s, enum verb v, struct view args,
 	s->where = WHERE_VERB;
 	if (command_ahead(s, v, ahead))
 		return;
-	if (to == SMTP_REFUSED) {
+	if (s->tls == NULL && (rule->flags & VERB_PLAIN) == 0 &&
+	    s->server->tls != NULL && s->server->tls->mandatory)
+		session_refuse(s, "530 5.7.0 Must issue a STARTTLS command "
+		    "first");
+	else if (to == SMTP_REFUSED) {
 		refusal = s->tx != NULL ? rule->refused_open :
 		    rule->refused_idle;
 		ensure(refusal != NULL);

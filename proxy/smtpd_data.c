@@ -14,7 +14,7 @@
 
 #include "lib/log.h"
 #include "lib/loop.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_tls.h"
 
 #define PIECE		16384u	/* input decoded at once */
 #define WRITE_SIZE	32768u	/* output collected before it is written */
@@ -119,6 +119,20 @@ data_bare_lf(struct session *s)
 	return true;
 }
 
+static bool
+data_is_local(const struct session *s)
+{
+	struct local_client c = { .addr = s->addr,
+		.name = session_client_name(s) };
+	struct policy_facts f = { .tls_trusted = false };
+
+	tls_facts(s, &f);
+	c.trusted = f.tls_trusted;
+	c.fingerprint = f.tls_fingerprint;
+	c.pubkey_fingerprint = f.tls_pubkey_fingerprint;
+	return local_clients_match(s->server->local_clients, &c);
+}
+
 static void
 data_seal(struct session *s)
 {
@@ -127,8 +141,7 @@ data_seal(struct session *s)
 	char addr[NETADDR_TEXT];
 	struct envelope e = {
 		.flags = tx->flags | s->server->flags |
-		    (local_clients_match(s->server->local_clients, &s->addr,
-		    session_client_name(s), false) ? ENVELOPE_LOCAL : 0),
+		    (data_is_local(s) ? ENVELOPE_LOCAL : 0),
 		.sender = tx->sender,
 		.client_name = session_client_name(s),
 		.client_addr = view_of(netaddr_text(&s->addr, addr)),

@@ -10,7 +10,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_tls.h"
 
 /* The name goes into the Received header and the log: what has a meaning in a
  * header, or is not printable, becomes '?'. */
@@ -55,11 +55,18 @@ ehlo_check(struct session *s, struct view args)
 	return args.n > 0 && session_policy(s, STAGE_HELO, args, view_of(""));
 }
 
+static struct view
+ehlo_text(const struct session *s)
+{
+	return starttls_offered(s) ? s->server->ehlo_starttls :
+	    s->server->ehlo;
+}
+
 /* Behind the first line, which stands for itself, what only some may do. */
 static bool
 ehlo_put(struct session *s)
 {
-	struct view all = s->server->ehlo;
+	struct view all = ehlo_text(s);
 	size_t first = view_find(all, '\n') + 1;
 
 	if (!xforward_allowed(s))
@@ -77,7 +84,7 @@ ehlo_proceed(struct session *s, struct view args)
 	s->esmtp = true;
 	session_enter(s, SMTP_GREETED);
 	s->good[VERB_EHLO]++;
-	notice_said(s, "Out", s->server->ehlo);
+	notice_said(s, "Out", ehlo_text(s));
 	if (!ehlo_put(s))
 		s->hangup = true;
 }

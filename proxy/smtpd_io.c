@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 
 #define READ_SIZE	65536u
 #define KEPT_MAX	(160u << 10)	/* input left over from before */
@@ -31,13 +32,51 @@ session_want(struct session *s, short what)
 static void
 session_read_on(struct session *s, bool on)
 {
-	if (s->reading == on || s->writing)
+	if (s->writing)
 		return;
-	s->reading = on;
-	if (on)
-		session_want(s, EV_READ);
+	if (s->reading != on) {
+		s->reading = on;
+		if (on)
+			session_want(s, EV_READ);
+		else
+			event_del(&s->io);
+	}
+	/* What TLS has already, no socket tells of. */
+	if (on && tls_pending(s))
+		event_active(&s->io, EV_READ, 0);
+}
+
+void
+session_watch(struct session *s, short what)
+{
+	s->reading = s->writing = false;
+	if (what != 0)
+		session_want(s, what);
 	else
 		event_del(&s->io);
+}
+
+static ssize_t
+session_send(struct session *s)
+{
+	return tls_active(s) ? tls_send(s, s->out.p, s->out.n) :
+	    send(s->fd, s->out.p, s->out.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t
+session_recv(struct session *s, char *to)
+{
+	return tls_active(s) ? tls_recv(s, to, READ_SIZE) :
+	    recv(s->fd, to, READ_SIZE, MSG_DONTWAIT);
+}
+
+bool
+session_spoke(const struct session *s)
+{
+	char byte;
+
+	return tls_active(s) ? tls_spoke(s) :
+	    recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
 }
 
 /* Send what is there.  False: the connection is gone. */
@@ -47,8 +86,7 @@ session_flush(struct session *s)
 	ssize_t n;
 
 	while (s->out.n > 0) {
-		n = send(s->fd, s->out.p, s->out.n,
-		    MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = session_send(s);
 		if (n > 0) {
 			buf_consume(&s->out, (size_t)n);
 			continue;
@@ -119,6 +157,7 @@ session_work(struct session *s, struct view *in)
 		/* Unread input would make the kernel reset the connection,
 		 * and the client might not see why. */
 		if (s->state != SMTP_CLOSED) {
+			tls_bye(s);
 			(void)shutdown(s->fd, SHUT_WR);
 			(void)recv(s->fd, spill, sizeof spill, MSG_DONTWAIT);
 		}
@@ -145,6 +184,9 @@ session_serve(struct session *s, struct view in)
 		 * each time would cost more than to stop when it does. */
 		if (s->wait == WAIT_NONE && s->out.n == 0)
 			session_read_on(s, true);
+		else if (s->wait == WAIT_TLS && s->out.n == 0 &&
+		    s->tls == NULL)
+			handshake_start(s);
 	}
 }
 
@@ -178,7 +220,12 @@ session_readable(struct session *s)
 		return;
 	}
 	in = session_kept(s);
-	n = recv(s->fd, shared + in.n, READ_SIZE, MSG_DONTWAIT);
+	n = session_recv(s, shared + in.n);
+	if (n < 0 && errno == EAGAIN && tls_wants_write(s)) {
+		s->writing = true;
+		s->reading = false;
+		session_want(s, EV_WRITE);
+	}
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0) {
@@ -199,7 +246,9 @@ session_event(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	sv->current = s;
-	if ((what & EV_READ) != 0)
+	if (s->wait == WAIT_TLS && s->tls != NULL)
+		handshake_event(s);
+	else if ((what & EV_READ) != 0)
 		session_readable(s);
 	else
 		session_go(s);
@@ -256,6 +305,9 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 		break;
 	case WAIT_MILTER:
 		milter_give_up(s);
+		break;
+	case WAIT_TLS:
+		handshake_failed(s, "timeout");
 		break;
 	case WAITS:
 		panic("session waits for nothing known");

@@ -15,6 +15,7 @@
 #include "lib/table_client.h"
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 #include "rules/table_remote.h"
 
 #define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
@@ -57,6 +58,7 @@ policy_facts_fill(const struct session *s, enum policy_stage stage,
 		.known = &s->facts,
 		.carry = &s->carry,
 	};
+	tls_facts(s, f);
 	if (stage == STAGE_HELO) {
 		f->has_helo = true;
 		f->helo = view_head(args, HELO_NAME_MAX);

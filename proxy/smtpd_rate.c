@@ -11,6 +11,7 @@
 #include "lib/mem.h"
 #include "lib/role.h"
 #include "proxy/smtpd_link.h"
+#include "proxy/smtpd_tls.h"
 
 #define RATE_WAIT_MS	5000
 
@@ -30,6 +31,8 @@ rate_most(const struct conf *cf, enum client_event event)
 		return (uint64_t)cf->smtpd_client_message_rate_limit;
 	case EVENT_RECIPIENT:
 		return (uint64_t)cf->smtpd_client_recipient_rate_limit;
+	case EVENT_TLS:
+		return (uint64_t)cf->smtpd_client_new_tls_session_rate_limit;
 	case EVENT_CONNECTION:
 	case CLIENT_EVENTS:
 		break;
@@ -47,9 +50,14 @@ rate_within(struct session *s, enum client_event event, uint32_t n)
 		return true;
 	log_warn("%s rate limit exceeded: %u from %s for service %s",
 	    event == EVENT_MESSAGE ? "Message delivery request" :
+	    event == EVENT_TLS ? "New TLS session" :
 	    "Recipient address", n, s->name, role_service_name());
 	s->server->refused++;
 	notice_policy(s);
+	if (event == EVENT_TLS) {
+		starttls_refuse(s);
+		return false;
+	}
 	session_refuse(s, "450 4.7.1 Error: too %s from %s",
 	    event == EVENT_MESSAGE ? "much mail" : "many recipients",
 	    netaddr_text(&s->addr, addr));

@@ -3,7 +3,7 @@
 
 #include "lib/address.h"
 #include "lib/clock.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_tls.h"
 
 /* Made once a second. */
 const char *
@@ -50,9 +50,12 @@ received_put(const struct session *s, struct buf *out)
 	    s->helo != NULL ? s->helo : "unknown", VIEW_ARGS(name),
 	    s->addr.family == AF_INET6 ? "IPv6:" : "",
 	    netaddr_text(&s->addr, addr));
-	(void)buf_printf(out, "\tby %s (%s) with %s id %s", cf->myhostname,
+	if (tls_active(s) && cf->smtpd_tls_received_header)
+		tls_info_received(tls_session_info(s), out);
+	(void)buf_printf(out, "\tby %s (%s) with %s%s id %s", cf->myhostname,
 	    cf->mail_name, (tx->flags & ENVELOPE_SMTPUTF8) != 0 ? "UTF8SMTP" :
-	    s->esmtp ? "ESMTP" : "SMTP", session_queue_id(s, id));
+	    s->esmtp ? "ESMTP" : "SMTP", tls_active(s) ? "S" : "",
+	    session_queue_id(s, id));
 	/* More than one would tell recipients about each other. */
 	if (tx->nrcpts == 1) {
 		(void)buf_puts(out, "\r\n\tfor <");

@@ -3,6 +3,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd.h"
+#include "proxy/smtpd_tls_context.h"
 #include "rules/class.h"
 #include "rules/override.h"
 #include "rules/proxy_filter.h"
@@ -21,8 +22,8 @@ ehlo_discarded(const struct conf *cf, const char *keyword)
 }
 
 /* The reply to EHLO is the same for all; it is made once. */
-static void
-server_ehlo(struct server *sv)
+static struct view
+server_ehlo(const struct server *sv, bool starttls)
 {
 	const struct conf *cf = sv->cf;
 	char size[32];
@@ -35,6 +36,7 @@ server_ehlo(struct server *sv)
 		{ "size", size, true },
 		{ "vrfy", "VRFY", !cf->disable_vrfy_command },
 		{ "etrn", "ETRN", true },
+		{ "starttls", "STARTTLS", starttls },
 		{ "enhancedstatuscodes", "ENHANCEDSTATUSCODES", true },
 		{ "8bitmime", "8BITMIME", true },
 		{ "dsn", "DSN", true },
@@ -42,6 +44,7 @@ server_ehlo(struct server *sv)
 		/* Without classes all recipients get one answer. */
 		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
 	};
+	struct view reply;
 	size_t i, last = 0;
 
 	buf_init(&s, sizeof size - 1);
@@ -61,12 +64,23 @@ server_ehlo(struct server *sv)
 		(void)buf_printf(&b, "250-%s\r\n", lines[i].text);
 	}
 	b.p[last + 3] = ' ';
-	sv->ehlo = view_make(mem_copy(buf_view(&b)), b.n);
+	reply = view_make(mem_copy(buf_view(&b)), b.n);
+	buf_free(&b);
+	return reply;
+}
+
+static void
+server_keywords(struct server *sv)
+{
+	const struct conf *cf = sv->cf;
+
+	sv->ehlo = server_ehlo(sv, false);
+	sv->ehlo_starttls = server_ehlo(sv, true);
+	sv->starttls = !ehlo_discarded(cf, "starttls");
 	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
 	sv->dsn = !ehlo_discarded(cf, "dsn");
 	sv->prdr = cf->filter_policy_maps[0] != '\0' &&
 	    !ehlo_discarded(cf, "prdr");
-	buf_free(&b);
 }
 
 /* Tables that commands are looked up in must answer at once. */
@@ -129,7 +143,7 @@ server_load(struct server *sv, const struct conf *cf,
 		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
-	server_ehlo(sv);
+	server_keywords(sv);
 	sv->notify = (uint8_t)conf_choice("notify_classes",
 	    view_of(cf->notify_classes));
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
@@ -139,10 +153,20 @@ server_load(struct server *sv, const struct conf *cf,
 	    sv->policy != NULL;
 }
 
+/* Ours, though const. */
+static void
+server_free_text(struct view text)
+{
+	char *p;
+
+	memcpy(&p, &text.p, sizeof p);
+	free(p);
+}
+
 void
 server_free(struct server *sv)
 {
-	char *ehlo;
+	tls_server_free(&sv->tls);
 
 	addr_list_free(&sv->bare_lf_exclusions);
 	addr_list_free(&sv->xforward_hosts);
@@ -154,8 +178,8 @@ server_free(struct server *sv)
 	local_clients_free(&sv->local_clients);
 	policy_free(&sv->policy);
 	policy_result_free(&sv->result);
-	memcpy(&ehlo, &sv->ehlo.p, sizeof ehlo);	/* ours, though const */
-	free(ehlo);
+	server_free_text(sv->ehlo);
+	server_free_text(sv->ehlo_starttls);
 	free(sv->sessions);
 	*sv = (struct server){ 0 };
 }

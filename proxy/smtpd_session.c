@@ -1,12 +1,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(128u << 10)
@@ -17,6 +17,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 	[SMTP_CONNECTED] = {
 		[VERB_HELO] = SMTP_GREETED,
 		[VERB_EHLO] = SMTP_GREETED,
+		[VERB_STARTTLS] = SMTP_CONNECTED,
 		[VERB_MAIL] = SMTP_MAIL,
 		[VERB_RSET] = SMTP_CONNECTED,
 		[VERB_NOOP] = SMTP_CONNECTED,
@@ -28,6 +29,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 	[SMTP_GREETED] = {
 		[VERB_HELO] = SMTP_GREETED,
 		[VERB_EHLO] = SMTP_GREETED,
+		[VERB_STARTTLS] = SMTP_CONNECTED,
 		[VERB_MAIL] = SMTP_MAIL,
 		[VERB_RSET] = SMTP_GREETED,
 		[VERB_NOOP] = SMTP_GREETED,
@@ -157,6 +159,7 @@ session_free(struct session *s)
 	if (s->state != SMTP_CLOSED)
 		session_enter(s, SMTP_CLOSED);
 	session_io_stop(s);
+	tls_free(s);
 	close(s->fd);
 	buf_free(&s->in);
 	buf_free(&s->out);
@@ -180,8 +183,8 @@ session_free(struct session *s)
 static void
 session_counts(const struct session *s, struct buf *b)
 {
-	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_MAIL,
-		VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
+	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_STARTTLS,
+		VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
 		VERB_ETRN, VERB_QUIT, VERB_UNKNOWN };
 	unsigned total = 0, good = 0;
 	size_t i, k;
@@ -414,6 +417,7 @@ session_resume(struct session *s)
 	case WAIT_NAME:
 	case WAIT_SEAL:
 	case WAIT_PAUSE:
+	case WAIT_TLS:
 	case WAITS:
 		break;
 	}
@@ -446,12 +450,10 @@ void
 session_greeting(struct session *s)
 {
 	struct server *sv = s->server;
-	char byte;
 
 	session_enter(s, SMTP_CONNECTED);
 	/* A client that speaks first does not wait for replies either. */
-	if (sv->cf->smtpd_forbid_unauth_pipelining &&
-	    recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1) {
+	if (sv->cf->smtpd_forbid_unauth_pipelining && session_spoke(s)) {
 		log_info("improper command pipelining after CONNECT from %s",
 		    s->name);
 		if (!s->denied)
@@ -489,6 +491,15 @@ session_named(struct session *s, enum name_status status, struct view name,
 	sv->connections++;
 	s->in_mynetworks = policy_in_mynetworks(sv->policy, known,
 	    &s->addr) == TABLE_FOUND;
+	if (starttls_wrap(s))
+		session_go(s);
+	else
+		session_admit(s);
+}
+
+void
+session_admit(struct session *s)
+{
 	if (session_policy(s, STAGE_CLIENT, view_of(""), view_of("")) ||
 	    s->denied)
 		session_greet(s);

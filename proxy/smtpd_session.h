@@ -40,7 +40,7 @@ enum smtp_state {
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
 	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-	VERB_XFORWARD, VERBS
+	VERB_XFORWARD, VERB_STARTTLS, VERBS
 };
 
 enum session_wait {
@@ -53,6 +53,7 @@ enum session_wait {
 	WAIT_SEAL,		/* qmgr: the message's fate */
 	WAIT_PAUSE,		/* the client made many errors */
 	WAIT_MILTER,		/* milter: what filters say */
+	WAIT_TLS,		/* the client: a TLS handshake */
 	WAITS
 };
 
@@ -146,6 +147,7 @@ struct session {
 	struct forwarded *forwarded;	/* NULL: nothing */
 	struct transaction *tx;
 	struct buf in, out;
+	struct session_tls *tls;	/* NULL: none; proxy/smtpd_tls.h */
 	struct buf talk;		/* for a mail to the postmaster */
 	uint8_t noted;			/* classes of its errors */
 	bool note_known;		/* the next one's is known */
@@ -166,7 +168,9 @@ struct verb_rule {
 };
 enum verb_flag {
 	VERB_LAST = 1 << 0,	/* ends a pipelining group, RFC 2920 3.1 */
-	VERB_JUNK = 1 << 1	/* counts against smtpd_junk_command_limit */
+	VERB_JUNK = 1 << 1,	/* counts against smtpd_junk_command_limit */
+	VERB_ALONE = 1 << 2,	/* nothing may stand behind it, ever */
+	VERB_PLAIN = 1 << 3	/* allowed where TLS is to come first */
 };
 
 extern const struct verb_rule verb_rules[VERBS];
@@ -185,6 +189,8 @@ void session_named(struct session *s, enum name_status status,
 void session_greet(struct session *s);
 /* The same when filters have been asked. */
 void session_greeting(struct session *s);
+/* Its name is known, and TLS there, if it begins with that. */
+void session_admit(struct session *s);
 /* Postern stops: end s now if no message is underway. */
 void session_hurry(struct session *s);
 void session_enter(struct session *s, enum smtp_state to);
@@ -229,6 +235,10 @@ void session_io_start(struct session *s);
 void session_io_stop(struct session *s);
 /* Handle input already here, send replies, wait for more. */
 void session_go(struct session *s);
+/* Watch the socket for this and nothing else; 0: for nothing. */
+void session_watch(struct session *s, short what);
+/* Has it sent data that nobody asked for? */
+bool session_spoke(const struct session *s);
 /* (Re)start the timer that belongs to the state. */
 void session_timer(struct session *s, int64_t ms);
 void session_timer_state(struct session *s);

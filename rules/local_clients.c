@@ -7,11 +7,12 @@
 #define VALUE_MAX	4096u
 
 struct local_clients {
-	bool own_clients, login_clients;
+	bool own_clients, login_clients, cert_clients;
 	struct netaddr *own;
 	size_t n_own;
 	struct addr_list *networks;
 	struct table_list tables;
+	struct table_list certs;	/* relay_clientcerts */
 };
 
 static bool
@@ -50,11 +51,14 @@ add_word(struct local_clients *l, const struct conf *cf, struct view word,
 		l->networks = net_list_open("mynetworks", cf->mynetworks,
 		    cf->config_directory, report, arg);
 		return l->networks != NULL;
-	} else if (view_is_nocase(word, "permit_tls_clientcerts") ||
-	    view_is_nocase(word, "permit_tls_all_clientcerts") ||
-	    view_is_nocase(word, "check_address_map"))
-		/* No client has a certificate yet; a table follows. */
-		return true;
+	} else if (view_is_nocase(word, "permit_tls_all_clientcerts"))
+		l->cert_clients = true;
+	else if (view_is_nocase(word, "permit_tls_clientcerts"))
+		return l->certs.n > 0 || table_list_open(
+		    cf->relay_clientcerts, cf->config_directory, &l->certs,
+		    report, arg);
+	else if (view_is_nocase(word, "check_address_map"))
+		return true;	/* a table follows */
 	else
 		return add_table(l, cf, word, report, arg);
 	return true;
@@ -89,6 +93,7 @@ local_clients_free(struct local_clients **lp)
 	*lp = NULL;
 	addr_list_free(&l->networks);
 	table_list_free(&l->tables);
+	table_list_free(&l->certs);
 	free(l->own);
 	free(l);
 }
@@ -105,29 +110,32 @@ is_own(const struct local_clients *l, const struct netaddr *client)
 }
 
 static bool
-in_table(const struct local_clients *l, const struct netaddr *client)
+in_table(const struct table_list *tables, struct view key)
 {
-	char text[NETADDR_TEXT];
 	const struct table *t;
 	enum table_answer a;
 	struct buf value;
 	unsigned line;
 
-	if (l->tables.n == 0)
+	if (tables->n == 0 || key.n == 0)
 		return false;
 	buf_init(&value, VALUE_MAX);
-	a = table_list_find(&l->tables, view_of(netaddr_text(client, text)),
-	    &value, &t, &line);
+	a = table_list_find(tables, key, &value, &t, &line);
 	buf_free(&value);
 	return a == TABLE_FOUND;
 }
 
 bool
 local_clients_match(const struct local_clients *l,
-    const struct netaddr *client, struct view name, bool authenticated)
+    const struct local_client *c)
 {
-	return (l->own_clients && is_own(l, client)) ||
-	    (l->login_clients && authenticated) || (l->networks != NULL &&
-	    net_list_match(l->networks, name, client) == TABLE_FOUND) ||
-	    in_table(l, client);
+	char addr[NETADDR_TEXT];
+
+	return (l->own_clients && is_own(l, &c->addr)) ||
+	    (l->login_clients && c->authenticated) ||
+	    (l->cert_clients && c->trusted) || (l->networks != NULL &&
+	    net_list_match(l->networks, c->name, &c->addr) == TABLE_FOUND) ||
+	    in_table(&l->tables, view_of(netaddr_text(&c->addr, addr))) ||
+	    in_table(&l->certs, c->fingerprint) ||
+	    in_table(&l->certs, c->pubkey_fingerprint);
 }

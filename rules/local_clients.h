@@ -16,8 +16,16 @@ struct local_clients;
 struct local_clients *local_clients_open(const struct conf *cf,
     const struct netaddr *own, size_t n_own, table_report *report, void *arg);
 void local_clients_free(struct local_clients **l);
-/* name: verified, or "unknown".  A table that does not answer: no. */
+struct local_client {
+	struct netaddr addr;
+	struct view name;		/* verified, or "unknown" */
+	bool authenticated;
+	/* By its certificate; empty: it has shown none. */
+	bool trusted;
+	struct view fingerprint, pubkey_fingerprint;
+};
+/* A table that does not answer: no. */
 bool local_clients_match(const struct local_clients *l,
-    const struct netaddr *client, struct view name, bool authenticated);
+    const struct local_client *client);
 
 #endif

@@ -22,6 +22,7 @@ static const char *const subject_texts[SUBJECTS] = {
 	[SUBJECT_ETRN] = "Etrn command",
 	[SUBJECT_DATA] = "Data command",
 	[SUBJECT_EOD] = "End-of-data",
+	[SUBJECT_CCERT] = "Client certificate",
 };
 
 static const char *const stage_names[STAGES] = {
@@ -59,6 +60,7 @@ subject_value(const struct eval *e, enum subject s)
 	case SUBJECT_NONE:
 	case SUBJECT_DATA:
 	case SUBJECT_EOD:
+	case SUBJECT_CCERT:
 	case SUBJECTS:
 		break;
 	}

@@ -393,6 +393,32 @@ access_mail(struct eval *e, const struct restriction *r, enum subject s)
 	return step;
 }
 
+/* The fingerprints of the client's certificate and of its key. */
+enum step
+access_certificate(struct eval *e, const struct restriction *r)
+{
+	const struct view prints[2] = { e->f->tls_fingerprint,
+		e->f->tls_pubkey_fingerprint };
+	char addr[NETADDR_TEXT];
+	struct view name;
+	enum step step;
+	bool found;
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		if (prints[i].n == 0)
+			continue;
+		(void)netaddr_text(&e->f->client, addr);
+		name = eval_text(e, "%s[%s]", log_safe(e->f->client_name),
+		    addr);
+		step = access_lookup(e, r->table, ACCESS_DOMAIN, prints[i],
+		    name, SUBJECT_CCERT, &found);
+		if (step != STEP_NEXT || found)
+			return step;
+	}
+	return STEP_NEXT;
+}
+
 enum step
 access_check(struct eval *e, const struct restriction *r)
 {

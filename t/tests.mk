@@ -17,7 +17,7 @@ JAILED = $(filter-out master,$(ROLES)) lookup-tcp
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
 TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash -larchive \
-	-lmagic -lz $(RULES_LIBS) $(LIBS)
+	-lmagic -lz -lssl -lcrypto $(RULES_LIBS) $(LIBS)
 
 # "t/unit/test_x.c|proxy/y.c" for each word of each link comment
 LINKED := $(shell awk 'FNR == 1 && $$1 == "/*" && $$2 == "link:" { \

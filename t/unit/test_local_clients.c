@@ -13,26 +13,58 @@ static const char *const own_text = "192.0.2.9";
 
 /* Does value make this client a local one? */
 static bool
-local(const char *value, const char *client, bool authenticated)
+local_by(const char *value, const char *client, bool authenticated,
+    const char *print)
 {
+	struct local_client c = { .name = view_of("unknown"),
+		.authenticated = authenticated,
+		.trusted = strcmp(print, "trusted") == 0 };
 	char *text = mem_printf("mynetworks = 198.51.100.0/24\n"
+	    "relay_clientcerts = inline:{AB:CD=x, EF:01=y}\n"
 	    "local_header_rewrite_clients = %s\n", value);
 	struct conf *cf = conf_parse(view_of(text), "main.cf", listener, NULL);
-	struct netaddr own, addr;
+	struct netaddr own;
 	struct local_clients *l;
 	bool yes;
 
 	free(text);
 	assert_non_null(cf);
 	assert_true(netaddr_parse(view_of(own_text), &own));
-	assert_true(netaddr_parse(view_of(client), &addr));
+	assert_true(netaddr_parse(view_of(client), &c.addr));
+	c.fingerprint = c.trusted ? view_of("") : view_of(print);
 	l = local_clients_open(cf, &own, 1, listener, NULL);
 	assert_non_null(l);
-	yes = local_clients_match(l, &addr, view_of("unknown"),
-	    authenticated);
+	yes = local_clients_match(l, &c);
+	c.pubkey_fingerprint = c.fingerprint;
+	c.fingerprint = view_of("");
+	assert_int_equal(local_clients_match(l, &c), yes);
 	local_clients_free(&l);
 	conf_free(&cf);
 	return yes;
+}
+
+static bool
+local(const char *value, const char *client, bool authenticated)
+{
+	return local_by(value, client, authenticated, "");
+}
+
+static void
+certificates(void **state)
+{
+	(void)state;
+	assert_true(local_by("permit_tls_clientcerts", own_text, false,
+	    "AB:CD"));
+	assert_false(local_by("permit_tls_clientcerts", own_text, false,
+	    "AB:CE"));
+	assert_false(local_by("permit_tls_clientcerts", own_text, false,
+	    "trusted"));
+	assert_true(local_by("permit_tls_all_clientcerts", own_text, false,
+	    "trusted"));
+	assert_false(local_by("permit_tls_all_clientcerts", own_text, false,
+	    "AB:CD"));
+	assert_false(local_by("permit_mynetworks", own_text, false,
+	    "trusted"));
 }
 
 static void
@@ -81,6 +113,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(words),
+		cmocka_unit_test(certificates),
 		cmocka_unit_test(tables),
 		cmocka_unit_test(refused),
 	};

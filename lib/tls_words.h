@@ -1,0 +1,52 @@
+/*
+ * The words of TLS parameters (smtpd_tls_protocols, tls_high_cipherlist and
+ * their like) and what OpenSSL makes of them.  Nothing is opened here, and
+ * nothing is logged: what is wrong is given back.
+ */
+#ifndef LIB_TLS_WORDS_H
+#define LIB_TLS_WORDS_H
+
+#include <openssl/types.h>
+
+#include "lib/conf.h"
+
+/* none, may, encrypt: the least that a session must have. */
+enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT };
+/* Empty is none.  False: no such level. */
+bool tls_level_parse(struct view word, enum tls_level *ret);
+
+/*
+ * Protocols as in Postfix: ">=TLSv1.2", "<=TLSv1.3", "!SSLv3", "TLSv1.2,
+ * TLSv1.3"; numbers (0x0303) may stand for the names.  Bounds and a set, both
+ * of OpenSSL.
+ */
+struct tls_protocols {
+	int min, max;		/* 0: no bound */
+	uint64_t off;		/* SSL_OP_NO_... */
+	bool old;		/* one below TLSv1.2 is on */
+};
+/* False: *ret_bad is the word that nobody knows; empty: nothing is left. */
+bool tls_protocols_parse(struct view words, struct tls_protocols *ret,
+    struct view *ret_bad);
+
+/* tls_ssl_options: "NO_TICKET, NO_RENEGOTIATION" or 0x...: bits for
+ * SSL_CTX_set_options().  False: *ret_bad is not known. */
+bool tls_options_parse(struct view words, uint64_t *ret,
+    struct view *ret_bad);
+
+/*
+ * The cipher list of TLSv1.2 and older for a grade (high, medium; low, export
+ * and null are what they are in Postfix since 3.8: medium), without the words
+ * of exclude and without what is never used.  False: *ret_bad is no cipher
+ * name, or out is full.
+ */
+bool tls_ciphers_put(const struct conf *cf, const char *grade,
+    const char *exclude, struct buf *out, struct view *ret_bad);
+
+/*
+ * The groups of smtpd_tls_eecdh_grade: of the words, those that the library
+ * has.  False: none of them.
+ */
+bool tls_groups_set(SSL_CTX *ctx, const char *words);
+
+#endif

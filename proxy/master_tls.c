@@ -1,0 +1,61 @@
+/* The files of TLS: what a smtpd reads before its jail. */
+#include <stdlib.h>
+
+#include "lib/mem.h"
+#include "proxy/master_tls.h"
+#include "rules/sni_maps.h"
+
+struct files {
+	const char *config_dir;
+	plan_each_file *each;
+	void *arg;
+};
+
+static void
+files_add(const struct files *f, struct view list)
+{
+	struct view word;
+	char *path;
+
+	while ((word = conf_word(&list)).n > 0) {
+		if (view_is_nocase(word, "none"))
+			continue;
+		path = word.p[0] == '/' ? mem_copy(word) :
+		    mem_printf("%s/%.*s", f->config_dir, VIEW_ARGS(word));
+		f->each(path, ROLE_SMTPD, f->arg);
+		free(path);
+	}
+}
+
+static void
+files_name(struct view name, struct view files, void *arg)
+{
+	(void)name;
+	files_add(arg, files);
+}
+
+/* The smtpd says what is wrong. */
+static void
+files_quiet(bool error, const char *text, void *arg)
+{
+	(void)error;
+	(void)text;
+	(void)arg;
+}
+
+void
+master_tls_files(const struct conf *cf, const char *config_dir,
+    plan_each_file *each, void *arg)
+{
+	const char *const lists[] = { cf->smtpd_tls_chain_files,
+		cf->smtpd_tls_cert_file, cf->smtpd_tls_key_file,
+		cf->smtpd_tls_eccert_file, cf->smtpd_tls_eckey_file,
+		cf->smtpd_tls_dcert_file, cf->smtpd_tls_dkey_file,
+		cf->smtpd_tls_CAfile, cf->smtpd_tls_CApath };
+	struct files f = { config_dir, each, arg };
+	size_t i;
+
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		files_add(&f, view_of(lists[i]));
+	(void)sni_maps_each(cf, files_name, &f, files_quiet, NULL);
+}

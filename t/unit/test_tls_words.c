@@ -1,0 +1,208 @@
+/* The words of TLS parameters. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+#include <openssl/ssl.h>
+
+#include "lib/mem.h"
+#include "lib/tls_words.h"
+
+/* "min max" and which of the protocols are off, as letters 3 0 1 2 T. */
+static const char *
+protocols(const char *words)
+{
+	static char text[200];
+	struct tls_protocols p;
+	struct view bad;
+
+	if (!tls_protocols_parse(view_of(words), &p, &bad)) {
+		(void)snprintf(text, sizeof text, "bad \"%.*s\"",
+		    VIEW_ARGS(bad));
+		return text;
+	}
+	(void)snprintf(text, sizeof text, "%x %x %s%s%s%s%s%s", p.min, p.max,
+	    (p.off & SSL_OP_NO_SSLv3) != 0 ? "3" : "",
+	    (p.off & SSL_OP_NO_TLSv1) != 0 ? "0" : "",
+	    (p.off & SSL_OP_NO_TLSv1_1) != 0 ? "1" : "",
+	    (p.off & SSL_OP_NO_TLSv1_2) != 0 ? "2" : "",
+	    (p.off & SSL_OP_NO_TLSv1_3) != 0 ? "T" : "",
+	    p.old ? " old" : "");
+	return text;
+}
+
+static void
+protocol_words(void **state)
+{
+	(void)state;
+	assert_string_equal(protocols(">=TLSv1.2"), "303 0 ");
+	assert_string_equal(protocols(">=TLSv1.2, <=TLSv1.3"), "303 304 ");
+	assert_string_equal(protocols(">=tlsv1"), "301 0  old");
+	assert_string_equal(protocols("!SSLv2, !SSLv3, !TLSv1, !TLSv1.1"),
+	    "0 0 301");
+	assert_string_equal(protocols("!SSLv2:!SSLv3"), "0 0 3 old");
+	assert_string_equal(protocols("TLSv1.2 TLSv1.3"), "0 0 301");
+	assert_string_equal(protocols("TLSv1.3, !TLSv1.2"), "0 0 3012");
+	assert_string_equal(protocols(">=0x0303"), "303 0 ");
+	assert_string_equal(protocols(""), "0 0  old");
+	assert_string_equal(protocols(">=SSLv2"), "0 0  old");
+}
+
+static void
+protocol_mistakes(void **state)
+{
+	(void)state;
+	assert_string_equal(protocols("TLSv1.4"), "bad \"TLSv1.4\"");
+	assert_string_equal(protocols("TLSv1.2, >TLSv1.2"),
+	    "bad \">TLSv1.2\"");
+	assert_string_equal(protocols(">= TLSv1.2"), "bad \">=\"");
+	assert_string_equal(protocols("!"), "bad \"!\"");
+	assert_string_equal(protocols("0x03zz"), "bad \"0x03zz\"");
+	assert_string_equal(protocols("0x030303"), "bad \"0x030303\"");
+	assert_string_equal(protocols("0x"), "bad \"0x\"");
+	/* Nothing is left. */
+	assert_string_equal(protocols(">=TLSv1.3 <=TLSv1.2"), "bad \"\"");
+	assert_string_equal(protocols("SSLv2"), "bad \"\"");
+	assert_string_equal(protocols("TLSv1.2, !TLSv1.2"), "bad \"\"");
+	assert_string_equal(protocols(">=TLSv1.3, !TLSv1.3"), "bad \"\"");
+}
+
+static void
+levels(void **state)
+{
+	enum tls_level l = TLS_LEVEL_MAY;
+
+	(void)state;
+	assert_true(tls_level_parse(view_of(" "), &l));
+	assert_int_equal(l, TLS_LEVEL_NONE);
+	assert_true(tls_level_parse(view_of("May"), &l));
+	assert_int_equal(l, TLS_LEVEL_MAY);
+	assert_true(tls_level_parse(view_of("encrypt"), &l));
+	assert_int_equal(l, TLS_LEVEL_ENCRYPT);
+	assert_false(tls_level_parse(view_of("dane"), &l));
+	assert_false(tls_level_parse(view_of("may encrypt"), &l));
+	assert_int_equal(l, TLS_LEVEL_ENCRYPT);
+}
+
+static void
+options(void **state)
+{
+	struct view bad;
+	uint64_t bits = 1;
+
+	(void)state;
+	assert_true(tls_options_parse(view_of("no_ticket, NO_RENEGOTIATION"),
+	    &bits, &bad));
+	assert_true(bits == (SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION));
+	assert_false(tls_options_parse(view_of("NO_TICKET ALL"), &bits,
+	    &bad));
+	assert_true(view_is(bad, "ALL"));
+}
+
+static void
+nobody(bool error, const char *text, void *arg)
+{
+	(void)error;
+	(void)text;
+	(void)arg;
+}
+
+/* The library's names for what the words are, or why not. */
+static const char *
+ciphers(const char *settings, const char *grade, const char *exclude)
+{
+	static char text[8000];
+	struct conf *cf = conf_parse(view_of(settings), "main.cf", nobody,
+	    NULL);
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	STACK_OF(SSL_CIPHER) *all;
+	struct view bad;
+	struct buf b, names;
+	int i;
+
+	assert_non_null(cf);
+	buf_init(&b, 4000);
+	buf_init(&names, sizeof text - 1);
+	if (!tls_ciphers_put(cf, grade, exclude, &b, &bad))
+		(void)snprintf(text, sizeof text, "bad %.*s",
+		    VIEW_ARGS(bad));
+	else if (SSL_CTX_set_cipher_list(ctx, buf_cstr(&b)) != 1)
+		(void)snprintf(text, sizeof text, "none");
+	else {
+		all = SSL_CTX_get_ciphers(ctx);
+		for (i = 0; i < sk_SSL_CIPHER_num(all); i++)
+			assert_true(buf_printf(&names, "%s ",
+			    SSL_CIPHER_get_name(sk_SSL_CIPHER_value(all, i))));
+		(void)snprintf(text, sizeof text, "%s", buf_cstr(&names));
+	}
+	buf_free(&b);
+	buf_free(&names);
+	SSL_CTX_free(ctx);
+	conf_free(&cf);
+	return text;
+}
+
+static void
+cipher_lists(void **state)
+{
+	const char *got;
+
+	(void)state;
+	got = ciphers("", "medium", "");
+	assert_non_null(strstr(got, "ECDHE-RSA-AES256-GCM-SHA384 "));
+	assert_non_null(strstr(got, "ECDHE-ECDSA-AES128-GCM-SHA256 "));
+	assert_null(strstr(got, "ADH-"));
+	assert_null(strstr(got, "AECDH"));
+	assert_null(strstr(got, "NULL"));
+	assert_null(strstr(got, "PSK"));
+	assert_null(strstr(got, "DES-CBC3"));
+	assert_null(strstr(got, "RC4"));
+	assert_null(strstr(got, "SEED"));
+	/* What main.cf says does not bring them back. */
+	got = ciphers("tls_medium_cipherlist = ALL:COMPLEMENTOFALL:aNULL\n",
+	    "low", "");
+	assert_null(strstr(got, "ADH-"));
+	assert_null(strstr(got, "NULL"));
+	got = ciphers("", "medium", "ECDHE, aRSA");
+	assert_null(strstr(got, "ECDHE-RSA"));
+	got = ciphers("tls_high_cipherlist = ECDHE-RSA-AES256-GCM-SHA384\n",
+	    "HIGH", "");
+	assert_non_null(strstr(got, "ECDHE-RSA-AES256-GCM-SHA384 "));
+	assert_null(strstr(got, "AES128-GCM-SHA256 ECDHE"));
+	assert_string_equal(ciphers("", "high", "MD5 @SECLEVEL=0"),
+	    "bad @SECLEVEL=0");
+	assert_string_equal(ciphers("", "high", "!aNULL"), "bad !aNULL");
+	assert_string_equal(ciphers("tls_high_cipherlist = nonsense\n",
+	    "high", ""), "none");
+}
+
+static void
+groups(void **state)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	(void)state;
+	assert_true(tls_groups_set(ctx, "X25519, prime256v1"));
+	assert_true(tls_groups_set(ctx, "not-there X25519"));
+	assert_false(tls_groups_set(ctx, "not-there"));
+	assert_false(tls_groups_set(ctx, ""));
+	SSL_CTX_free(ctx);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(protocol_words),
+		cmocka_unit_test(protocol_mistakes),
+		cmocka_unit_test(levels),
+		cmocka_unit_test(options),
+		cmocka_unit_test(cipher_lists),
+		cmocka_unit_test(groups),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
