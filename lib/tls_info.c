@@ -67,23 +67,15 @@ name_or(const X509_NAME *name, int nid, int other)
 	return text != NULL ? text : mem_strdup("");
 }
 
-static void
-info_certificate(struct tls_info *i, SSL *ssl, const EVP_MD *digest)
+void
+tls_info_certificate(struct tls_info *i, X509 *cert, const EVP_MD *digest)
 {
-	X509 *cert = SSL_get0_peer_certificate(ssl);
-	long verdict = SSL_get_verify_result(ssl);
 	unsigned char *der = NULL;
 	int n;
 
-	if (cert == NULL)
-		return;
 	i->subject = name_or(X509_get_subject_name(cert), NID_commonName, 0);
 	i->issuer = name_or(X509_get_issuer_name(cert), NID_commonName,
 	    NID_organizationName);
-	i->trusted = verdict == X509_V_OK;
-	if (!i->trusted)
-		i->verify_error = mem_strdup(
-		    X509_verify_cert_error_string(verdict));
 	n = i2d_X509(cert, &der);
 	if (n > 0)
 		i->fingerprint = tls_fingerprint(digest, der, (size_t)n);
@@ -93,6 +85,21 @@ info_certificate(struct tls_info *i, SSL *ssl, const EVP_MD *digest)
 	if (n > 0)
 		i->key_fingerprint = tls_fingerprint(digest, der, (size_t)n);
 	OPENSSL_free(der);
+}
+
+static void
+info_peer(struct tls_info *i, SSL *ssl, const EVP_MD *digest)
+{
+	X509 *cert = SSL_get0_peer_certificate(ssl);
+	long verdict = SSL_get_verify_result(ssl);
+
+	if (cert == NULL)
+		return;
+	tls_info_certificate(i, cert, digest);
+	i->trusted = verdict == X509_V_OK;
+	if (!i->trusted)
+		i->verify_error = mem_strdup(
+		    X509_verify_cert_error_string(verdict));
 }
 
 /* -- algorithms ------------------------------------------------------------ */
@@ -192,7 +199,7 @@ tls_info_get(struct tls_info *i, SSL *ssl, const EVP_MD *digest)
 	i->bits = SSL_CIPHER_get_bits(c, &i->cipher_bits);
 	i->reused = SSL_session_reused(ssl) == 1;
 	i->asked = (SSL_get_verify_mode(ssl) & SSL_VERIFY_PEER) != 0;
-	info_certificate(i, ssl, digest);
+	info_peer(i, ssl, digest);
 	info_details(i, ssl);
 }
 

@@ -29,6 +29,9 @@ struct tls_info {
 
 /* Fill in; digest: of fingerprints. */
 void tls_info_get(struct tls_info *i, SSL *ssl, const EVP_MD *digest);
+/* Only what the peer's certificate says, which is not verified here. */
+void tls_info_certificate(struct tls_info *i, X509 *cert,
+    const EVP_MD *digest);
 void tls_info_free(struct tls_info *i);
 /* "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)" and the
  * details, all in one line. */

@@ -431,7 +431,7 @@ session_resume(struct session *s)
 void
 session_hurry(struct session *s)
 {
-	if (s->state == SMTP_NAMELESS)
+	if (s->state == SMTP_NAMELESS || s->wait == WAIT_TLS)
 		session_close(s, NULL);
 	else if (s->wait == WAIT_NONE)
 		session_go(s);	/* which sees that the server is in a hurry */

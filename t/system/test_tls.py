@@ -1,13 +1,15 @@
 """TLS for clients, as they see it; hostile ones are in test_tls_hostile.py."""
 import os
 import re
+import shutil
 import ssl
 import subprocess
+import tempfile
 import threading
 
 import pytest
 from conftest import need_root
-from postern import (SAN, SLOW, Client, Closed, free_port, mail, run,
+from postern import (SAN, SLOW, TOP, Client, Closed, free_port, mail, run,
                      wait_for)
 from tls_help import Keys, TlsClient, context
 from test_limits import rss_kb
@@ -172,6 +174,54 @@ def test_posttls_finger(gw):
     gw.wait_log("Anonymous TLS connection reused from ")
 
 
+PEER = f"{TOP}/t/peers/postfix"
+
+
+@need_root
+@pytest.mark.skipif(not shutil.which("postfix"), reason="needs Postfix")
+@pytest.mark.parametrize("wrap", [False, True])
+def test_mail_from_postfix(gw, sink, keys, wrap):
+    """Postfix sends by us, sure of who we are, on both kinds of ports, and
+    resumes its sessions."""
+    hop = gw.port
+    if wrap:
+        hop = free_port()
+        gw.edit("master.cf", lambda t: t +
+                f"127.0.0.1:{hop} inet n - - - - smtpd\n"
+                "  -o smtpd_tls_wrappermode=yes\n")
+        gw.command("reload")
+    port, dir_ = free_port(), tempfile.mkdtemp(prefix="postern-peer-",
+                                               dir="/tmp")
+    conf = {"virtual_mailbox_domains": "", "relayhost": f"[127.0.0.1]:{hop}",
+            "smtp_tls_security_level": "fingerprint",
+            "smtp_tls_fingerprint_digest": "sha256",
+            "smtp_tls_fingerprint_cert_match": keys.fingerprint("ecdsa"),
+            "smtp_tls_wrappermode": "yes" if wrap else "no",
+            "smtp_tls_session_cache_database":
+                "btree:${data_directory}/smtp_scache",
+            "smtp_tls_loglevel": "1", "smtp_host_lookup": "native",
+            "smtp_destination_concurrency_limit": "1"}
+    try:
+        run_input([PEER, "start", dir_, str(port)], "".join(
+            f"{k} = {v}\n" for k, v in conf.items()))
+        for i in range(3):
+            with Client(port) as c:
+                deliver(c, f"from postfix {i}")
+            sink.wait_subject(f"from postfix {i}")
+        with open(f"{dir_}/maillog") as f:
+            log = f.read()
+        assert "Verified TLS connection established to 127.0.0.1" in log, log
+        assert log.count("status=sent (250 2.0.0 Ok: queued as") == 3, log
+        gw.wait_log("Anonymous TLS connection reused from ")
+    finally:
+        subprocess.run([PEER, "stop", dir_], check=False, timeout=60)
+        shutil.rmtree(dir_, ignore_errors=True)
+
+
+def run_input(cmd, text):
+    subprocess.run(cmd, check=True, text=True, timeout=60, input=text)
+
+
 def test_protocols(make, sink, keys):
     gw = make(sink, main={
         "smtpd_tls_security_level": "may",
@@ -269,6 +319,16 @@ def test_clients_with_certificates(make, sink, keys):
         "rejected: not you", r
     gw.wait_log(r"Untrusted: subject_CN=stranger\.example, "
                 rf"issuer=\S+, fingerprint={keys.fingerprint('stranger')}, ")
+    # a resumed session has the certificate of its first
+    ctx = context(keys.path("stranger.pem"))
+    with TlsClient(gw.port, ctx) as c:
+        c.ehlo()
+        session = c.sock.session
+    with TlsClient(gw.port, ctx, session=session) as c:
+        c.ehlo()
+        assert c.sock.session_reused
+        c.cmd("MAIL FROM:<a@client.example>")
+        assert c.cmd("RCPT TO:<x@elsewhere.example>").code == 250
     gw.set(smtpd_relay_restrictions="permit_tls_all_clientcerts, reject")
     gw.command("reload")
     assert relay("client.pem", "trusted").code == 250
