@@ -24,6 +24,7 @@ struct init {
 	char *dir;		/* absolute */
 	const char *domain, *hostname;
 	char *listen, *relay;	/* as they stand in the files */
+	char *cert, *key;	/* of TLS; absolute; NULL: none */
 	char *daemons, *commands, *stock;
 };
 
@@ -124,6 +125,11 @@ init_template(const struct init *in, const char *template, const char *file)
 		{ "HOSTNAME", in->hostname != NULL ? in->hostname :
 		    "gateway.example.com" },
 		{ "HOSTNAME?", in->hostname != NULL ? "" : "#" },
+		{ "TLS?", in->cert != NULL ? "" : "#" },
+		{ "CERT", in->cert != NULL ? in->cert :
+		    "/etc/ssl/certs/gateway.pem" },
+		{ "KEY", in->key != NULL ? in->key :
+		    "/etc/ssl/private/gateway.key" },
 		{ "LISTEN", in->listen },
 		{ "RELAY", in->relay },
 	};
@@ -259,12 +265,26 @@ init_hostname(const char *what, const char *value)
 		    log_safe(view_of(value)));
 }
 
+/* A file that is there; absolute. */
+static char *
+init_file(const char *what, const char *value)
+{
+	char *path = realpath(value, NULL);
+
+	if (path == NULL)
+		fatal("%s: %s: %s", what, log_safe(view_of(value)),
+		    strerror(errno));
+	init_plain(what, path);
+	return path;
+}
+
 __attribute__((noreturn))
 static void
 init_usage(void)
 {
 	fatal("usage: postern init DIR [--listen ADDR:PORT] "
-	    "[--relay HOST:PORT] [--domain D] [--hostname H]");
+	    "[--relay HOST:PORT] [--domain D] [--hostname H] "
+	    "[--tls-cert FILE --tls-key FILE]");
 }
 
 static void
@@ -275,6 +295,8 @@ init_words(struct init *in, int argc, char **argv)
 		{ "relay", required_argument, NULL, 'r' },
 		{ "domain", required_argument, NULL, 'd' },
 		{ "hostname", required_argument, NULL, 'h' },
+		{ "tls-cert", required_argument, NULL, 'c' },
+		{ "tls-key", required_argument, NULL, 'k' },
 		{ NULL, 0, NULL, 0 }
 	};
 	const char *listen = "127.0.0.1:2525", *relay = "127.0.0.1:2600";
@@ -295,11 +317,20 @@ init_words(struct init *in, int argc, char **argv)
 		case 'h':
 			in->hostname = optarg;
 			break;
+		case 'c':
+			free(in->cert);
+			in->cert = init_file("--tls-cert", optarg);
+			break;
+		case 'k':
+			free(in->key);
+			in->key = init_file("--tls-key", optarg);
+			break;
 		default:
 			init_usage();
 		}
 	}
-	if (optind != argc - 1 || argv[optind][0] == '\0')
+	if (optind != argc - 1 || argv[optind][0] == '\0' ||
+	    (in->cert == NULL) != (in->key == NULL))
 		init_usage();
 	init_plain("the directory", argv[optind]);
 	init_hostname("--domain", in->domain);
@@ -453,6 +484,8 @@ postern_init(struct postern *p, int argc, char **argv)
 	    "  postern -c %s/etc status\n", in.dir, in.dir);
 	free(in.dir);
 	free(in.listen);
+	free(in.cert);
+	free(in.key);
 	free(in.relay);
 	free(in.daemons);
 	free(in.commands);

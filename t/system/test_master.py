@@ -51,6 +51,9 @@ def test_init_never_overwrites(make):
     (["{}", "--domain", "a b"], "no valid domain"),
     (["{}", "--hostname", "-x-"], "no valid domain"),
     (["{}", "--frobnicate"], "usage"),
+    (["{}", "--tls-cert", "/dev/null"], "usage"),
+    (["{}", "--tls-cert", "/dev/null", "--tls-key", "/nonexistent"],
+     "--tls-key: /nonexistent: No such file"),
 ])
 def test_init_refuses(words, error, tmp_path):
     words = [w.format(tmp_path / "gw") for w in words]

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from conftest import need_root
-from postern import (SAN, SLOW, TOP, Client, Closed, free_port, mail, run,
+from postern import (BIN, SAN, SLOW, TOP, Client, Closed, free_port, mail, run,
                      wait_for)
 from tls_help import Keys, TlsClient, context
 from test_limits import rss_kb
@@ -121,6 +121,19 @@ def test_encrypt(make, sink, keys):
     with TlsClient(gw.port) as c:
         deliver(c, "must")
     sink.wait_subject("must")
+
+
+def test_init(keys, tmp_path):
+    d = tmp_path / "gw"
+    run(f"{BIN}/postern", "init", str(d), "--tls-cert",
+        keys.path("rsa.crt"), "--tls-key", keys.path("rsa.key"))
+    p = run(f"{BIN}/postern", "-c", str(d / "etc"), "check")
+    assert not re.search("tls|certificate", p.stderr), p.stderr
+    for name, value in [("security_level", "may"),
+                        ("cert_file", keys.path("rsa.crt")),
+                        ("key_file", keys.path("rsa.key"))]:
+        assert run(f"{BIN}/postconf", "-c", str(d / "etc"), "-h",
+                   "smtpd_tls_" + name).stdout.strip() == value
 
 
 def test_old_names(make, sink, keys):
