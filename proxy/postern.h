@@ -56,7 +56,8 @@ bool postern_ask(const struct conf *cf, const char *command,
 /* The same, but the lines go to answer. */
 bool postern_fetch(const struct conf *cf, const char *command,
     struct buf *answer, const char **ret_error);
-/* Wait until each port greets with 220; NULL or what went wrong. */
-const char *postern_wait_ports(const struct listen_set *set, int64_t limit_ms);
+/* Wait until each port greets with 220, by TLS where it begins with that; NULL
+ * or what went wrong. */
+const char *postern_wait_ports(const struct config *c, int64_t limit_ms);
 
 #endif

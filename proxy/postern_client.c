@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -11,7 +10,6 @@
 #include "proxy/postern.h"
 
 #define ANSWER_MAX	(1u << 20)
-#define GREETING_MAX	512u
 
 pid_t
 postern_running(const struct conf *cf)
@@ -135,98 +133,4 @@ postern_ask(const struct conf *cf, const char *command,
 	fflush(stdout);
 	buf_free(&answer);
 	return ok;
-}
-
-/* -- do the ports answer? -------------------------------------------------- */
-
-static int64_t
-left_ms(struct mono end)
-{
-	int64_t us = mono_since(clock_mono(), end);
-
-	return us > 0 ? us / 1000 + 1 : 0;
-}
-
-static bool
-wait_for(int fd, short events, struct mono end)
-{
-	struct pollfd p = { .fd = fd, .events = events };
-
-	return poll(&p, 1, (int)left_ms(end)) == 1;
-}
-
-/* Who listens everywhere is reached at home. */
-static struct netaddr
-reachable(const struct netaddr *a)
-{
-	static const uint8_t none[sizeof a->b];
-	struct netaddr home;
-
-	if (memcmp(a->b, none, sizeof none) != 0 || !netaddr_parse(view_of(
-	    a->family == AF_INET6 ? "::1" : "127.0.0.1"), &home))
-		return *a;
-	home.port = a->port;
-	return home;
-}
-
-/* The first reply line, or why there was none. */
-static void
-greeting(const struct netaddr *a, struct mono end, char *ret, size_t size)
-{
-	static const char quit[] = "QUIT\r\n";
-	struct netaddr to = reachable(a);
-	struct sockaddr_storage ss;
-	socklen_t n = netaddr_to_sockaddr(&to, &ss);
-	size_t have = 0;
-	ssize_t k;
-	int fd;
-
-	snprintf(ret, size, "no connection");
-	fd = socket(to.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return;
-	if ((connect(fd, (struct sockaddr *)&ss, n) != 0 &&
-	    errno != EINPROGRESS) || !wait_for(fd, POLLOUT, end)) {
-		close(fd);
-		return;
-	}
-	snprintf(ret, size, "no greeting");
-	while (have + 1 < size && wait_for(fd, POLLIN, end) &&
-	    (k = read(fd, ret + have, size - 1 - have)) > 0) {
-		have += (size_t)k;
-		ret[have] = '\0';
-		if (strchr(ret, '\n') != NULL)
-			break;
-	}
-	ret[strcspn(ret, "\r\n")] = '\0';
-	/* The end is in order too: no "lost connection" in the log. */
-	if (send(fd, quit, strlen(quit), MSG_NOSIGNAL) > 0)
-		while (wait_for(fd, POLLIN, end) &&
-		    read(fd, (char[256]){ 0 }, 256) > 0)
-			;
-	close(fd);
-}
-
-const char *
-postern_wait_ports(const struct listen_set *set, int64_t limit_ms)
-{
-	static char why[GREETING_MAX + LISTEN_TEXT + 8];
-	char text[LISTEN_TEXT], said[GREETING_MAX];
-	struct mono end = { clock_mono().us + limit_ms * 1000 };
-	size_t i;
-
-	for (i = 0; i < set->n; i++)
-		for (;;) {
-			greeting(&set->list[i].addr, end, said, sizeof said);
-			if (strncmp(said, "220", 3) == 0)
-				break;
-			if (left_ms(end) == 0) {
-				snprintf(why, sizeof why, "%s: %s",
-				    listen_text(&set->list[i].addr, text),
-				    said);
-				return why;
-			}
-			usleep(20000);
-		}
-	return NULL;
 }

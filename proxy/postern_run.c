@@ -244,7 +244,7 @@ postern_start(struct postern *p, int argc, char **argv)
 	/* Only a living master answers; a port may belong to somebody else. */
 	if (!postern_ask(c->cf, "up", &why))
 		start_failed(c->cf, log, pid, "see above");
-	why = postern_wait_ports(c->listen,
+	why = postern_wait_ports(c,
 	    mono_since(clock_mono(), end) / 1000);
 	if (why != NULL)
 		start_failed(c->cf, log, pid, why);

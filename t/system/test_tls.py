@@ -107,6 +107,16 @@ def test_wrapper_mode(gw, sink):
     raw.close()
 
 
+@pytest.mark.parametrize("more", [{}, {"smtpd_tls_req_ccert": "yes"}])
+def test_start_with_wrapped_ports_only(make, keys, more):
+    """`postern start` waits for a greeting that comes by TLS, or for TLS
+    alone where it would have to show a certificate."""
+    gw = make(main={"smtpd_tls_wrappermode": "yes",
+                    "smtpd_tls_chain_files": keys.path("ecdsa.pem"), **more})
+    assert "SSL_accept error" not in gw.log()
+    assert "lost connection" not in gw.log()
+
+
 def test_encrypt(make, sink, keys):
     gw = make(sink, main={
         "smtpd_tls_security_level": "encrypt",
