@@ -357,7 +357,6 @@ static const struct {
 	{ "permit_mx_backup_networks", ROLE_BIT(ROLE_SMTPD) },
 	{ "rbl_reply_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "relay_clientcerts", ROLE_BIT(ROLE_SMTPD) },
-	{ "tls_server_sni_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_command_filter", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_noop_commands", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbidden_commands", ROLE_BIT(ROLE_SMTPD) },

@@ -28,6 +28,14 @@ files_add(const struct files *f, struct view list)
 }
 
 static void
+files_table(const char *file, void *arg)
+{
+	const struct files *f = arg;
+
+	f->each(file, ROLE_SMTPD, f->arg);
+}
+
+static void
 files_name(struct view name, struct view files, void *arg)
 {
 	(void)name;
@@ -53,9 +61,12 @@ master_tls_files(const struct conf *cf, const char *config_dir,
 		cf->smtpd_tls_dcert_file, cf->smtpd_tls_dkey_file,
 		cf->smtpd_tls_CAfile, cf->smtpd_tls_CApath };
 	struct files f = { config_dir, each, arg };
+	struct view rest = view_of(cf->tls_server_sni_maps), word;
 	size_t i;
 
 	for (i = 0; i < sizeof lists / sizeof lists[0]; i++)
 		files_add(&f, view_of(lists[i]));
+	while ((word = conf_word(&rest)).n > 0)
+		table_spec_files(word, config_dir, files_table, &f);
 	(void)sni_maps_each(cf, files_name, &f, files_quiet, NULL);
 }

@@ -248,6 +248,12 @@ static void
 test_files(void **state)
 {
 	(void)state;
+	check_files("smtpd_tls_chain_files = /a/b.pem, c.pem\n"
+	    "smtpd_tls_cert_file = none\nsmtpd_tls_CApath = /a/ca\n"
+	    "tls_server_sni_maps = inline:{{a.example=/s/a.pem s/b.pem}, "
+	    "{b.example=/s/c.pem}}, hash:/s/names\n", ROLE_SMTPD,
+	    "/a/b.pem /etc/x/c.pem /a/ca /s/names /s/names.lmdb /s/a.pem "
+	    "/etc/x/s/b.pem /s/c.pem ");
 	check_files("header_checks = regexp:/a/h, pcre:h2\n"
 	    "mime_header_checks = static:x\nnested_header_checks =\n"
 	    "body_checks = regexp:$config_directory/b\n"
