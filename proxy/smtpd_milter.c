@@ -1,9 +1,11 @@
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/address.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 #include "rules/milters.h"
 
 /* The role has clocks of its own for each filter; this is for the role. */
@@ -373,10 +375,30 @@ telling_rcpt(struct telling *t, struct view args)
 	    t->s->tx->nrcpts % RCPTS_AT_ONCE == RCPTS_AT_ONCE - 1;
 }
 
+/* As sendmail has them; names out of a certificate that somebody we know has
+ * signed. */
+static void
+telling_tls(struct telling *t, const struct policy_facts *f, char bits[16])
+{
+	if (f->tls_protocol.n == 0)
+		return;
+	(void)snprintf(bits, 16, "%u", f->tls_bits);
+	telling_value(t, "tls_version", f->tls_protocol);
+	telling_value(t, "cipher", f->tls_cipher);
+	telling_value(t, "cipher_bits", view_of(bits));
+	telling_value(t, "tls_sni", f->tls_sni);
+	if (!f->tls_trusted)
+		return;
+	telling_value(t, "cert_subject", f->tls_subject);
+	telling_value(t, "cert_issuer", f->tls_issuer);
+}
+
 bool
 milter_verb(struct session *s, struct view args)
 {
+	struct policy_facts tls = { .tls_trusted = false };
 	enum milter_stage stage;
+	char bits[16];
 	struct telling t;
 	bool go_on;
 
@@ -397,9 +419,11 @@ milter_verb(struct session *s, struct view args)
 	if (!talk_works(s, stage, &go_on))
 		return go_on;
 	telling_init(&t, s, stage);
-	if (stage == MILTER_STAGE_HELO)
+	if (stage == MILTER_STAGE_HELO) {
+		tls_facts(s, &tls);
+		telling_tls(&t, &tls, bits);
 		telling_arg(&t, view_head(args, HELO_NAME_MAX));
-	else if (stage == MILTER_STAGE_RCPT)
+	} else if (stage == MILTER_STAGE_RCPT)
 		telling_rcpt(&t, args);
 	return telling_send(&t, args);
 }

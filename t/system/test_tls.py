@@ -2,7 +2,9 @@
 import os
 import re
 import shutil
+import socket
 import ssl
+import struct
 import subprocess
 import tempfile
 import threading
@@ -411,6 +413,69 @@ def test_tickets(make, sink, keys, version):
     assert resumed(gw, ctx, session)[0]
     gw.command("reload")
     assert not resumed(gw, ctx, session)[0], "another generation"
+
+
+# -- filters outside ---------------------------------------------------------
+
+class Milter:
+    """Agrees to everything, and keeps the macros of each command."""
+
+    def __init__(self):
+        self.port, self.macros = free_port(), []
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.talk, args=(sock,),
+                             daemon=True).start()
+
+    def talk(self, sock):
+        def packet(p):
+            sock.sendall(len(p).to_bytes(4, "big") + p)
+        stream = sock.makefile("rb")
+        try:
+            while len(size := stream.read(4)) == 4:
+                p = stream.read(int.from_bytes(size, "big"))
+                if p[:1] == b"O":
+                    # no actions, and only what is no body
+                    packet(b"O" + struct.pack(">III", 6, 0, 0x70))
+                elif p[:1] == b"D":
+                    words = p[2:].decode().split("\0")[:-1]
+                    self.macros.append(
+                        (p[1:2], dict(zip(words[::2], words[1::2]))))
+                elif p[:1] == b"Q":
+                    return
+                elif p[:1] not in b"AK":
+                    packet(b"c")
+        except OSError:
+            pass
+        finally:
+            sock.close()
+
+
+def test_filters_hear_of_it(make, sink, keys):
+    milter = Milter()
+    gw = make(sink, main={
+        "smtpd_tls_security_level": "may", "smtpd_tls_ask_ccert": "yes",
+        "smtpd_tls_CAfile": keys.path("ca.crt"),
+        "smtpd_tls_chain_files": keys.path("ecdsa.pem"),
+        "smtpd_milters": f"inet:127.0.0.1:{milter.port}"})
+    with TlsClient(gw.port, context(keys.path("client.pem"),
+                                    version=TLS13)) as c:
+        deliver(c, "heard")
+    sink.wait_subject("heard")
+    hello = [m for kind, m in milter.macros if kind == b"H"]
+    assert "{tls_version}" not in (hello[0] if len(hello) > 1 else {})
+    assert hello[-1] == {
+        "{tls_version}": "TLSv1.3", "{cipher}": "TLS_AES_256_GCM_SHA384",
+        "{cipher_bits}": "256", "{cert_subject}": "mail.client.example",
+        "{cert_issuer}": "Test Authority"}, milter.macros
+    milter.listener.close()
 
 
 # -- files -------------------------------------------------------------------
