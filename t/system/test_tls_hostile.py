@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from postern import SLOW, Closed, mail, wait_for
+from postern import SLOW, Closed, Instance, Sink, mail, wait_for
 from tls_help import Keys, TlsClient, context
 
 
@@ -21,25 +21,33 @@ def keys():
     k.destroy()
 
 
-@pytest.fixture
-def gw(make, sink, keys):
-    return make(sink, main={
-        "smtpd_tls_security_level": "may",
-        "smtpd_tls_chain_files": keys.path("own.pem"),
-        "smtpd_client_connection_count_limit": "0"})
+def settings(keys):
+    return {"smtpd_tls_security_level": "may",
+            "smtpd_tls_chain_files": keys.path("own.pem"),
+            "smtpd_client_connection_count_limit": "0"}
+
+
+@pytest.fixture(scope="module")
+def shared(keys):
+    """One for all who do not change its settings."""
+    sink = Sink()
+    i = Instance(sink, main=settings(keys))
+    yield i
+    i.destroy()
+    sink.close()
 
 
 @pytest.fixture
-def well(gw, sink):
+def gw(shared):
     """Nothing that was done to it hurt others."""
-    pids = gw.pids("smtpd")
-    yield
-    with TlsClient(gw.port) as c:
+    pids, left = shared.pids("smtpd"), len(shared.sink.messages)
+    yield shared
+    with TlsClient(shared.port) as c:
         c.ehlo()
         assert c.message("a@client.example", "user@example.com",
                          mail("well")).code == 250
-    sink.wait_subject("well")
-    assert gw.pids("smtpd") == pids, "a process was replaced"
+    shared.sink.wait(left + 1)
+    assert shared.pids("smtpd") == pids, "a process was replaced"
 
 
 def started(gw):
@@ -61,19 +69,20 @@ def hello(name="gw.example.com"):
 @pytest.mark.parametrize("behind", [
     b"RSET\r\n", b"MAIL FROM:<evil@stranger.example>\r\n", b"\r\n", b"x",
     b"\x16\x03\x01"])
-def test_injection(gw, well, behind):
+def test_injection(gw, behind):
     """CVE-2011-0411: what stands behind STARTTLS is not the client's."""
+    since = len(gw.log())
     with gw.client() as c:
         c.ehlo()
         c.send(b"STARTTLS\r\n" + behind)
         assert c.reply().code == 554
         assert c.closed()
-    gw.wait_log("improper command pipelining after STARTTLS")
+    gw.wait_log("improper command pipelining after STARTTLS", since=since)
 
 
-def test_injection_is_refused_whatever_is_set(gw):
-    gw.set(smtpd_forbid_unauth_pipelining="no")
-    gw.command("reload")
+def test_injection_is_refused_whatever_is_set(make, keys):
+    gw = make(main={**settings(keys),
+                    "smtpd_forbid_unauth_pipelining": "no"})
     with gw.client() as c:
         c.ehlo()
         c.send(b"STARTTLS\r\nRSET\r\n" + hello())
@@ -93,18 +102,20 @@ def test_injection_is_refused_whatever_is_set(gw):
     # a Finished, application data and an alert before all
     b"\x16\x03\x03\x00\x10\x14\x00\x00\x0c" + b"x" * 12,
     b"\x17\x03\x03\x00\x05hello", b"\x15\x03\x03\x00\x02\x02\x28"], ids=lambda g: f"{g[:9].hex()}-{len(g)}")
-def test_garbage_for_a_handshake(gw, well, garbage):
+def test_garbage_for_a_handshake(gw, garbage):
+    since = len(gw.log())
     with started(gw) as c:
         try:
             c.send(garbage)
         except OSError:
             pass
         assert c.closed()
-    gw.wait_log(r"SSL_accept error from unknown\[127\.0\.0\.1\]: ")
-    gw.wait_log(r"lost connection after STARTTLS from unknown")
+    gw.wait_log(r"SSL_accept error from unknown\[127\.0\.0\.1\]: ",
+                since=since)
+    gw.wait_log(r"lost connection after STARTTLS from unknown", since=since)
 
 
-def test_damaged_hellos(gw, well):
+def test_damaged_hellos(gw):
     """A bit here and there."""
     good = hello()
     for i in range(0, len(good), max(1, len(good) // 60)):
@@ -117,7 +128,7 @@ def test_damaged_hellos(gw, well):
                 pass
 
 
-def test_a_byte_at_a_time(gw, well):
+def test_a_byte_at_a_time(gw):
     c = started(gw)
     c.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     incoming, out = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -137,9 +148,8 @@ def test_a_byte_at_a_time(gw, well):
     c.close()
 
 
-def test_the_handshake_has_a_deadline(gw):
-    gw.set(smtpd_starttls_timeout="2s")
-    gw.command("reload")
+def test_the_handshake_has_a_deadline(make, keys):
+    gw = make(main={**settings(keys), "smtpd_starttls_timeout": "2s"})
     # silence, and a byte now and then: neither makes it longer
     silent, slow = started(gw), started(gw)
     data = hello()
@@ -156,7 +166,7 @@ def test_the_handshake_has_a_deadline(gw):
     gw.wait_log(r"timeout after STARTTLS from unknown\[127\.0\.0\.1\]")
 
 
-def test_closing_at_every_point(gw, well):
+def test_closing_at_every_point(gw):
     """FIN and RST, before, inside and behind the handshake."""
     data = hello()
     for n in (0, 1, 5, 9, len(data) // 2, len(data) - 1, len(data)):
@@ -184,7 +194,7 @@ def status_of(gw):
         int(n) for n in re.findall(r"(?m)^smtpd.*\n\s+sessions (\d+)", text)))
 
 
-def test_half_closed(gw, well):
+def test_half_closed(gw):
     """The client has said all it has to say, and still listens."""
     c = started(gw)
     c.send(hello())
@@ -197,19 +207,20 @@ def test_half_closed(gw, well):
     wait_for("its end", lambda: status_of(gw) == "sessions 0")
 
 
-def test_a_message_cut_off_is_no_message(gw, well, sink):
+def test_a_message_cut_off_is_no_message(gw):
     """Truncation: no dot came, whatever ended the connection."""
+    since = len(gw.log())
     c = TlsClient(gw.port)
     c.ehlo()
     c.envelope("a@client.example", "user@example.com")
     assert c.cmd("DATA").code == 354
     c.send(b"Subject: cut\r\n\r\ntext\r\n")
     c.sock.unwrap().close()
-    gw.wait_log("lost connection after DATA")
-    assert not sink.find("cut")
+    gw.wait_log("lost connection after DATA", since=since)
+    assert not gw.sink.find("cut")
 
 
-def test_renegotiation(gw, well):
+def test_renegotiation(gw):
     """s_client's R asks for it."""
     p = subprocess.Popen(
         ["openssl", "s_client", "-starttls", "smtp", "-tls1_2", "-connect",
@@ -247,7 +258,7 @@ def test_a_hundred_certificates(make, sink, keys):
         assert c.ehlo().code == 250
 
 
-def test_a_client_that_does_not_read(gw, well):
+def test_a_client_that_does_not_read(gw):
     """Replies fill the connection: it is not read from any more."""
     c = TlsClient(gw.port)
     c.ehlo()
@@ -262,7 +273,7 @@ def test_a_client_that_does_not_read(gw, well):
     c.close()
 
 
-def test_silent_handshakes_do_not_keep_others_out(gw, well, sink):
+def test_silent_handshakes_do_not_keep_others_out(gw):
     """200 that begin and do not go on."""
     data, held = hello(), []
     try:
@@ -273,13 +284,13 @@ def test_silent_handshakes_do_not_keep_others_out(gw, well, sink):
             c.ehlo()
             assert c.message("a@client.example", "user@example.com",
                              mail("between")).code == 250
-        sink.wait_subject("between")
+        gw.sink.wait_subject("between")
     finally:
         for c in held:
             c.close()
 
 
-def test_new_keys_without_end(gw, well):
+def test_new_keys_without_end(gw):
     """KeyUpdate by the thousand; openssl's K and k send them."""
     p = subprocess.Popen(
         ["openssl", "s_client", "-starttls", "smtp", "-tls1_3", "-connect",
