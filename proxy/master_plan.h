@@ -87,15 +87,6 @@ struct throttle {
 /* A restart is due; returns in how many milliseconds it may happen. */
 int64_t throttle_delay(struct throttle *t, struct mono now, int64_t pause_ms);
 
-/*
- * Call each(file, role, arg) for every file that a role of this kind reads
- * because cf says so.  cf is the role's own configuration (overrides
- * applied).  A file may be named more than once.
- */
-typedef void plan_each_file(const char *file, enum role_kind kind, void *arg);
-void plan_files(const struct conf *cf, const char *config_dir,
-    enum role_kind kind, plan_each_file *each, void *arg);
-
 /* Does some restriction ask a policy service at a socket in the file system?
  * Then lookup must be where it is: below queue_directory. */
 bool plan_policy_sockets(const struct conf *cf);

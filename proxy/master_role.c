@@ -1,9 +1,7 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -11,14 +9,13 @@
 #include <unistd.h>
 
 #include "lib/mem.h"
+#include "lib/role_child.h"
 #include "proxy/master.h"
 #include "proxy/master_hits.h"
 #include "rules/proxy_filter.h"
 
 #define READY_LIMIT_MS	60000
 #define CLOSED_LIMIT_MS	3000	/* between end of file and end of process */
-#define CONTROL_FD	3
-#define LOCK_FD		4
 #define STATUS_MAX	65536u
 
 const char *
@@ -33,79 +30,6 @@ instance_state_name(enum instance_state s)
 	};
 
 	return names[s];
-}
-
-/* -- the child's side ----------------------------------------------------- */
-
-/* Of our environment a role gets only this. */
-static char **
-child_environment(void)
-{
-	static const char *const kept[] = { "TZ", "ASAN_OPTIONS",
-		"UBSAN_OPTIONS", "LSAN_OPTIONS" };
-	static char *env[2 + sizeof kept / sizeof kept[0] + 1];
-	const char *value;
-	size_t n = 0, i;
-
-	env[n++] = mem_strdup("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
-	env[n++] = mem_strdup("LANG=C");
-	for (i = 0; i < sizeof kept / sizeof kept[0]; i++)
-		if ((value = getenv(kept[i])) != NULL)
-			env[n++] = mem_printf("%s=%s", kept[i], value);
-	env[n] = NULL;
-	return env;
-}
-
-/*
- * Descriptors: 0 and 1 nothing, 2 where the log goes (what the C library or
- * a sanitizer has to say), 3 the control channel; 4, in a qmgr only, the lock
- * that shows the next master that it still runs.  Nothing else.
- */
-__attribute__((noreturn))
-static void
-child_exec(const char *path, const char *name, char **env, int control,
-    int errors, int lock)
-{
-	struct sigaction sa = { .sa_handler = SIG_DFL };
-	char *argv[2] = { mem_strdup(name), NULL };
-	int null, top = CONTROL_FD;
-	sigset_t none;
-
-	/* Out of the way of the numbers they get. */
-	control = fcntl(control, F_DUPFD, 16);
-	errors = fcntl(errors, F_DUPFD, 16);
-	if (lock >= 0)
-		lock = fcntl(lock, F_DUPFD, 16);
-	null = open("/dev/null", O_RDWR);
-	if (control < 0 || errors < 0 || null < 0 || dup2(null, 0) < 0 ||
-	    dup2(null, 1) < 0 || dup2(errors, 2) < 0 ||
-	    dup2(control, CONTROL_FD) < 0)
-		_exit(126);
-	if (lock >= 0 && dup2(lock, top = LOCK_FD) < 0)
-		_exit(126);
-	(void)close_range((unsigned)top + 1, ~0u, 0);
-	(void)sigaction(SIGPIPE, &sa, NULL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	execve(path, argv, env);
-	_exit(127);
-}
-
-/* -- master's side -------------------------------------------------------- */
-
-static int
-instance_snapshot(const struct team *t)
-{
-	struct view text = buf_view(&t->snapshot);
-	int fd = memfd_create("main.cf", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd >= 0 && write(fd, text.p, text.n) == (ssize_t)text.n &&
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK |
-	    F_SEAL_SEAL) == 0)
-		return fd;
-	if (fd >= 0)
-		close(fd);
-	return -1;
 }
 
 /* What the jail of this role looks like from here. */
@@ -153,9 +77,9 @@ static void
 instance_send_init(struct instance *i, const struct team *t, int snapshot)
 {
 	enum log_sink sink = LOG_SINK_STDERR;
+	struct role_init in;
 	const char *user;
 	char *root, *name;
-	struct buf *b;
 	int log;
 
 	log = master_log_fd(i->m, &sink);
@@ -163,21 +87,14 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	name = mem_printf("%s/%s", t->cf->syslog_name,
 	    i->kind == ROLE_TABLE ? plan_program(t->entry) :
 	    plan_log_name(i->kind));
-	b = chan_begin(i->control, MSG_INIT);
-	put_u32(b, i->generation);
-	put_u32(b, i->index);
-	put_u32(b, i->service);
-	put_u8(b, i->m->root);
-	put_view(b, view_of(user));
-	put_view(b, root != NULL ? view_of(root) : view_make("", 0));
-	put_view(b, view_of(i->m->config_dir));
-	put_view(b, view_of(t->entry->name));
-	put_view(b, view_of(name));
-	put_u8(b, (uint8_t)sink);
-	put_u8(b, 0);
-	chan_put_fd(i->control, snapshot, false);
-	chan_put_fd(i->control, log, false);
-	chan_end(i->control);
+	in = (struct role_init){ .generation = i->generation,
+		.index = i->index, .service = i->service,
+		.jailed = i->m->root, .user = user,
+		.root = root != NULL ? root : "",
+		.config_dir = i->m->config_dir,
+		.service_name = t->entry->name, .log_name = name,
+		.sink = sink };
+	role_child_init(i->control, &in, snapshot, log);
 	free(root);
 	free(name);
 }
@@ -331,18 +248,18 @@ instance_start(struct slot *s, uint32_t generation)
 		log_error("cannot start %s: %s", path, strerror(errno));
 		goto out;
 	}
-	snapshot = instance_snapshot(t);
+	snapshot = role_child_snapshot(buf_view(&t->snapshot));
 	if (snapshot < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
 	    pair) != 0) {
 		log_error("cannot start %s: %s", path, strerror(errno));
 		goto out;
 	}
-	env = child_environment();
+	env = role_child_environment();
 	errors = master_log_fd(m, &sink);
 	log_flush();
 	pid = fork();
 	if (pid == 0)
-		child_exec(path, plan_program(t->entry), env, pair[1],
+		role_child_exec(path, plan_program(t->entry), env, pair[1],
 		    sink == LOG_SINK_SYSLOG ? STDERR_FILENO : errors,
 		    kind == ROLE_QMGR ? m->qmgr_lock : -1);
 	close(errors);

@@ -7,7 +7,7 @@
 
 struct files {
 	const char *config_dir;
-	plan_each_file *each;
+	conf_each_file *each;
 	void *arg;
 };
 
@@ -53,7 +53,7 @@ files_quiet(bool error, const char *text, void *arg)
 
 void
 master_tls_files(const struct conf *cf, const char *config_dir,
-    plan_each_file *each, void *arg)
+    conf_each_file *each, void *arg)
 {
 	const char *const lists[] = { cf->smtpd_tls_chain_files,
 		cf->smtpd_tls_cert_file, cf->smtpd_tls_key_file,

@@ -2,10 +2,10 @@
 #ifndef PROXY_MASTER_TLS_H
 #define PROXY_MASTER_TLS_H
 
-#include "proxy/master_plan.h"
+#include "rules/conf_files.h"
 
 /* Certificates, keys, authorities, and what tls_server_sni_maps names. */
 void master_tls_files(const struct conf *cf, const char *config_dir,
-    plan_each_file *each, void *arg);
+    conf_each_file *each, void *arg);
 
 #endif

@@ -6,6 +6,8 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
+#include "proxy/master_tls.h"
+#include "rules/conf_files.h"
 #include "rules/table.h"
 
 #define POLL_MS		1000	/* inotify misses network file systems */
@@ -276,13 +278,17 @@ watch_each_all(const char *file, enum role_kind kind, void *arg)
 }
 
 static void
-watch_config(struct watch *w, const struct config *c, plan_each_file *each)
+watch_config(struct watch *w, const struct config *c, conf_each_file *each)
 {
 	size_t i;
 
-	for (i = 0; i < c->n_teams; i++)
-		plan_files(c->teams[i].cf, w->m->config_dir,
+	for (i = 0; i < c->n_teams; i++) {
+		conf_files(c->teams[i].cf, w->m->config_dir,
 		    c->teams[i].entry->kind, each, w);
+		if (c->teams[i].entry->kind == ROLE_SMTPD)
+			master_tls_files(c->teams[i].cf, w->m->config_dir,
+			    each, w);
+	}
 }
 
 void

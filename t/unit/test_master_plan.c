@@ -11,6 +11,7 @@
 #include "lib/mem.h"
 #include "proxy/master_listen.h"
 #include "proxy/master_plan.h"
+#include "rules/conf_files.h"
 
 /* What was reported. */
 struct said {
@@ -238,7 +239,7 @@ check_files(const char *settings, enum role_kind kind, const char *expected)
 
 	assert_non_null(cf);
 	buf_init(&b, 4096);
-	plan_files(cf, "/etc/x", kind, gather, &b);
+	conf_files(cf, "/etc/x", kind, gather, &b);
 	assert_string_equal(buf_cstr(&b), expected);
 	buf_free(&b);
 	conf_free(&cf);
