@@ -107,6 +107,6 @@ ambiguity_begin(struct ambiguity *a, const struct envelope *e,
     struct queue_id id)
 {
 	a->envelope = e;
-	(void)queue_id_text(id, a->id);
+	(void)envelope_name(e, id, a->id);
 	a->logged = 0;
 }

@@ -19,7 +19,7 @@ struct ambiguity {
 	struct leaves *leaves;
 	struct findings *findings;
 	const struct envelope *envelope;
-	char id[QUEUE_ID_TEXT];
+	char id[MESSAGE_NAME];
 	uint32_t logged;
 };
 

@@ -471,7 +471,7 @@ attach_begin(struct attach *a, const struct envelope *e, struct queue_id id,
 {
 	a->envelope = e;
 	a->policy = policy;
-	(void)queue_id_text(id, a->id);
+	(void)envelope_name(e, id, a->id);
 	a->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
 	a->logged = 0;
 	a->edited = ACTION_NONE;

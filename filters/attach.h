@@ -32,7 +32,7 @@ struct attach {
 	/* of the message */
 	const struct envelope *envelope;
 	const char *policy;	/* class of the recipients; NULL: none */
-	char id[QUEUE_ID_TEXT];
+	char id[MESSAGE_NAME];
 	bool internal;		/* not filtered */
 	uint32_t logged;
 

@@ -563,7 +563,7 @@ void
 checks_begin(struct checks *c, const struct envelope *e, struct queue_id id)
 {
 	c->envelope = e;
-	(void)queue_id_text(id, c->id);
+	(void)envelope_name(e, id, c->id);
 	c->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
 	c->message_id_seen = c->told_inside = false;
 	c->received = c->delivered = 0;

@@ -39,7 +39,7 @@ struct checks {
 
 	/* of the message */
 	const struct envelope *envelope;
-	char id[QUEUE_ID_TEXT];
+	char id[MESSAGE_NAME];
 	bool internal;		/* not filtered: rules are not asked */
 	/* Set by the owner: the text is not the message's, but was decoded;
 	 * so it cannot be edited. */

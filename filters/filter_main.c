@@ -42,6 +42,7 @@ struct asking {
 	int fd;
 	uint64_t id, offset, size;
 	struct view encoded;	/* the envelope; ours */
+	char name[MESSAGE_NAME];	/* envelope.name; "": none */
 	struct table_known *known;
 	struct table_asking *asked;
 	bool unchecked;
@@ -62,22 +63,21 @@ static struct {
 	TAILQ_HEAD(, asking) asking;
 	struct asking *now;	/* being judged; NULL: no such tables */
 	uint64_t id;		/* being judged */
+	char name[MESSAGE_NAME];	/* in the log */
 	uint64_t messages, bytes, rejected, discarded, held;
 } filter;
 
 static const char *
 filter_describe(void *arg)
 {
-	static char text[64];
-	struct queue_id id = { filter.id };
-	char number[QUEUE_ID_TEXT];
+	static char text[MESSAGE_NAME + 16];
 	struct buf b = { .p = text, .cap = sizeof text, .max = sizeof text };
 
 	(void)arg;
 	if (filter.id == 0)
 		return "idle";
 	(void)buf_puts(&b, "judging ");
-	(void)buf_puts(&b, queue_id_text(id, number));
+	(void)buf_puts(&b, filter.name);
 	return buf_cstr(&b);
 }
 
@@ -265,11 +265,9 @@ filter_answer_too_much(struct chan *c)
 	struct judgement j = { .verdict = { .action = ACTION_REJECT,
 		.code = 451, .status = view_of("4.3.0"), .text = view_of(
 		"Error: too many different copies of the message") } };
-	struct queue_id id = { filter.id };
-	char number[QUEUE_ID_TEXT];
 
 	log_warn("%s: too many different copies -- message not accepted, "
-	    "try again later", queue_id_text(id, number));
+	    "try again later", filter.name);
 	filter_answer(c, &j);
 }
 
@@ -280,10 +278,8 @@ filter_answer_failure(struct chan *c, const char *why)
 	struct judgement j = { .verdict = { .action = ACTION_REJECT,
 		.code = 451, .status = view_of("4.3.0"),
 		.text = view_of("Error: queue file read error") } };
-	struct queue_id id = { filter.id };
-	char number[QUEUE_ID_TEXT];
 
-	log_error("%s: text: %s", queue_id_text(id, number), why);
+	log_error("%s: text: %s", filter.name, why);
 	filter_answer(c, &j);
 }
 
@@ -388,8 +384,10 @@ filter_message(struct chan *c, int fd, uint64_t offset, uint64_t size,
     const struct envelope *env)
 {
 	enum text_kind kind = filter_text_kind(fd, offset, size);
+	struct queue_id id = { filter.id };
 	struct view text;
 
+	(void)envelope_name(env, id, filter.name);
 	/* If this text ends the process, it is not to be lost what is known
 	 * of others, or one of them would be blamed. */
 	chan_drain(c);
@@ -429,6 +427,7 @@ filter_again(struct asking *a)
 	arena_reset(filter.arena);
 	/* It could be read before. */
 	ensure(envelope_get(a->encoded, filter.arena, &env));
+	env.name = view_of(a->name);
 	filter.id = a->id;
 	filter.now = a;
 	filter_message(a->chan, a->fd, a->offset, a->size, &env);
@@ -443,7 +442,7 @@ filter_again(struct asking *a)
 /* With tables behind connections: m is kept until all is known. */
 static void
 filter_keep(struct chan *c, struct chan_in *m, uint64_t id, uint64_t offset,
-    uint64_t size, struct view encoded, bool unchecked)
+    uint64_t size, struct view encoded, struct view name, bool unchecked)
 {
 	struct asking *a = mem_alloc(sizeof *a);
 
@@ -454,6 +453,7 @@ filter_keep(struct chan *c, struct chan_in *m, uint64_t id, uint64_t offset,
 	a->offset = offset;
 	a->size = size;
 	a->encoded = view_make(mem_copy(encoded), encoded.n);
+	memcpy(a->name, name.p, name.n);
 	a->unchecked = unchecked;
 	a->known = table_known_gather();
 	TAILQ_INSERT_TAIL(&filter.asking, a, link);
@@ -464,7 +464,7 @@ static void
 filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct envelope env;
-	struct view encoded;
+	struct view encoded, name = { "", 0 };
 	uint64_t id, offset, size;
 	bool unchecked;
 
@@ -474,16 +474,20 @@ filter_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	size = cursor_u64(&m->body);
 	unchecked = cursor_u8(&m->body) != 0;
 	encoded = cursor_view(&m->body);
+	if (chan_peer(c) == ROLE_PMILTER)
+		name = cursor_view(&m->body);
 	if (!chan_check(c, m))
 		return;
 	arena_reset(filter.arena);
 	if (m->type != MSG_FILTER || id == 0 ||
+	    (chan_peer(c) == ROLE_PMILTER && !envelope_name_good(name)) ||
 	    !envelope_get(encoded, filter.arena, &env)) {
 		chan_blame(c, "bad envelope");
 		return;
 	}
+	env.name = name;
 	if (table_remote_opened() > 0) {
-		filter_keep(c, m, id, offset, size, encoded,
+		filter_keep(c, m, id, offset, size, encoded, name,
 		    unchecked);
 		return;
 	}

@@ -134,7 +134,7 @@ rewriting_begin(struct rewriting *w, const struct envelope *e,
     struct queue_id id)
 {
 	w->envelope = e;
-	(void)queue_id_text(id, w->id);
+	(void)envelope_name(e, id, w->id);
 	w->mapped = (e->flags & ENVELOPE_NO_MAPPING) == 0;
 	w->context = rewrite_context_of(w->rewrite, e);
 }

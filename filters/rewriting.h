@@ -22,7 +22,7 @@ struct rewriting {
 
 	/* of the message */
 	const struct envelope *envelope;
-	char id[QUEUE_ID_TEXT];
+	char id[MESSAGE_NAME];
 	enum rewrite_context context;
 	bool mapped;
 };

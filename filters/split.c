@@ -123,7 +123,7 @@ enum split_answer
 split_begin(struct split *s, const struct envelope *e, struct queue_id id,
     size_t *ret_set)
 {
-	char text[QUEUE_ID_TEXT];
+	char text[MESSAGE_NAME];
 	uint32_t i;
 
 	buf_clear(&s->copies);
@@ -133,7 +133,7 @@ split_begin(struct split *s, const struct envelope *e, struct queue_id id,
 		s->set = mem_resize(s->set, e->nrcpts, sizeof *s->set);
 		s->cap = e->nrcpts;
 	}
-	(void)queue_id_text(id, text);
+	(void)envelope_name(e, id, text);
 	for (i = 0; i < e->nrcpts; i++) {
 		if (!recipient_set(s, e->rcpts[i].addr, text, &s->set[i]))
 			return SPLIT_FAILED;

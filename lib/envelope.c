@@ -43,6 +43,27 @@ queue_id_parse(struct view text, struct queue_id *ret)
 	return true;
 }
 
+const char *
+envelope_name(const struct envelope *e, struct queue_id id,
+    char buf[MESSAGE_NAME])
+{
+	if (e->name.n == 0)
+		return queue_id_text(id, buf);
+	(void)snprintf(buf, MESSAGE_NAME, "%.*s", VIEW_ARGS(e->name));
+	return buf;
+}
+
+bool
+envelope_name_good(struct view name)
+{
+	size_t i;
+
+	for (i = 0; i < name.n; i++)
+		if (name.p[i] <= ' ' || name.p[i] > '~')
+			return false;
+	return name.n > 0 && name.n < MESSAGE_NAME;
+}
+
 bool
 envelope_put(struct buf *b, const struct envelope *e)
 {

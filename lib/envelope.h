@@ -60,7 +60,17 @@ struct envelope {
 	uint8_t ret;			/* RFC 3461: 0, 'F' or 'H' */
 	uint32_t nrcpts;
 	struct recipient *rcpts;
+	/* Its id at another mail server; not encoded.  Empty: ours. */
+	struct view name;
 };
+
+/* What a message is called in the log. */
+#define MESSAGE_NAME	64
+const char *envelope_name(const struct envelope *e, struct queue_id id,
+    char buf[MESSAGE_NAME]);
+/* Printable ASCII without blanks, at most MESSAGE_NAME - 1 bytes, not empty:
+ * good for that. */
+bool envelope_name_good(struct view name);
 
 /* false: b is full */
 bool envelope_put(struct buf *b, const struct envelope *e);

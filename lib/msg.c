@@ -14,6 +14,7 @@
 #define R_SHOWQ		R(SHOWQ)
 #define R_TABLE		R(TABLE)
 #define R_MILTER	R(MILTER)
+#define R_PMILTER	R(PMILTER)
 #define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY)
 #define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
@@ -42,6 +43,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_SHOWQ] = "showq",
 	[ROLE_TABLE] = "lookup-table",
 	[ROLE_MILTER] = "milter",
+	[ROLE_PMILTER] = "pmilter",
 };
 
 const char *
