@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/capability.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -84,6 +85,9 @@ static const struct jail_calls calls[] = {
 		NR(set_robust_list), NR(prlimit64), NR(setrlimit), NR(prctl),
 		NR(setitimer), NR(seccomp), END } },
 	{ JAIL_RESOLVE, { NR(sendmmsg), END } },
+	{ JAIL_LIBMILTER, {
+		NR(accept), NR(accept4), NR(pipe), NR(rt_sigtimedwait),
+		END } },
 #ifdef JAIL_SANITIZER
 	/* What the run-time needs to print a report and to check leaks. */
 	{ 0, {
@@ -204,8 +208,12 @@ jail_rules(const struct jail_spec *spec)
 		jail_rule(f, NR(ioctl), 1, how_much);
 	if ((spec->allow & JAIL_THREADS) != 0)
 		jail_rule(f, NR(clone), 1, thread);
-	if ((spec->allow & (JAIL_FORK | JAIL_WORK)) != 0)
+	if ((spec->allow & (JAIL_FORK | JAIL_WORK | JAIL_LIBMILTER)) != 0)
 		jail_no_files(f);
+	/* It removes its socket at the end, if it can. */
+	if ((spec->allow & JAIL_LIBMILTER) != 0)
+		(void)seccomp_rule_add(f, SCMP_ACT_ERRNO(EACCES), NR(unlink),
+		    0);
 	if ((spec->allow & (JAIL_THREADS | JAIL_FORK)) != 0) {
 		/* Its flags lie in memory, where no filter can look; without
 		 * it the C library uses clone. */
@@ -323,6 +331,36 @@ jail_enter(const struct jail_spec *spec, const char *user, const char *root)
 {
 	jail_enter_unfiltered(spec, user, root);
 	jail_filter(spec);
+}
+
+/* -- who starts roles ------------------------------------------------------ */
+
+void
+jail_drop_capabilities(void)
+{
+	static const cap_value_t kept[] = { CAP_SETUID, CAP_SETGID,
+		CAP_SYS_CHROOT, CAP_NET_BIND_SERVICE, CAP_KILL, CAP_CHOWN,
+		CAP_DAC_OVERRIDE, CAP_FOWNER };
+	cap_t c = cap_get_proc();
+	cap_value_t v;
+	size_t i;
+
+	if (c == NULL)
+		fatal("cannot read capabilities: %s", strerror(errno));
+	for (v = 0; v <= CAP_LAST_CAP; v++) {
+		for (i = 0; i < sizeof kept / sizeof kept[0]; i++)
+			if (kept[i] == v)
+				break;
+		if (i < sizeof kept / sizeof kept[0])
+			continue;
+		(void)cap_drop_bound(v);
+		(void)cap_set_flag(c, CAP_PERMITTED, 1, &v, CAP_CLEAR);
+		(void)cap_set_flag(c, CAP_EFFECTIVE, 1, &v, CAP_CLEAR);
+		(void)cap_set_flag(c, CAP_INHERITABLE, 1, &v, CAP_CLEAR);
+	}
+	if (cap_set_proc(c) != 0)
+		fatal("cannot drop capabilities: %s", strerror(errno));
+	cap_free(c);
 }
 
 /* -- a narrower one -------------------------------------------------------- */

@@ -26,6 +26,7 @@ enum jail_set {
 	JAIL_RESOLVE = 1 << 8,	/* the C library's resolver: lookup-TYPE */
 	JAIL_FORK = 1 << 9,	/* start and end processes, narrow: a keeper */
 	JAIL_WORK = 1 << 10,	/* no signals: what a keeper starts */
+	JAIL_LIBMILTER = 1 << 11,	/* accept; a thread waits for signals */
 };
 
 struct jail_spec {
@@ -47,6 +48,13 @@ void jail_enter(const struct jail_spec *spec, const char *user,
 /* The same without the system call filter (parameter sandbox = no). */
 void jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
     const char *root);
+
+/*
+ * For root who starts roles: start them as others, bind ports, kill, and care
+ * for the directories.  The rest goes, and from the bounding set too, so that
+ * a role between exec and its jail has no more than we have.
+ */
+void jail_drop_capabilities(void);
 
 /*
  * A second, narrower list, for a process that one in a jail with JAIL_FORK

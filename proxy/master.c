@@ -3,12 +3,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/capability.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/jail.h"
 #include "lib/mem.h"
 #include "proxy/master.h"
 #include "proxy/master_hits.h"
@@ -129,39 +129,6 @@ master_limits(void)
 	}
 	files.rlim_cur = files.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &files);
-}
-
-/*
- * Root here means: start roles as others, bind ports, kill, and care for the
- * directories.  The rest goes, and from the bounding set too, so that a role
- * between exec and its jail has no more than we have.
- */
-static void
-master_drop_capabilities(void)
-{
-	static const cap_value_t kept[] = { CAP_SETUID, CAP_SETGID,
-		CAP_SYS_CHROOT, CAP_NET_BIND_SERVICE, CAP_KILL, CAP_CHOWN,
-		CAP_DAC_OVERRIDE, CAP_FOWNER };
-	cap_t c = cap_get_proc();
-	cap_value_t v;
-	size_t i;
-
-	if (c == NULL)
-		fatal("cannot read capabilities: %s", strerror(errno));
-	for (v = 0; v <= CAP_LAST_CAP; v++) {
-		for (i = 0; i < sizeof kept / sizeof kept[0]; i++)
-			if (kept[i] == v)
-				break;
-		if (i < sizeof kept / sizeof kept[0])
-			continue;
-		(void)cap_drop_bound(v);
-		(void)cap_set_flag(c, CAP_PERMITTED, 1, &v, CAP_CLEAR);
-		(void)cap_set_flag(c, CAP_EFFECTIVE, 1, &v, CAP_CLEAR);
-		(void)cap_set_flag(c, CAP_INHERITABLE, 1, &v, CAP_CLEAR);
-	}
-	if (cap_set_proc(c) != 0)
-		fatal("cannot drop capabilities: %s", strerror(errno));
-	cap_free(c);
 }
 
 /* -- signals -------------------------------------------------------------- */
@@ -342,7 +309,7 @@ main(int argc, char **argv)
 	master_open(m);
 	master_limits();
 	if (m->root)
-		master_drop_capabilities();
+		jail_drop_capabilities();
 	master_signals(m);
 	if (!control_open(m))
 		fatal("cannot make the control socket %s: %s", MASTER_CONTROL,
