@@ -33,8 +33,16 @@ gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
-filter_SRC = $(filter-out filters/postmap% filters/milter%,$(wildcard filters/*.c))
+filter_SRC = $(filter-out filters/postmap% filters/milter% filters/pmilter% \
+	filters/postern_milter%,$(wildcard filters/*.c))
 milter_SRC = $(wildcard filters/milter*.c) filters/findings.c
+# The filter for another mail server: built when libmilter is there.
+PMILTER = $(if $(wildcard /usr/include/libmilter/mfapi.h),pmilter)
+PMILTER_COMMAND = $(PMILTER:pmilter=postern-milter)
+pmilter_SRC = $(wildcard filters/pmilter*.c)
+postern-milter_SRC = $(wildcard filters/postern_milter*.c) \
+	filters/pmilter_start.c
+pmilter_LIBS = -lmilter
 qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c \
 	queue/verify*.c) queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)
@@ -112,7 +120,8 @@ $(BUILD)/rules/literal_database.o $(BUILD)/tidy/rules/literal_database.ok: ALL_C
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_A = $(BUILD)/lib.a
 RULES_A = $(BUILD)/rules.a
-PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) \
+PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(PMILTER:%=$(BUILD)/libexec/%) \
+	$(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
 	$(TABLES:%=$(BUILD)/libexec/lookup-%) $(COMMANDS:%=$(BUILD)/bin/%)
 
 all: $(PROGRAMS) $(SENDMAIL_NAMES:%=$(BUILD)/bin/%)
@@ -134,8 +143,8 @@ $(2): $(call OBJ,$($(1)_SRC)) $(RULES_A) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(RULES_A) $(LIB_A) \
 		$($(1)_LIBS) $(RULES_LIBS) $(LIBS)
 endef
-$(foreach p,$(ROLES),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
-$(foreach p,$(COMMANDS),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
+$(foreach p,$(ROLES) $(PMILTER),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
+$(foreach p,$(COMMANDS) $(PMILTER_COMMAND),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
 $(foreach t,$(TABLES),$(eval lookup-$(t)_SRC += $(TABLE_SRC)))
 $(foreach t,$(TABLES),$(eval $(call program,lookup-$(t),\
 	$(BUILD)/libexec/lookup-$(t))))

@@ -5,7 +5,8 @@
 # adds that object; the word filters adds all of filters/ but its main().
 
 FILTERS_A = $(BUILD)/filters.a
-$(FILTERS_A): $(call OBJ,$(filter-out filters/filter_main.c filters/postmap%,\
+$(FILTERS_A): $(call OBJ,$(filter-out filters/filter_main.c filters/postmap% \
+	filters/pmilter% filters/postern_milter%,\
 	$(wildcard filters/*.c)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 
@@ -13,7 +14,7 @@ UNIT_SRC = $(wildcard t/unit/test_*.c)
 FUZZ_SRC = $(wildcard t/fuzz/fuzz_*.c)
 UNITS = $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZERS = $(FUZZ_SRC:%.c=$(BUILD)/%)
-JAILED = $(filter-out master,$(ROLES)) lookup-tcp
+JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
 TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash -larchive \
@@ -202,8 +203,10 @@ install-tables: all
 .PHONY: install-tables
 install: all
 	install -d $(DAEMONS)/bin $(SBIN) $(SHARE)/postern/stock
-	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) $(DAEMONS)
-	install -m 755 $(BUILD)/bin/postern $(SBIN)
+	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) \
+		$(PMILTER:%=$(BUILD)/libexec/%) $(DAEMONS)
+	install -m 755 $(BUILD)/bin/postern $(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
+		$(SBIN)
 	install -m 755 $(POSTFIX_NAMES:%=$(BUILD)/bin/%) $(DAEMONS)/bin
 	for n in $(SENDMAIL_NAMES); do ln -sf sendmail $(DAEMONS)/bin/$$n; done
 	$(if $(WITH_SETGID),chgrp $(WITH_SETGID) $(DAEMONS)/bin/postdrop && \
