@@ -118,6 +118,7 @@ CASES = [(role, call) for role, calls in {
     "bounce": ["socket", "connect", "listen", "accept"],
     "pickup": ["create", "socket", "connect", "listen", "accept"],
     "showq": ["create", "socket", "connect", "listen"],
+    "pmilter": ["socket", "connect", "listen"],
 }.items() for call in calls + EVERYBODY]
 
 without_sanitizer = pytest.mark.skipif(
@@ -141,7 +142,7 @@ def test_forbidden_call_is_fatal(role, call, tmp_path):
 
 
 @without_sanitizer
-@pytest.mark.parametrize("role", ROLES + ["bounce", "lookup-tcp"])
+@pytest.mark.parametrize("role", ROLES + ["bounce", "lookup-tcp", "pmilter"])
 def test_allowed_calls_work(role, tmp_path):
     p = forbidden(role, "nothing", tmp_path)
     assert p.returncode == 0, p.stdout + p.stderr
