@@ -4,6 +4,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+from milter_mta import mta, server  # noqa: E402,F401
 from postern import Instance, Sink  # noqa: E402
 
 
