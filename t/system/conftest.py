@@ -10,6 +10,14 @@ from postern import Instance, Sink  # noqa: E402
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "long: minutes; in check-long only")
+    config.addinivalue_line("markers", "ours: not a matter for Postfix, "
+                            "which is asked the others of its file too")
+
+
+def pytest_collection_modifyitems(items):
+    items[:] = [i for i in items if not (
+        i.get_closest_marker("ours") and
+        i.callspec.params.get("server") == "postfix")]
 
 
 @pytest.hookimpl(hookwrapper=True)
