@@ -41,8 +41,8 @@ SETTINGS = {
                "milter_end_of_header_macros": "i {client_name}",
                "milter_end_of_data_macros": "i {daemon_addr}",
                "milter_unknown_command_macros": "v"},
-    "checks": {"smtpd_milters": "%1", "milter_header_checks":
-               "pcre:%etc/milter_header_checks"},
+    "maps": {"smtpd_milters": "%1", "smtpd_milter_maps":
+             "inline:{ { 127.0.0.8 = DISABLE }, { 127.0.0.9 = %2 } }"},
     "none": {"smtpd_milters": ""},
 }
 CHECKS = """/^X-Mark:\\s+warn/ WARN a filter said so
@@ -90,6 +90,8 @@ class Mta:
     def settings(self, etc):
         """Lines for main.cf and master.cf."""
         main, master = dict(COMMON), ""
+        main["milter_header_checks"] = f"pcre:{etc}/milter_header_checks"
+        main["non_smtpd_milters"] = self.second.where
         if not self.local:
             self.local = Milter(self.socket_dir)
         for name, own in SETTINGS.items():
@@ -97,8 +99,7 @@ class Mta:
             master += f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd\n"
             for k, v in own.items():
                 v = v.replace("%1", self.milter.where).replace(
-                    "%2", self.second.where).replace(
-                    "%u", self.local.where).replace("%etc", etc)
+                    "%2", self.second.where).replace("%u", self.local.where)
                 if re.search(r"\s", v):
                     main[f"test_{name}_{k}"] = v
                     v = f"$test_{name}_{k}"
@@ -128,6 +129,14 @@ class Mta:
                                             "-j").splitlines())
         return [e for e in entries
                 if not queues or e["queue_name"] in queues]
+
+    def submit(self, sender, rcpt, text):
+        """As a program of this machine."""
+        p = subprocess.run(
+            [self.programs + "sendmail", "-i", "-f", sender, rcpt],
+            input=text, capture_output=True, timeout=60, check=False,
+            env={**os.environ, "MAIL_CONFIG": self.etc})
+        assert p.returncode == 0, p.stderr
 
     def settled(self):
         """The messages inside once nothing more is on its way."""
