@@ -72,17 +72,18 @@ def matrix():
             if stage == "eom" and name in ("quarantine", "change"):
                 continue
             bad = at(stage, LATER)
-            if stage == "unknown":
-                bad["mail"] = LATER
             if stage == "unknown in mail":
                 bad.update(at("rcpt", LATER))
-            out[stage, name] = answer, bad, False, False
+            # mail that begins later has a filter again
+            out[stage, name] = answer, bad, False, stage == "unknown"
     return out
 
 
 MATRIX = matrix()
 # What Postfix 3.7 does otherwise: what is not as usual, closed, arrives.
 PECULIAR = {("unknown", "accept"): ({}, True, False)}       # it panics
+for s in ("close", "failure", "change"):
+    PECULIAR["unknown", s] = ({"XYZZY": LATER, "mail": LATER}, False, False)
 for s in STAGES:
     # out of turn, and it does not mind
     PECULIAR[s, "skip"] = (MATRIX[s, "accept"][1], False, True)
@@ -116,6 +117,9 @@ def test_answer(mta, stage, action):
     assert (t.bad, t.closed) == (bad, closed)
     assert [sorted(m.rcpts) for m in got] == [sorted(RCPTS)] * arrives
     assert not mta.queue()
+    # whatever the filter did, it was shown what arrived
+    if arrives and action in BROKEN and mta.name == "postern":
+        assert mta.milter.told("eom")
     # who refused is in the log
     if bad and action in REFUSALS and stage != "connect":
         mta.wait_log(r"milter-reject: ")

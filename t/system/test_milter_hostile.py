@@ -325,7 +325,8 @@ def test_half_of_the_changes(mta, answers, setting):
 
 
 def test_broken_once(mta):
-    """A session keeps to its failure; the next one has a filter again."""
+    """A transaction keeps to its failure; the next one has a filter again, or
+    in Postfix the next session."""
     answers = [packet("Z")]
     mta.milter.use({"rcpt": lambda s, told: answers.pop() if answers else
                     None, "eom": [ADD, CONTINUE]})
@@ -335,11 +336,13 @@ def test_broken_once(mta):
         for _ in range(3):
             assert c.cmd("RCPT TO:<user@example.com>").text == LATER
         c.cmd("RSET")
-        assert c.cmd("MAIL FROM:<a@client.example>").code in (451, 250)
-        assert c.cmd("RCPT TO:<user@example.com>").code in (451, 503)
+        if mta.name == "postern":
+            assert c.message("a@client.example", "user@example.com",
+                             mail("again")).code == 250
     assert not Talk(mta).bad
-    got, = mta.settled()
-    assert "X-A: 1" in fields(got)
+    got = mta.settled()
+    assert len(got) == (2 if mta.name == "postern" else 1)
+    assert all("X-A: 1" in fields(m) for m in got)
 
 
 @pytest.mark.parametrize("between", ("messages", "sessions"))
