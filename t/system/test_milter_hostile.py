@@ -242,7 +242,10 @@ def test_never_answers(mta, stage):
                 "header", "eoh", "body", "eom") else stage)
     assert t.bad.pop(want) == LATER and not t.closed
     assert set(t.bad.values()) <= {LATER}
-    assert not mta.settled() and not mta.queue()
+    # here, mail that begins after that has a filter again
+    assert len(mta.settled()) == (stage == "unknown" and
+                                  mta.name == "postern")
+    assert not mta.queue()
 
 
 def dribble(session, told):
