@@ -77,7 +77,8 @@ COMMON = {
 class Mta:
     """milter, second and local are the filters; sink is the inside."""
 
-    def __init__(self):
+    def __init__(self, choices=None):
+        self.choices = choices or SETTINGS
         self.sink = Sink(keywords=("PIPELINING", "8BITMIME", "SIZE", "DSN",
                                    "SMTPUTF8", "ENHANCEDSTATUSCODES"))
         self.dir = tempfile.mkdtemp(prefix="postern-milter-", dir="/tmp")
@@ -94,7 +95,7 @@ class Mta:
         main["non_smtpd_milters"] = self.second.where
         if not self.local:
             self.local = Milter(self.socket_dir)
-        for name, own in SETTINGS.items():
+        for name, own in self.choices.items():
             self.ports[name] = free_port()
             master += f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd\n"
             for k, v in own.items():
@@ -174,8 +175,8 @@ class Mta:
 class Postfix(Mta):
     name = "postfix"
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, choices=None):
+        super().__init__(choices)
         self.programs = "/usr/sbin/"
         self.etc = self.dir + "/etc"
         try:
@@ -214,7 +215,7 @@ class Postfix(Mta):
 
     def listens(self):
         try:
-            for setting in SETTINGS:
+            for setting in self.choices:
                 self.client(setting).close()
             return True
         except (OSError, Closed):
@@ -245,8 +246,8 @@ class Postfix(Mta):
 class Postern(Mta):
     name = "postern"
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, choices=None):
+        super().__init__(choices)
         self.programs = BIN + "/"
         self.gw = None
         try:

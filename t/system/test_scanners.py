@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 
 import pytest
+from daemons import Daemons
 from postern import Instance, Sink, free_port, mail, mail_with, wait_for
 
 pytestmark = pytest.mark.long
@@ -61,66 +62,6 @@ $X_HEADER_TAG = 'X-Virus-Scanned'; $X_HEADER_LINE = 'by amavisd-new';
 @av_scanners_backup = ();
 1;
 """
-
-
-class Daemons:
-    """Started in the foreground, below a directory of their own."""
-
-    def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="scanners-", dir="/tmp")
-        os.chmod(self.dir, 0o755)
-        self.running = []
-
-    def file(self, name, text, user=None):
-        path = os.path.join(self.dir, name)
-        with open(path, "w") as f:
-            f.write(text)
-        os.chmod(path, 0o644)
-        return path
-
-    def folder(self, name, user):
-        path = os.path.join(self.dir, name)
-        os.makedirs(path, mode=0o755, exist_ok=True)
-        shutil.chown(path, user, pwd.getpwnam(user).pw_gid)
-        return path
-
-    def run(self, *cmd):
-        out = open(f"{self.dir}/{os.path.basename(cmd[0])}.out", "ab")
-        with out:
-            self.running.append(subprocess.Popen(
-                cmd, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                start_new_session=True))
-
-    def said(self):
-        text = ""
-        for top, _, names in os.walk(self.dir):
-            for name in filter(lambda n: n.endswith((".out", ".log")), names):
-                with open(f"{top}/{name}", errors="replace") as f:
-                    text += f"== {name}\n" + f.read()[-3000:]
-        return text
-
-    def wait_port(self, port):
-        def there():
-            with socket.socket() as s:
-                return not s.connect_ex(("127.0.0.1", port))
-        self.wait(f"port {port}", there)
-
-    def wait(self, what, condition):
-        try:
-            wait_for(what, condition, 30)
-        except AssertionError as e:
-            raise AssertionError(f"{e}\n{self.said()}") from None
-
-    def stop(self):
-        for p in reversed(self.running):
-            p.terminate()
-        for p in self.running:
-            try:
-                p.wait(10)
-            except subprocess.TimeoutExpired:
-                p.kill()
-                p.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
