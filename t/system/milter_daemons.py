@@ -220,7 +220,7 @@ sub filter_begin { }
 sub filter {
 	my($entity, $fname, $ext, $type) = @_;
 	return action_replace_with_warning("removed: $fname")
-	    if $fname =~ /\.exe$/i;
+	    if $fname =~ /\.zzz$/i;
 	return action_accept();
 }
 sub filter_end {
