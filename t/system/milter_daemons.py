@@ -79,6 +79,17 @@ class Texts:
             s.sendto(b"end", (self.address, 53))
 
 
+def answers(path, question):
+    """Does who listens on a unix socket say anything?"""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+            s.sendall(question)
+            return s.recv(100)
+        except OSError:
+            return None
+
+
 class Filters:
     """Started when first asked for: where(name) is the word for
     smtpd_milters."""
@@ -155,7 +166,7 @@ class Filters:
         d.run("clamd", "--config-file=" + d.file(
             "clamd.conf", f"LocalSocket {own}/sock\nLocalSocketMode 666\n"
             f"DatabaseDirectory {db}\nForeground yes\nUser clamav\n"))
-        d.wait("clamd", lambda: os.path.exists(own + "/sock"))
+        d.wait("clamd", lambda: answers(own + "/sock", b"PING\n"))
         d.run("clamav-milter", "--config-file=" + d.file(
             "clamav-milter.conf", f"MilterSocket inet:{port}@127.0.0.1\n"
             f"ClamdSocket unix:{own}/sock\nForeground yes\nUser clamav\n"

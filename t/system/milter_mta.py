@@ -29,6 +29,7 @@ SETTINGS = {
     "short_accept": {"smtpd_milters": "{ %1, connect_timeout=2s, "
                      "command_timeout=2s, content_timeout=2s, "
                      "default_action=accept }"},
+    "patient": {"smtpd_milters": "{ %1, command_timeout=600s }"},
     "old": {"smtpd_milters": "%1", "milter_protocol": "2"},
     "three": {"smtpd_milters": "%1", "milter_protocol": "3"},
     "unix": {"smtpd_milters": "%u"},
