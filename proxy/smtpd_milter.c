@@ -283,6 +283,7 @@ talk_answer(struct session *s, const struct milter_answer *a)
 		ok = answer_take(s, a);
 	/* What goes on may wait for something itself. */
 	m->args = NULL;
+	m->args_n = 0;
 	if ((m->waits & 1u << MILTER_STAGE_CONNECT) == 0)
 		talk_none(s);
 	talk_go_on(s, stage, view_make(args, n), ok);
@@ -294,21 +295,29 @@ talk_answer(struct session *s, const struct milter_answer *a)
 /* There is a role that hears it.  False: there is none, and *ret says whether
  * the session goes on without it. */
 static bool
-talk_works(struct session *s, enum milter_stage stage, bool *ret)
+talk_works(struct session *s, enum milter_stage stage, struct view args,
+    bool *ret)
 {
+	struct milter_talk *m = s->milter;
 	struct milter_answer a;
 
 	*ret = true;
-	if (s->milter == NULL)
+	if (m == NULL)
 		return false;
-	if (s->milter->link != NULL)
+	if (m->link != NULL)
 		return true;
 	/* An unknown command is refused anyway. */
 	if (stage == MILTER_STAGE_UNKNOWN || stage == MILTER_STAGE_REFUSED)
 		return false;
 	answer_default(s, &a);
-	s->milter->stage = stage;
+	m->stage = stage;
+	/* for the log */
+	m->args = mem_copy(args);
+	m->args_n = args.n;
 	*ret = answer_take(s, &a);
+	free(m->args);
+	m->args = NULL;
+	m->args_n = 0;
 	return false;
 }
 
@@ -328,7 +337,7 @@ milter_connect(struct session *s)
 	s->milter->no = s->server->milter_serial;
 	s->milter->waits = ~1u;
 	s->milter->link = milter_link_take();
-	if (!talk_works(s, MILTER_STAGE_CONNECT, &go_on))
+	if (!talk_works(s, MILTER_STAGE_CONNECT, view_of(""), &go_on))
 		return go_on;
 	(void)netaddr_text(&s->addr, addr);
 	(void)netaddr_text(&s->local, own);
@@ -416,7 +425,7 @@ milter_verb(struct session *s, struct view args)
 	default:
 		return true;
 	}
-	if (!talk_works(s, stage, &go_on))
+	if (!talk_works(s, stage, args, &go_on))
 		return go_on;
 	telling_init(&t, s, stage);
 	if (stage == MILTER_STAGE_HELO) {
@@ -437,7 +446,7 @@ milter_mail(struct session *s, struct view args)
 
 	if (s->milter != NULL)
 		s->milter->hold = false;
-	if (!talk_works(s, MILTER_STAGE_MAIL, &go_on))
+	if (!talk_works(s, MILTER_STAGE_MAIL, args, &go_on))
 		return go_on;
 	s->milter->told = true;
 	telling_init(&t, s, MILTER_STAGE_MAIL);
@@ -455,7 +464,7 @@ milter_unknown(struct session *s, struct view line)
 	struct telling t;
 	bool go_on;
 
-	if (!talk_works(s, MILTER_STAGE_UNKNOWN, &go_on))
+	if (!talk_works(s, MILTER_STAGE_UNKNOWN, line, &go_on))
 		return true;
 	telling_init(&t, s, MILTER_STAGE_UNKNOWN);
 	telling_arg(&t, line);
@@ -471,7 +480,7 @@ milter_refused(struct session *s, struct view rcpt, const char *status,
 	bool go_on;
 
 	if (s->milter == NULL || (s->milter->waits & 1) == 0 ||
-	    !talk_works(s, MILTER_STAGE_REFUSED, &go_on))
+	    !talk_works(s, MILTER_STAGE_REFUSED, rcpt, &go_on))
 		return;
 	telling_init(&t, s, MILTER_STAGE_REFUSED);
 	(void)buf_putc(&t.address, '<');
