@@ -33,6 +33,8 @@ SETTINGS = {
     "old": {"smtpd_milters": "%1", "milter_protocol": "2"},
     "three": {"smtpd_milters": "%1", "milter_protocol": "3"},
     "unix": {"smtpd_milters": "%u"},
+    # listens on ::1 too
+    "six": {"smtpd_milters": "%6"},
     "macros": {"smtpd_milters": "%1", "milter_macro_daemon_name": "ORIGIN",
                "milter_macro_v": "ours-1.0", "milter_connect_macros":
                "j {daemon_name} v _", "milter_helo_macros": "{client_addr}",
@@ -72,6 +74,7 @@ COMMON = {
     "mynetworks": "127.0.0.0/8",
     "local_header_rewrite_clients": "",
     "message_size_limit": "3000000",
+    "inet_protocols": "all",
 }
 
 
@@ -84,9 +87,8 @@ class Mta:
                                    "SMTPUTF8", "ENHANCEDSTATUSCODES"))
         self.dir = tempfile.mkdtemp(prefix="postern-milter-", dir="/tmp")
         os.chmod(self.dir, 0o755)
-        self.socket_dir = self.dir
         self.milter, self.second = Milter(), Milter()
-        self.local = None
+        self.local = self.six = None
         self.ports = {}
 
     def settings(self, etc):
@@ -94,14 +96,15 @@ class Mta:
         main, master = dict(COMMON), ""
         main["milter_header_checks"] = f"pcre:{etc}/milter_header_checks"
         main["non_smtpd_milters"] = self.second.where
-        if not self.local:
-            self.local = Milter(self.socket_dir)
+        self.local, self.six = Milter(self.dir), Milter(six=True)
         for name, own in self.choices.items():
             self.ports[name] = free_port()
-            master += f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd\n"
+            host = "[::1]" if name == "six" else "127.0.0.1"
+            master += f"{host}:{self.ports[name]} inet n - n - - smtpd\n"
             for k, v in own.items():
                 v = v.replace("%1", self.milter.where).replace(
-                    "%2", self.second.where).replace("%u", self.local.where)
+                    "%2", self.second.where).replace(
+                    "%u", self.local.where).replace("%6", self.six.where)
                 if re.search(r"\s", v):
                     main[f"test_{name}_{k}"] = v
                     v = f"$test_{name}_{k}"
@@ -109,6 +112,8 @@ class Mta:
         return main, master
 
     def client(self, setting="tempfail", **kw):
+        if setting == "six":
+            kw["host"] = "::1"
         return Client(self.ports[setting], **kw)
 
     def clean(self):
@@ -116,7 +121,7 @@ class Mta:
         self.tool("postsuper", "-d", "ALL")
         self.sink.on = lambda verb, argument: None
         self.sink.messages, self.sink.commands = [], []
-        for m in (self.milter, self.second, self.local):
+        for m in (self.milter, self.second, self.local, self.six):
             if not m.listener:
                 m.up()
             m.use()
@@ -166,7 +171,7 @@ class Mta:
                 self.log().splitlines(True)[-20:])) from None
 
     def close(self):
-        for m in (self.milter, self.second, self.local):
+        for m in (self.milter, self.second, self.local, self.six):
             if m:
                 m.close()
         self.sink.close()

@@ -252,11 +252,12 @@ class Session:
 class Milter:
     """Listens on a port, or a unix socket below folder, until closed."""
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, six=False):
         self.path = os.path.join(folder, "milter.sock") if folder else None
         self.port = None if folder else free_port()
+        self.six = six
         self.where = f"unix:{self.path}" if folder else \
-            f"inet:127.0.0.1:{self.port}"
+            f"inet:[::1]:{self.port}" if six else f"inet:127.0.0.1:{self.port}"
         self.sessions = []
         self.listener = None
         self.use()
@@ -279,10 +280,12 @@ class Milter:
             self.listener.bind(self.path)
             os.chmod(self.path, 0o666)
         else:
-            self.listener = socket.socket()
+            self.listener = socket.socket(socket.AF_INET6 if self.six else
+                                          socket.AF_INET)
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR,
                                      1)
-            self.listener.bind(("127.0.0.1", self.port))
+            self.listener.bind(("::1" if self.six else "127.0.0.1",
+                                self.port))
         self.listener.listen(2048)
         threading.Thread(target=self.accept, args=(self.listener,),
                          daemon=True).start()

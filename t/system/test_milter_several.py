@@ -175,6 +175,17 @@ def test_unix_socket(mta):
     assert Talk(mta, "unix").bad == {"mail": LATER}
 
 
+def test_six(mta):
+    """A client and a filter on IPv6."""
+    mta.six.use({"eom": [add_header("X-A", "1"), CONTINUE]})
+    assert not Talk(mta, "six", text=TEXT).bad
+    got, = mta.settled()
+    assert fields(got) == [*HEADERS, "X-A: 1"]
+    (name, rest), = mta.six.last().args("connect")
+    assert name in (b"[IPv6:::1]", b"[::1]") and rest[:1] == b"6"
+    assert rest[3:] in (b"::1\0", b"IPv6:::1\0")
+
+
 @pytest.mark.parametrize("mark,outcome", (
     ("warn", "arrives"), ("hold", "held"), ("reject", "refused"),
     ("discard", "dropped"), ("replace", "replaced"), ("none", "arrives")))
