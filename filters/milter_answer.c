@@ -233,6 +233,7 @@ take_continue(struct milter_client *c)
 		return milter_done(c, MILTER_GO_ON);
 	if (c->asked == MILTER_BODY_END) {
 		settle(c);
+		c->ended_well = true;
 		return milter_done(c, MILTER_GO_ON);
 	}
 	c->asked = 0;

@@ -212,6 +212,7 @@ milter_client_connect(struct milter_client *c, struct view name, char family,
 
 	if (passes(c))
 		return true;
+	c->ended_well = false;
 	c->in_session = true;
 	if (!put_macros(c, MILTER_CONNECT, macros_of(c,
 	    MILTER_MACROS_CONNECT)))
@@ -262,6 +263,7 @@ milter_client_mail(struct milter_client *c, const struct view *args, size_t n)
 	if (passes(c))
 		return true;
 	(void)milter_client_abort(c);
+	c->ended_well = false;
 	c->in_transaction = true;
 	return say(c, MILTER_MAIL, macros_of(c, MILTER_MACROS_MAIL), args, n,
 	    MILTER_NO_MAIL, MILTER_SILENT_MAIL);
@@ -311,7 +313,10 @@ milter_client_abort(struct milter_client *c)
 bool
 milter_client_renew(struct milter_client *c)
 {
-	if (c->state != MILTER_READY || c->version < 6)
+	/* libmilter with a pool of workers, as Debian builds it, hears nothing
+	 * any more when QUIT_NC follows ABORT, or ACCEPT at the end. */
+	if (c->state != MILTER_READY || c->version < 6 ||
+	    (c->in_session && !c->ended_well))
 		return false;
 	(void)milter_client_abort(c);
 	if (c->in_session && !milter_put_packet(&c->out, MILTER_QUIT_NEW,

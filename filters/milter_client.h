@@ -135,8 +135,8 @@ bool milter_client_unknown(struct milter_client *c, struct view command);
 bool milter_client_message(struct milter_client *c,
     const struct milter_text *t);
 /* No answers to these.  abort: something is there to write.  renew: a new
- * session over the same connection; false: the filter cannot, or is in no
- * state for it. */
+ * session over the same connection, after the last one has ended with a
+ * message; false: the filter cannot, or is in no state for it. */
 bool milter_client_abort(struct milter_client *c);
 bool milter_client_renew(struct milter_client *c);
 void milter_client_quit(struct milter_client *c);

@@ -337,10 +337,8 @@ session(void **state)
 	assert_string_equal(heard(), "D[Ei|0123|] E");
 	SAYS('c', "");
 	assert_int_equal(answer(), MILTER_GO_ON);
-	/* the next one needs no abort; one that ends half-way does */
-	begin_mail();
-	assert_true(milter_client_abort(c));
-	assert_string_equal(heard(), "A");
+	/* the next one needs no abort; one that ends half-way does, and then
+	 * the connection is for no other session */
 	assert_false(milter_client_abort(c));
 	assert_true(milter_client_renew(c));
 	assert_string_equal(heard(), "K");
@@ -349,6 +347,11 @@ session(void **state)
 	assert_string_equal(heard(), "D[Cj|gw.example.com|] C[x|U]");
 	SAYS('c', "");
 	assert_int_equal(answer(), MILTER_GO_ON);
+	begin_mail();
+	assert_true(milter_client_abort(c));
+	assert_string_equal(heard(), "A");
+	assert_false(milter_client_abort(c));
+	assert_false(milter_client_renew(c));
 	milter_client_quit(c);
 	assert_string_equal(heard(), "Q");
 }
