@@ -25,7 +25,8 @@ Q = $(if $(V),,@)
 
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
-ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq
+ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq \
+	local
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
@@ -47,6 +48,7 @@ qmgr_SRC = $(wildcard queue/qmgr*.c queue/sched*.c queue/spool*.c \
 	queue/verify*.c) queue/history.c queue/maildrop.c queue/queue_entry.c
 bounce_SRC = $(wildcard queue/bounce*.c)
 pickup_SRC = $(wildcard queue/pickup*.c) queue/maildrop.c
+local_SRC = $(wildcard queue/local*.c) queue/mbox.c queue/maildir.c
 showq_SRC = $(wildcard queue/showq*.c queue/spool*.c queue/queue_*.c) \
 	queue/history.c
 QUEUE_CLIENT = $(wildcard queue/queue_*.c queue/spool*.c) queue/history.c

@@ -397,7 +397,7 @@ main(int argc, char **argv)
 	write_pid();
 	if (prog.o.root) {
 		raise_files();
-		jail_drop_capabilities();
+		jail_drop_capabilities(false);
 	}
 	chan_phase = PHASE_RUNNING;
 	prog_signals();

@@ -71,6 +71,12 @@ enum queue_name {
 	HASH_CORRUPT = 1 << 4,
 	HASH_ELSEWHERE = 1 << 5
 };
+enum mailbox_lock { LOCK_DOT = 1 << 0, LOCK_FCNTL = 1 << 1,
+	LOCK_FLOCK = 1 << 2 };
+enum allow { ALLOW_ALIAS = 1 << 0, ALLOW_FORWARD = 1 << 1,
+	ALLOW_INCLUDE = 1 << 2 };
+enum delivered { DELIVERED_COMMAND = 1 << 0, DELIVERED_FILE = 1 << 1,
+	DELIVERED_FORWARD = 1 << 2 };
 /* receive_override_options: this, and flags of an envelope */
 #define OVERRIDE_UNLISTED	(1u << 31)
 

@@ -336,11 +336,14 @@ jail_enter(const struct jail_spec *spec, const char *user, const char *root)
 /* -- who starts roles ------------------------------------------------------ */
 
 void
-jail_drop_capabilities(void)
+jail_drop_capabilities(bool namespaces)
 {
 	static const cap_value_t kept[] = { CAP_SETUID, CAP_SETGID,
 		CAP_SYS_CHROOT, CAP_NET_BIND_SERVICE, CAP_KILL, CAP_CHOWN,
-		CAP_DAC_OVERRIDE, CAP_FOWNER };
+		CAP_DAC_OVERRIDE, CAP_FOWNER,
+		/* the last one */
+		CAP_SETFCAP };
+	size_t n = sizeof kept / sizeof kept[0] - (namespaces ? 0 : 1);
 	cap_t c = cap_get_proc();
 	cap_value_t v;
 	size_t i;
@@ -348,10 +351,10 @@ jail_drop_capabilities(void)
 	if (c == NULL)
 		fatal("cannot read capabilities: %s", strerror(errno));
 	for (v = 0; v <= CAP_LAST_CAP; v++) {
-		for (i = 0; i < sizeof kept / sizeof kept[0]; i++)
+		for (i = 0; i < n; i++)
 			if (kept[i] == v)
 				break;
-		if (i < sizeof kept / sizeof kept[0])
+		if (i < n)
 			continue;
 		(void)cap_drop_bound(v);
 		(void)cap_set_flag(c, CAP_PERMITTED, 1, &v, CAP_CLEAR);

@@ -52,9 +52,10 @@ void jail_enter_unfiltered(const struct jail_spec *spec, const char *user,
 /*
  * For root who starts roles: start them as others, bind ports, kill, and care
  * for the directories.  The rest goes, and from the bounding set too, so that
- * a role between exec and its jail has no more than we have.
+ * a role between exec and its jail has no more than we have.  namespaces: one of
+ * them makes a user namespace that root is in.
  */
-void jail_drop_capabilities(void);
+void jail_drop_capabilities(bool namespaces);
 
 /*
  * A second, narrower list, for a process that one in a jail with JAIL_FORK

@@ -348,6 +348,15 @@ service_is_relay(const struct service *s)
 	    strcmp(s->command, "relay") == 0);
 }
 
+bool
+service_is_local(const struct service *s)
+{
+	return strcmp(s->type, "unix") == 0 &&
+	    (strcmp(s->command, "local") == 0 ||
+	    strcmp(s->command, "virtual") == 0 ||
+	    strcmp(s->command, "pipe") == 0);
+}
+
 static bool
 same_settings(const struct service *a, const struct service *b)
 {
@@ -361,7 +370,7 @@ same_settings(const struct service *a, const struct service *b)
 	return true;
 }
 
-/* FNV-1a; never 0. */
+/* FNV-1a; always odd. */
 static uint32_t
 name_number(const char *name)
 {
@@ -379,7 +388,8 @@ service_relays(const struct service_table *t, const struct service *s)
 	size_t i;
 
 	for (i = 0; i < t->n; i++) {
-		if (!service_is_relay(&t->list[i]))
+		if (service_is_local(s) ? !service_is_local(&t->list[i]) :
+		    !service_is_relay(&t->list[i]))
 			continue;
 		if (first == NULL)
 			first = &t->list[i];
@@ -387,6 +397,6 @@ service_relays(const struct service_table *t, const struct service *s)
 			break;
 	}
 	if (i == t->n || &t->list[i] == first)
-		return 0;
+		return service_is_local(s) ? SERVICE_LOCAL : 0;
 	return name_number(t->list[i].name);
 }

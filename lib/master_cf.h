@@ -43,11 +43,16 @@ void master_cf_free(struct service_table **t);
 
 /* Is it an SMTP client: "smtp" or "relay", as a unix service? */
 bool service_is_relay(const struct service *s);
+/* Does it deliver on this host: "local", "virtual" or "pipe", the same? */
+bool service_is_local(const struct service *s);
+/* No name's number, see below. */
+#define SERVICE_LOCAL	2u
 /*
- * Which processes serve it, of those that are SMTP clients: 0, those of the
- * first such service; else a number that belongs to its name, or to the first
- * service with the same settings ("-o").  It does
- * not depend on where in master.cf it stands.
+ * Which processes serve it, of those that deliver mail.  SMTP clients: 0,
+ * those of the first such service; those that deliver on this host:
+ * SERVICE_LOCAL, the same; else a number that belongs to its name, or to the
+ * first service of its sort with the same settings ("-o").  It does not depend
+ * on where in master.cf it stands.
  */
 uint32_t service_relays(const struct service_table *t,
     const struct service *s);

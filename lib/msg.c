@@ -15,8 +15,9 @@
 #define R_TABLE		R(TABLE)
 #define R_MILTER	R(MILTER)
 #define R_PMILTER	R(PMILTER)
+#define R_LOCAL		R(LOCAL)
 #define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY)
-#define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP)
+#define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP | R_LOCAL)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
 #define P_RUNNING	(1u << PHASE_RUNNING)
@@ -44,6 +45,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_TABLE] = "lookup-table",
 	[ROLE_MILTER] = "milter",
 	[ROLE_PMILTER] = "pmilter",
+	[ROLE_LOCAL] = "local",
 };
 
 const char *

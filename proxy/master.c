@@ -309,7 +309,7 @@ main(int argc, char **argv)
 	master_open(m);
 	master_limits();
 	if (m->root)
-		jail_drop_capabilities();
+		jail_drop_capabilities(true);
 	master_signals(m);
 	if (!control_open(m))
 		fatal("cannot make the control socket %s: %s", MASTER_CONTROL,

@@ -21,6 +21,7 @@ static const struct {
 	{ ROLE_RELAY, ROLE_TABLE, true },
 	{ ROLE_QMGR, ROLE_FILTER, true },
 	{ ROLE_QMGR, ROLE_RELAY, false },
+	{ ROLE_QMGR, ROLE_LOCAL, false },
 	{ ROLE_RELAY, ROLE_LOOKUP, true },
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
 	{ ROLE_PICKUP, ROLE_QMGR, true },

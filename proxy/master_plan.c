@@ -33,14 +33,17 @@ static const struct {
 	{ "pickup", ROLE_PICKUP, AMOUNT_ONE },
 	{ "showq", ROLE_SHOWQ, AMOUNT_DEMAND },
 	{ "milter", ROLE_MILTER, AMOUNT_ONE },
+	{ "local", ROLE_LOCAL, AMOUNT_ONE },
+	{ "virtual", ROLE_LOCAL, AMOUNT_ONE },
+	{ "pipe", ROLE_LOCAL, AMOUNT_ONE },
 };
 
 /* Postfix's other programs: their work is done elsewhere, or not yet. */
 static const char *const foreign[] = {
 	"anvil", "defer", "discard", "dnsblog", "error", "flush", "lmtp",
-	"local", "master", "pipe", "postlogd", "proxymap", "qmqpd",
-	"retry", "rewrite", "scache", "spawn", "tlsmgr", "tlsproxy",
-	"trace", "trivial-rewrite", "verify", "virtual",
+	"master", "postlogd", "proxymap", "qmqpd", "retry", "rewrite",
+	"scache", "spawn", "tlsmgr", "tlsproxy", "trace",
+	"trivial-rewrite", "verify",
 };
 
 const char *
@@ -161,6 +164,7 @@ plan_service(struct plan *p, const struct service_table *t,
 	const struct plan_entry *have;
 	struct plan_entry *e;
 	uint32_t number;
+	bool own;
 	size_t i;
 
 	for (i = 0; i < sizeof commands / sizeof commands[0]; i++)
@@ -187,16 +191,20 @@ plan_service(struct plan *p, const struct service_table *t,
 		return;
 	}
 	/* A transport with settings of its own has processes of its own. */
-	number = commands[i].kind == ROLE_RELAY ? service_relays(t, s) : 0;
+	own = commands[i].kind == ROLE_RELAY || commands[i].kind == ROLE_LOCAL;
+	number = own ? service_relays(t, s) : 0;
 	have = plan_find(p, commands[i].kind, number);
 	if (have == NULL) {
 		e = plan_add(p, commands[i].kind, s);
 		e->service = number;
+		/* Not for those that write mailboxes and run commands; but
+		 * the process that reads what comes from outside. */
+		e->chroot = e->chroot || e->kind == ROLE_LOCAL;
 		e->on_demand = commands[i].amount == AMOUNT_DEMAND;
 		e->count = plan_count(s, commands[i].amount, cores,
 		    role_processes);
-	} else if (commands[i].kind != ROLE_RELAY &&
-	    s->n_overrides > have->n_overrides) {
+	} else if (!own && s->n_overrides >
+	    have->n_overrides) {
 		report_warn(r, "master.cf:%u: the settings of %s have no "
 		    "effect: %s in line %u serves it too", s->line, s->name,
 		    have->name, have->line);

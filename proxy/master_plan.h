@@ -18,7 +18,7 @@
 struct plan_entry {
 	enum role_kind kind;
 	/* smtpd: number of its inet service, from 1.  lookup-TYPE: the type's
-	 * number.  relay: service_relays().  0 for all others. */
+	 * number.  relay and local: service_relays().  0 for all others. */
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */

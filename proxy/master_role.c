@@ -48,6 +48,7 @@ instance_jail(const struct instance *i, const struct team *t,
 	case ROLE_BOUNCE:
 	case ROLE_PICKUP:
 	case ROLE_SHOWQ:
+	case ROLE_LOCAL:
 		*ret_user = cf->mail_owner;
 		break;
 	case ROLE_FILTER:

@@ -147,7 +147,11 @@ const char postern_master_cf_text[] =
 "# Takes the mail that programs on this host hand in.\n"
 "pickup           unix  n       -      y      -      1       pickup\n"
 "# Lists the queue, for mailq and postqueue.\n"
-"showq            unix  n       -      y      -      0       showq\n";
+"showq            unix  n       -      y      -      0       showq\n"
+"# Delivers on this host; a gateway does without.  Needs mydestination and\n"
+"# local_transport in main.cf as they are by default.\n"
+"#local            unix  -       n      n      -      -       local\n"
+"#virtual          unix  -       n      n      -      -       virtual\n";
 
 const char postern_rules_text[] =
 "# One rule on a line; the first that matches decides.\n"

@@ -236,10 +236,19 @@ void notice_sealed(struct message *m, bool ok);
 void message_remember_attempt(struct message *m);
 void message_remember_hold(struct message *m, const struct verdict *v);
 
-/* qmgr_writer.c: smtpd, bounce and pickup */
+/* qmgr_ids.c: one that is not in use; the first of n that follow one another */
+struct queue_id writer_new_id(void);
+struct queue_id writer_new_ids(uint32_t n);
+
+/* qmgr_writer.c: smtpd, bounce, pickup and local */
 void writer_init(void);
 void writer_peer(const struct role_peer *peer, int fd);
 void writer_retire(void);
+/* The same on a channel that is somebody else's: what is written there is
+ * given to writer_said(). */
+struct writer *writer_attach(struct chan *c, enum role_kind kind);
+void writer_said(struct writer *w, struct chan_in *in);
+void writer_detach(struct writer *w);
 bool writer_busy(void);
 struct chan;
 /* The reply to the client. */
@@ -252,8 +261,6 @@ void writer_new_text(struct message *m, int fd, uint64_t size);
  * after a line in the log: it cannot be. */
 bool writer_take(struct message *m, const struct judgement *j)
     __attribute__((warn_unused_result));
-/* The first of n unused ids that follow one another. */
-struct queue_id writer_new_ids(uint32_t n);
 /* The answer to what the pool could not store. */
 void writer_not_stored(struct message *m);
 /* What the policy asked for (qmgr_asked.c).  asked_keep: false: it is no
@@ -423,6 +430,8 @@ void dest_status(struct buf *b);
 void resolve_load(void);
 /* maxproc of the transport in master.cf; 0: none given. */
 unsigned resolve_at_once(const char *transport);
+/* Recipients of one delivery, if main.cf does not say. */
+unsigned resolve_recipients(const char *transport);
 /* Which relays serve it: service_relays(). */
 uint32_t resolve_relays(const char *transport);
 /* Destinations of the open recipients of m; they are queued. */

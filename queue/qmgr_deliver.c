@@ -19,6 +19,8 @@ struct relay {
 	bool hung;		/* is being ended */
 	uint32_t generation;
 	uint32_t service;	/* which transports: service_relays() */
+	enum role_kind kind;
+	struct writer *writer;	/* local's expansions; NULL: a relay */
 };
 
 static struct relay *relays;
@@ -461,6 +463,8 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		probe_ended(c, in);
 	else if (in->type == MSG_PROXY_SAID)
 		proxy_said(c, in);
+	else if (((struct relay *)arg)->writer != NULL)
+		writer_said(((struct relay *)arg)->writer, in);
 	else
 		chan_blame(c, "unexpected message");
 }
@@ -560,6 +564,8 @@ relay_on_close(struct chan *c, void *arg)
 	for (p = &relays; *p != r; p = &(*p)->next)
 		;
 	*p = r->next;
+	if (r->writer != NULL)
+		writer_detach(r->writer);
 	chan_free(&r->chan);
 	free(r);
 	relay_look_alone();
@@ -587,10 +593,14 @@ relay_peer(const struct role_peer *peer, int fd)
 
 	r->generation = peer->generation;
 	r->service = peer->service;
-	r->chan = chan_new(fd, ROLE_QMGR, ROLE_RELAY, peer->pid,
+	r->kind = peer->kind;
+	r->chan = chan_new(fd, ROLE_QMGR, peer->kind, peer->pid,
 	    relay_on_msg, relay_on_close, r);
+	if (r->kind == ROLE_LOCAL)
+		r->writer = writer_attach(r->chan, r->kind);
 	for (old = relays; old != NULL; old = old->next)
-		if (old->generation < r->generation)
+		if (old->kind == r->kind &&
+		    old->generation < r->generation)
 			old->old = true;
 	r->next = relays;
 	relays = r;

@@ -72,7 +72,7 @@ dest_find_transport(const char *transport)
 	    cf->default_destination_concurrency_limit));
 	l.recipients = at_least_one(param_number(transport,
 	    "_destination_recipient_limit",
-	    cf->default_destination_recipient_limit));
+	    resolve_recipients(transport)));
 	/* A delivery report has no more. */
 	if (l.recipients > 1000)
 		l.recipients = 1000;

@@ -115,6 +115,7 @@ qmgr_peer(const struct role_peer *peer, int fd)
 		milter_peer(peer, fd);
 		break;
 	case ROLE_RELAY:
+	case ROLE_LOCAL:
 		relay_peer(peer, fd);
 		break;
 	case ROLE_TABLE:

@@ -21,7 +21,7 @@ resolve_load(void)
 		fatal("cannot read master.cf");
 }
 
-/* A transport that an SMTP client process serves, or NULL. */
+/* A transport that processes of ours serve, or NULL. */
 static const struct service *
 resolve_service(const char *transport)
 {
@@ -32,7 +32,8 @@ resolve_service(const char *transport)
 		s = &services->list[i];
 		if (strcmp(s->name, transport) == 0 &&
 		    strcmp(s->type, "unix") == 0)
-			return service_is_relay(s) ? s : NULL;
+			return service_is_relay(s) || service_is_local(s) ?
+			    s : NULL;
 	}
 	return NULL;
 }
@@ -42,7 +43,43 @@ resolve_at_once(const char *transport)
 {
 	const struct service *s = resolve_service(transport);
 
-	return s != NULL && s->maxproc > 0 ? (unsigned)s->maxproc : 0;
+	if (s == NULL || s->maxproc == 0)
+		return 0;
+	if (s->maxproc > 0)
+		return (unsigned)s->maxproc;
+	/* Each delivery on this host is a process. */
+	return service_is_local(s) ?
+	    (unsigned)qmgr.cf->default_process_limit : 0;
+}
+
+/* A header that names the recipient is for one. */
+static bool
+resolve_names_recipient(const struct service *s)
+{
+	struct view flags;
+	size_t i;
+
+	for (i = 0; i < s->argc; i++) {
+		flags = view_of(s->argv[i]);
+		if (view_starts_nocase(flags, "argv="))
+			break;
+		if (view_starts_nocase(flags, "flags=") &&
+		    (view_find(flags, 'D') < flags.n ||
+		    view_find(flags, 'O') < flags.n))
+			return true;
+	}
+	return false;
+}
+
+unsigned
+resolve_recipients(const char *transport)
+{
+	const struct service *s = resolve_service(transport);
+
+	return s != NULL && service_is_local(s) &&
+	    (strcmp(s->command, "pipe") != 0 ||
+	    resolve_names_recipient(s)) ? 1 :
+	    (unsigned)qmgr.cf->default_destination_recipient_limit;
 }
 
 uint32_t
@@ -244,6 +281,7 @@ resolve_probe(const struct router *router, struct view addr,
     enum probe_result *ret_result, struct buf *why)
 {
 	struct buf transport, nexthop, sender;
+	const struct service *s;
 	struct dest *d = NULL;
 	struct transport *t;
 	const char *name;
@@ -266,9 +304,12 @@ resolve_probe(const struct router *router, struct view addr,
 	else if (strcmp(name, "retry") == 0)
 		(void)probe_said(PROBE_UNKNOWN, buf_view(&nexthop),
 		    ret_result, why);
-	else if (resolve_service(name) == NULL)
+	else if ((s = resolve_service(name)) == NULL)
 		(void)probe_said(PROBE_UNKNOWN, view_of("mail transport "
 		    "unavailable"), ret_result, why);
+	else if (service_is_local(s))
+		(void)probe_said(PROBE_DELIVERABLE, view_of("delivered on "
+		    "this host"), ret_result, why);
 	else if (transport_dead(t = dest_find_transport(name)) != NULL)
 		(void)probe_said(PROBE_UNKNOWN, view_of(transport_dead(t)),
 		    ret_result, why);

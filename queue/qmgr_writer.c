@@ -28,7 +28,6 @@ struct writer {
 };
 
 static struct writer *writers;
-static uint64_t last_id;
 static struct event owed_timer;
 static bool owed_told;
 static struct {
@@ -41,24 +40,6 @@ static struct message *
 job_message(struct pool_job *j)
 {
 	return (struct message *)((char *)j - offsetof(struct message, job));
-}
-
-/*
- * Microseconds, modulo 2^44 (half a year): unique in this process, and not
- * used by a file that is older only if it is held that long, which
- * spool_seal() would notice.
- */
-static struct queue_id
-writer_new_id(void)
-{
-	uint64_t n = (uint64_t)clock_wall().us & ((UINT64_C(1) << 44) - 1);
-
-	if (n <= last_id && last_id - n < 1000000)
-		n = last_id + 1;
-	while (known_find((struct queue_id){ n }) != NULL)
-		n++;
-	last_id = n;
-	return (struct queue_id){ n };
 }
 
 /* A memory file, and the descriptor of it that the writer gets. */
@@ -81,24 +62,6 @@ writer_memory(int *ret_fd, int *ret_copy)
 	*ret_fd = fd;
 	*ret_copy = copy;
 	return true;
-}
-
-struct queue_id
-writer_new_ids(uint32_t n)
-{
-	struct queue_id first = writer_new_id();
-	uint32_t i = 1;
-
-	while (i < n) {
-		if (known_find((struct queue_id){ first.n + i }) == NULL) {
-			i++;
-			continue;
-		}
-		first.n += i + 1;
-		i = 0;
-	}
-	last_id = first.n + n - 1;
-	return first;
 }
 
 static bool
@@ -128,7 +91,8 @@ writer_give(struct writer *w)
 {
 	/* After a hand-over it asks the other qmgr; but what is about a
 	 * message of ours must come to us. */
-	if (qmgr.handed_over && w->kind != ROLE_BOUNCE)
+	if (qmgr.handed_over && w->kind != ROLE_BOUNCE &&
+	    w->kind != ROLE_LOCAL)
 		w->owed = 0;
 	while (w->owed > 0 && w->slots < SLOTS_MAX && writer_slot(w))
 		w->owed--;
@@ -552,7 +516,9 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 		return;
 	a = arena_new(t.envelope.n * 16 + 65536);
 	if (!envelope_get(t.envelope, a, &e) ||
-	    (m->internal && w->kind != ROLE_BOUNCE && !notice_is_ours(&e)) ||
+	    (m->internal && w->kind != ROLE_BOUNCE &&
+	    w->kind != ROLE_LOCAL && !notice_is_ours(&e)) ||
+	    (w->kind == ROLE_LOCAL && !m->internal) ||
 	    (w->kind == ROLE_PICKUP && (m->internal || m->origin == NULL ||
 	    (e.flags & ENVELOPE_NO_FILTER) != 0))) {
 		arena_free(&a);
@@ -691,20 +657,26 @@ writer_drop_slot(struct known *k, void *arg)
 	writer_release(m);
 }
 
-static void
-writer_on_close(struct chan *c, void *arg)
+void
+writer_detach(struct writer *w)
 {
-	struct writer *w = arg, **p;
+	struct writer **p;
 
 	w->closed = true;
-	bounce_gone(c);
-	verify_gone(c);
 	known_each(writer_drop_slot, w);
 	for (p = &writers; *p != w; p = &(*p)->next)
 		;
 	*p = w->next;
-	chan_free(&w->chan);
 	free(w);
+}
+
+static void
+writer_on_close(struct chan *c, void *arg)
+{
+	bounce_gone(c);
+	verify_gone(c);
+	writer_detach(arg);
+	chan_free(&c);
 	qmgr_check_end();
 }
 
@@ -712,6 +684,33 @@ void
 writer_init(void)
 {
 	evtimer_assign(&owed_timer, loop_base(), writer_give_owed, NULL);
+}
+
+static void
+writer_welcome(struct writer *w)
+{
+	w->next = writers;
+	writers = w;
+	if (!space.known)
+		writer_space_check();
+	writer_tell_space(w);
+}
+
+struct writer *
+writer_attach(struct chan *c, enum role_kind kind)
+{
+	struct writer *w = mem_alloc(sizeof *w);
+
+	w->kind = kind;
+	w->chan = c;
+	writer_welcome(w);
+	return w;
+}
+
+void
+writer_said(struct writer *w, struct chan_in *in)
+{
+	writer_on_msg(w->chan, in, w);
 }
 
 void
@@ -724,11 +723,7 @@ writer_peer(const struct role_peer *peer, int fd)
 	    NULL;
 	w->chan = chan_new(fd, ROLE_QMGR, peer->kind, peer->pid,
 	    writer_on_msg, writer_on_close, w);
-	w->next = writers;
-	writers = w;
-	if (!space.known)
-		writer_space_check();
-	writer_tell_space(w);
+	writer_welcome(w);
 	if (peer->kind == ROLE_BOUNCE)
 		bounce_ready(w->chan);
 }

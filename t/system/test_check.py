@@ -23,6 +23,8 @@ NUMBERS = [name for kind, name in PARAMS if kind in ("INT", "BOOL", "TIME")]
 @pytest.fixture(scope="module")
 def gateway():
     i = Instance(start=False)
+    i.edit("master.cf", lambda t: re.sub(
+        r"^#(local|virtual)(?= )", r"\1", t, flags=re.M))
     try:
         yield i
     finally:

@@ -96,13 +96,13 @@ def test_json(conf):
 
 
 def test_warnings(conf):
-    r = conf("foo = 1\nrelayhos = x\nbiff = no\nalias_maps = hash:/x\n"
+    r = conf("foo = 1\nrelayhos = x\nbiff = no\nsun_mailtool_compatibility = no\n"
              "check_recipient_access = hash:access\n"
              "relayhost = a # b\nmyorigin = $bar.foo.com\n", "-n")
     assert r.status == 0
     for text in (":1: unused parameter: foo=1",
                  "relayhos=x (did you mean relayhost?)",
-                 "not used by Postern: biff, alias_maps",
+                 "not used by Postern: biff, sun_mailtool_compatibility",
                  "smtpd_recipient_restrictions = ... check_recipient_access",
                  ":6: #comment after other text is not allowed: # b",
                  ":7: undefined parameter: bar"):

@@ -233,11 +233,12 @@ test_warnings(void **state)
 	    "check_recipient_access hash:access\""));
 	check_warned("mydestination = a, ftp://www.$mydomain\n",
 	    "mydestination: not a domain: ftp://www.$mydomain");
-	check_warned("biff = no\nalias_maps = hash:/x\n",
-	    "W main.cf: not used by Postern: biff, alias_maps\n");
+	check_warned("biff = no\nsun_mailtool_compatibility = no\n",
+	    "W main.cf: not used by Postern: biff, "
+	    "sun_mailtool_compatibility\n");
 	assert_false(heard("unused parameter"));
-	check_warned("relayhost = $alias_maps\n",
-	    "not used by Postern and not set: alias_maps");
+	check_warned("relayhost = $biff\n",
+	    "not used by Postern and not set: biff");
 
 	cf = parse("a = 1\nrelayhost = ${a}\nb = x\nsmtpd_banner = ${q?{$(b)}}"
 	    "\nsmtpd_restriction_classes = zz\nzz = permit\n"
