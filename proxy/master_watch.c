@@ -6,7 +6,6 @@
 
 #include "lib/mem.h"
 #include "proxy/master.h"
-#include "proxy/master_tls.h"
 #include "rules/conf_files.h"
 #include "rules/table.h"
 
@@ -282,13 +281,9 @@ watch_config(struct watch *w, const struct config *c, conf_each_file *each)
 {
 	size_t i;
 
-	for (i = 0; i < c->n_teams; i++) {
+	for (i = 0; i < c->n_teams; i++)
 		conf_files(c->teams[i].cf, w->m->config_dir,
 		    c->teams[i].entry->kind, each, w);
-		if (c->teams[i].entry->kind == ROLE_SMTPD)
-			master_tls_files(c->teams[i].cf, w->m->config_dir,
-			    each, w);
-	}
 }
 
 void

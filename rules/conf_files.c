@@ -4,6 +4,7 @@
 #include "rules/conf_files.h"
 #include "rules/table.h"
 #include "rules/table_remote.h"
+#include "rules/tls_files.h"
 
 #define ROLE_BIT(kind)	(1u << (kind))
 /* Who needs to know the class of a domain. */
@@ -209,8 +210,10 @@ conf_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 		if (value != NULL)
 			files_of(value, config_dir, kind, each, arg);
 	}
-	if (kind == ROLE_SMTPD)
+	if (kind == ROLE_SMTPD) {
 		files_of_classes(cf, config_dir, kind, each, arg);
+		tls_files(cf, config_dir, each, arg);
+	}
 	if (kind == ROLE_FILTER)
 		files_of_policies(cf, config_dir, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')

@@ -300,7 +300,8 @@ on_found(const struct literal_found *list, size_t n, void *arg)
 		    list[i].at))
 			continue;
 		__builtin_prefetch(&s->asked[p->rule]);
-		__builtin_prefetch(&s->more[p->more]);
+		if (s->more != NULL)
+			__builtin_prefetch(&s->more[p->more]);
 		seen[m++] = p;
 	}
 	for (size_t i = 0; i < m; i++) {

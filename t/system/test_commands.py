@@ -227,8 +227,9 @@ def installed(*settings):
 def test_install():
     top, found = installed("PREFIX=/usr")
     try:
-        roles = re.search(r"(?m)^ROLES = (.*)$",
-                          open(TOP + "/Makefile").read()).group(1).split()
+        with open(TOP + "/Makefile") as f:
+            roles = re.search(r"(?m)^ROLES = (.*)$", f.read().replace(
+                "\\\n", " ")).group(1).split()
         for role in roles:
             assert f"/usr/libexec/postern/{role}" in found
         assert "/usr/sbin/postern" in found

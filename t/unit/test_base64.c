@@ -90,8 +90,8 @@ static const char *const data[] = {
 	"SGk=\r\n- AA SGVsbG8sIHdvbmRl cmZ1bCB3b3JsZA\r\n",
 	"SGk=\r\n- AAA SGVsbG8sIHdvbmRl cmZ1bCB3b3JsZA\r\n",
 	"SGk=\r\nS.G.V.s b-G-8-s I_H_d_v b!m!R!l cmZ!1bC B3b 3-JsZA\r\n",
-	"SGk=\r\nS\r\nG\r\nV\r\ns\r\nb\r\nG\r\n8\r\ns\r\nI\r\nH\r\nd\r\nv\r\nb\r\n"
-	"m\r\nR\r\nl\r\nc\r\nm\r\nZ\r\n1\r\nb\r\nC\r\nB\r\n3\r\nb\r\n",
+	("SGk=\r\nS\r\nG\r\nV\r\ns\r\nb\r\nG\r\n8\r\ns\r\nI\r\nH\r\nd\r\nv\r\nb\r\n"
+	"m\r\nR\r\nl\r\nc\r\nm\r\nZ\r\n1\r\nb\r\nC\r\nB\r\n3\r\nb\r\n"),
 	/* each piece padded, which other characters hide */
 	"SGk=\r\nSGVsbA.= bywgdw.= b25kZQ.= cmZ1bA.= IHdvcg.= bGQ.=\r\n",
 	/* the same in UTF-16 */

@@ -63,8 +63,8 @@ open_log(enum log_sink sink)
 static void
 last_word_looks_like_a_line(void **state)
 {
-	static const char *const zones[] = { "UTC", "CET-1CEST,M3.5.0,"
-		"M10.5.0/3", "IST-5:30", "MST7" };
+	static const char *const zones[] = { "UTC",
+		"CET-1CEST,M3.5.0,M10.5.0/3", "IST-5:30", "MST7" };
 	const int64_t day = 86400;
 	char line[4096];
 	size_t z;

@@ -1,4 +1,4 @@
-/* link: proxy/master_plan.c proxy/master_tls.c proxy/master_report.c proxy/master_listen.c */
+/* link: proxy/master_plan.c proxy/master_report.c proxy/master_listen.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -474,7 +474,7 @@ accepting(void **state)
 		    MILTER_BROKEN);
 		buf_clear(&from);
 	}
-	milter_client_free(&c);
+	(void)teardown(NULL);
 	(void)setup(NULL);
 	ready(0);
 	/* an unknown command before mail */

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 
 #include "lib/mem.h"
-#include "proxy/master_tls.h"
 #include "rules/sni_maps.h"
+#include "rules/tls_files.h"
 
 struct files {
 	const char *config_dir;
@@ -52,7 +52,7 @@ files_quiet(bool error, const char *text, void *arg)
 }
 
 void
-master_tls_files(const struct conf *cf, const char *config_dir,
+tls_files(const struct conf *cf, const char *config_dir,
     conf_each_file *each, void *arg)
 {
 	const char *const lists[] = { cf->smtpd_tls_chain_files,
