@@ -323,7 +323,7 @@ ask_without(struct attach *a, const struct scan_item *i, struct view name,
 		name = view_from(name, name.n - 2 * ATTACH_NAME_MAX);
 	buf_init(&b, 2 * ATTACH_NAME_MAX);
 	for (k = 0; k < name.n; k++)
-		if (memchr("<>|?*\"", name.p[k], 6) == NULL)
+		if (!view_has(view_of("<>|?*\""), name.p[k]))
 			(void)buf_putc(&b, name.p[k]);
 	if (b.n < name.n)
 		(void)ask_spelled(a, i, buf_view(&b), l);

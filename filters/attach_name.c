@@ -131,7 +131,7 @@ without_slashes(struct view v)
 {
 	size_t n = v.n;
 
-	while (n > 0 && memchr("/\\._", v.p[n - 1], 4) != NULL)
+	while (n > 0 && view_has(view_of("/\\._"), v.p[n - 1]))
 		n--;
 	return n > 0 && last_of(view_from(v, n), '/', '\\') > 0 ?
 	    view_head(v, n) : v;

@@ -79,6 +79,7 @@ entry_remove(struct entry **place)
 {
 	struct entry *e = *place;
 
+	ensure(e != NULL);
 	*place = e->next;
 	if (event_initialized(&e->timer))
 		(void)event_del(&e->timer);

@@ -128,6 +128,12 @@ view_find(struct view a, char c)
 	return p != NULL ? (size_t)(p - a.p) : a.n;
 }
 
+static inline bool
+view_has(struct view a, char c)
+{
+	return view_find(a, c) < a.n;
+}
+
 /*
  * Take the next word off *rest: words are separated by any of the bytes in
  * seps.  An empty view means that there was none.

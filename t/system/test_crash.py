@@ -266,6 +266,10 @@ def test_disk_order_before_250(make, sink, journal):
     if os.environ.get("BUILD", "").endswith("san"):
         pytest.skip("LeakSanitizer and strace exclude one another")
     gw = make(sink, main={"queue_journal": journal})
+    if journal == "yes":
+        # before the first segment is made, messages are files
+        wait_for("a segment", lambda: re.search(
+            r"journal_segments [1-9]", gw.command("status").stdout))
     qmgr, = gw.pids("qmgr")
     out = gw.dir + "/strace"
     tracer = subprocess.Popen(

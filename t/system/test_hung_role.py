@@ -52,6 +52,7 @@ def test_relay_with_a_message(make, sink):
     assert len(sink.messages) == 1
 
 
+@pytest.mark.long
 def test_relay_with_a_probe(make):
     gw = make(smtpd_recipient_restrictions="reject_unverified_recipient",
               address_verify_poll_delay="30s")
@@ -64,6 +65,7 @@ def test_relay_with_a_probe(make):
     assert hung not in gw.pids("relay")
 
 
+@pytest.mark.long
 def test_relay_with_mail_for_a_filter(make):
     gw = make(smtpd_proxy_filter=f"127.0.0.1:{free_port()}",
               smtpd_proxy_timeout="1s", daemon_timeout="300s")
@@ -74,6 +76,7 @@ def test_relay_with_mail_for_a_filter(make):
     assert not gw.queued()
 
 
+@pytest.mark.long
 def test_bounce(make, sink):
     sink.on = lambda verb, arg: "550 5.1.1 no" if verb == "RCPT" and \
         "user@" in arg else None

@@ -171,6 +171,7 @@ def strip(milter, **kw):
         "programs} }", "mime_ambiguity": "ignore"}, **kw)
 
 
+@pytest.mark.long
 def test_the_body_is_replaced(milter):
     m = strip(milter)
     mta = Mta(m)
@@ -188,6 +189,7 @@ def test_the_body_is_replaced(milter):
     assert mta.message(text) == [(b"c", b"")]
 
 
+@pytest.mark.long
 def test_a_server_that_allows_nothing(shared):
     """Half an edit is none: better later."""
     m = shared
@@ -239,6 +241,7 @@ def test_quarantine(milter):
     assert len(mta.message(mail("pre"))) == 2
 
 
+@pytest.mark.long
 def test_recipients_with_different_policies(milter):
     m = milter("/^Subject: (bad|odd)/ REJECT\n/^Subject: one/ DISCARD\n"
                "/^Subject: three/ HOLD\n/^X-Strip:/ IGNORE\n", main={
@@ -267,6 +270,7 @@ def test_recipients_with_different_policies(milter):
 # -- limits ----------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_message_size_limit(milter):
     m = milter(main={"message_size_limit": "100000"})
     mta = Mta(m)
@@ -282,6 +286,7 @@ def test_message_size_limit(milter):
     assert said(mta.message(b"X: y\r\n" * 9999 + b"\r\n")) == "c"
 
 
+@pytest.mark.long
 def test_memory_limit(milter):
     m = milter(main={"postern_milter_memory_limit": "1048576"})
     # one that answers each step
@@ -297,6 +302,7 @@ def test_memory_limit(milter):
     assert said(two.message(mail("fourth", b"x" * 800000))) == "c"
 
 
+@pytest.mark.long
 def test_session_limit(milter):
     m = milter(main={"postern_milter_session_limit": "3"})
     open_ones = [Mta(m) for _ in range(3)]
@@ -430,6 +436,7 @@ def test_rules_change_under_a_connection(milter):
     assert said(mta.message(mail("newer"))) == "550 5.7.1 newer rule"
 
 
+@pytest.mark.long
 def test_the_last_change_counts(milter):
     """Also one that comes while filters are being started."""
     m = milter()
@@ -447,6 +454,7 @@ def test_the_last_change_counts(milter):
              f"550 5.7.1 rule {n}")
 
 
+@pytest.mark.long
 def test_hup(milter):
     m = milter()
     mta = Mta(m)
@@ -495,6 +503,7 @@ def read_end(mta):
             return said([(kind, data)])
 
 
+@pytest.mark.long
 def test_filter_is_silent(milter):
     m = milter(main={"role_processes": "1", "filter_time_limit": "1s"})
     m.expected += ["killed by signal 9", "broke the rules"]
@@ -530,6 +539,7 @@ def test_front_is_killed(milter):
     assert m.children("pmilter") != [pid]
 
 
+@pytest.mark.long
 def test_stop_waits_for_a_message(milter):
     m = milter()
     mta, idle = Mta(m, protocol=0x100000), Mta(m)
@@ -547,6 +557,7 @@ def test_stop_waits_for_a_message(milter):
     assert os.listdir(m.dir).count("pid") == 0
 
 
+@pytest.mark.long
 def test_starts_again_at_once(milter):
     m = milter(unix=True, args=["-s", "0666"])
     assert os.stat(m.dir + "/socket").st_mode & 0o777 == 0o666
@@ -576,6 +587,7 @@ def test_what_cannot_start(milter, text, why):
     assert not os.path.exists(m.dir + "/pid")
 
 
+@pytest.mark.long
 def test_options(milter):
     m = milter(start=False)
     for more in (["-m", "maybe"], ["-s", "8"], ["-s", "1777"], ["-x"],
