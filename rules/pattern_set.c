@@ -272,8 +272,12 @@ has_window(struct pattern_set *s, const struct more *m)
 static bool
 has_more(struct pattern_set *s, const struct place *p)
 {
-	const struct more *m = &s->more[p->more], *end = m + p->more_n;
+	const struct more *m, *end;
 
+	if (p->more_n == 0)
+		return true;
+	m = &s->more[p->more];
+	end = m + p->more_n;
 	while (m < end) {
 		while (!has_window(s, m))
 			if (m++->end)
