@@ -104,30 +104,15 @@ filter_ask(struct session_filter *f, enum filter_step step, bool known,
 enum filter_tell
 filter_default(struct session_filter *f, struct milter_verdict *ret)
 {
-	*ret = (struct milter_verdict){ .says = MILTER_SAYS_REFUSE,
-		.filter = f->spec->name };
-	switch (f->spec->fallback) {
-	case MILTER_DEFAULT_ACCEPT:
-		return TELL_GO_ON;
-	case MILTER_DEFAULT_QUARANTINE:
+	const char *text;
+	uint16_t code = milter_default_reply(f->spec->fallback, &text);
+
+	*ret = (struct milter_verdict){ .says = code == 421 ?
+		MILTER_SAYS_HANG_UP : MILTER_SAYS_REFUSE, .code = code,
+		.text = view_of(text), .filter = f->spec->name };
+	if (f->spec->fallback == MILTER_DEFAULT_QUARANTINE)
 		f->session->hold = true;
-		return TELL_GO_ON;
-	case MILTER_DEFAULT_REJECT:
-		ret->code = 550;
-		ret->text = view_of("5.5.0 Service unavailable");
-		break;
-	case MILTER_DEFAULT_TEMPFAIL:
-		ret->code = 451;
-		ret->text = view_of("4.7.1 Service unavailable - try again "
-		    "later");
-		break;
-	case MILTER_DEFAULT_SHUTDOWN:
-		ret->says = MILTER_SAYS_HANG_UP;
-		ret->code = 421;
-		ret->text = view_of("4.7.0 Server closing connection");
-		break;
-	}
-	return TELL_FINAL;
+	return code == 0 ? TELL_GO_ON : TELL_FINAL;
 }
 
 enum filter_tell

@@ -199,30 +199,16 @@ milter_greets(const struct session *s)
 static void
 answer_default(struct session *s, struct milter_answer *a)
 {
-	*a = (struct milter_answer){ .says = MILTER_SAYS_REFUSE };
-	switch ((enum milter_default)s->server->milter_default) {
-	case MILTER_DEFAULT_ACCEPT:
-		a->says = MILTER_SAYS_GO_ON;
-		break;
-	case MILTER_DEFAULT_QUARANTINE:
-		a->says = MILTER_SAYS_GO_ON;
-		s->milter->hold = true;
-		break;
-	case MILTER_DEFAULT_REJECT:
-		a->code = 550;
-		a->text = view_of("5.5.0 Service unavailable");
-		break;
-	case MILTER_DEFAULT_TEMPFAIL:
-		a->code = 451;
-		a->text = view_of("4.7.1 Service unavailable - try again "
-		    "later");
-		break;
-	case MILTER_DEFAULT_SHUTDOWN:
-		a->says = MILTER_SAYS_HANG_UP;
-		a->code = 421;
-		a->text = view_of("4.7.0 Server closing connection");
-		break;
-	}
+	enum milter_default action =
+	    (enum milter_default)s->server->milter_default;
+	const char *text;
+	uint16_t code = milter_default_reply(action, &text);
+
+	*a = (struct milter_answer){ .says = code == 0 ?
+		MILTER_SAYS_GO_ON : code == 421 ? MILTER_SAYS_HANG_UP :
+		MILTER_SAYS_REFUSE, .code = code, .text = view_of(text) };
+	s->milter->hold = s->milter->hold ||
+	    action == MILTER_DEFAULT_QUARANTINE;
 }
 
 /* What was told may go on; or its refusal. */

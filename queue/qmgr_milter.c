@@ -15,11 +15,13 @@
 #include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "queue/qmgr.h"
+#include "rules/milters.h"
 
 #define TICK_MS		1000
 /* The role has a clock for each filter; this one is for the role. */
 #define LIMIT_MS	900000
 #define WORDS_MAX	65536u	/* of a refusal */
+#define STATUS		5u	/* of "4.7.1 text" */
 #define JUDGED_MAX	(CHAN_MSG_MAX - 65536u)
 #define SEALS	(F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)
 
@@ -155,35 +157,22 @@ milter_fallback(struct message *m, const char *why)
 	struct arena *a = arena_new(m->n_judged * 48 + 262144);
 	struct judgement j;
 	struct verdict *v = &j.verdict;
+	const char *text;
+	uint16_t code;
 
 	n_failed++;
 	log_warn("%s: milter: %s", message_id(m), why);
 	ensure(judgement_get(view_make(m->judged, m->n_judged), m->text_size,
 	    a, &j));
-	switch (fallback) {
-	case MILTER_DEFAULT_ACCEPT:
-		break;
-	case MILTER_DEFAULT_QUARANTINE:
-		if (v->action == ACTION_OK)
-			*v = (struct verdict){ .action = ACTION_HOLD,
-				.text = view_of("milter default_action") };
-		break;
-	case MILTER_DEFAULT_REJECT:
-		*v = (struct verdict){ .action = ACTION_REJECT, .code = 550,
-			.status = view_of("5.5.0"),
-			.text = view_of("Service unavailable") };
-		break;
-	case MILTER_DEFAULT_TEMPFAIL:
-		*v = (struct verdict){ .action = ACTION_REJECT, .code = 451,
-			.status = view_of("4.7.1"), .text = view_of(
-			"Service unavailable - try again later") };
-		break;
-	case MILTER_DEFAULT_SHUTDOWN:
-		*v = (struct verdict){ .action = ACTION_REJECT, .code = 421,
-			.status = view_of("4.7.0"),
-			.text = view_of("Server closing connection") };
-		break;
-	}
+	code = milter_default_reply(fallback, &text);
+	if (code != 0)
+		*v = (struct verdict){ .action = ACTION_REJECT, .code = code,
+			.status = view_head(view_of(text), STATUS),
+			.text = view_from(view_of(text), STATUS + 1) };
+	else if (fallback == MILTER_DEFAULT_QUARANTINE &&
+	    v->action == ACTION_OK)
+		*v = (struct verdict){ .action = ACTION_HOLD,
+			.text = view_of("milter default_action") };
 	milter_done(m, &j, -1, 0);
 	arena_free(&a);
 }

@@ -233,6 +233,29 @@ milter_specs_free(struct milter_specs *s)
 	*s = (struct milter_specs){ 0 };
 }
 
+/* -- without it ------------------------------------------------------------ */
+
+uint16_t
+milter_default_reply(enum milter_default action, const char **ret_text)
+{
+	*ret_text = "";
+	switch (action) {
+	case MILTER_DEFAULT_REJECT:
+		*ret_text = "5.5.0 Service unavailable";
+		return 550;
+	case MILTER_DEFAULT_TEMPFAIL:
+		*ret_text = "4.7.1 Service unavailable - try again later";
+		return 451;
+	case MILTER_DEFAULT_SHUTDOWN:
+		*ret_text = "4.7.0 Server closing connection";
+		return 421;
+	case MILTER_DEFAULT_ACCEPT:
+	case MILTER_DEFAULT_QUARANTINE:
+		break;
+	}
+	return 0;
+}
+
 /* -- where they are -------------------------------------------------------- */
 
 static enum milter_sockets

@@ -41,6 +41,11 @@ bool milter_specs_open(const struct conf *cf, const char *parameter,
     void *arg);
 void milter_specs_free(struct milter_specs *s);
 
+/* What a default action tells the client, "4.7.1 text", and its code; 0: it
+ * does not, the message is accepted, or held.  421 ends the session. */
+uint16_t milter_default_reply(enum milter_default action,
+    const char **ret_text);
+
 /* Where the sockets are that the lists of main.cf and of services name. */
 enum milter_sockets { MILTERS_NONE = 1,	/* there is no list */
 	MILTERS_INET, MILTERS_BELOW_QUEUE, MILTERS_ELSEWHERE };
