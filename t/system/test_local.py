@@ -51,8 +51,10 @@ def users():
         return
     made = []
     try:
+        # files of tests run side by side
         for i, name in enumerate(("ptalice", "ptbob")):
-            made.append(Account(name, 4711 + os.getpid() % 20000 * 2 + i))
+            made.append(Account(f"{name}{os.getpid()}",
+                                4711 + os.getpid() % 20000 * 2 + i))
         yield made
     finally:
         for u in made:
