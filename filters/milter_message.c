@@ -15,6 +15,7 @@
 #include "lib/address.h"
 #include "lib/log.h"
 #include "lib/own_addr.h"
+#include "lib/write_all.h"
 #include "rules/table_remote.h"
 
 #define ENVELOPE_MAX	(CHAN_MSG_MAX - 65536u)
@@ -227,17 +228,8 @@ static bool
 write_piece(void *arg, struct view piece)
 {
 	const int *fd = arg;
-	ssize_t n;
 
-	while (piece.n > 0) {
-		n = write(*fd, piece.p, piece.n);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		piece = view_from(piece, (size_t)n);
-	}
-	return true;
+	return write_all(*fd, piece);
 }
 
 /* The message anew, for qmgr.  -1: it was logged. */

@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/write_all.h"
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_milter.h"
 #include "rules/verdict.h"
@@ -310,18 +311,8 @@ queue_seal(struct transaction *tx, const struct envelope *e)
 static bool
 queue_write(int fd, struct view text)
 {
-	ssize_t n;
-
-	while (text.n > 0) {
-		n = write(fd, text.p, text.n);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		text = view_from(text, (size_t)n);
-	}
-	return fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK |
-	    F_SEAL_GROW | F_SEAL_WRITE) == 0;
+	return write_all(fd, text) && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL |
+	    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0;
 }
 
 static bool

@@ -12,6 +12,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/role.h"
+#include "lib/write_all.h"
 #include "queue/bounce_order.h"
 
 #define IDLE_MS		100000
@@ -142,22 +143,6 @@ order_original(struct order *o, struct bounce_facts *f, struct buf *text)
 	return true;
 }
 
-static bool
-write_text(int fd, struct view v)
-{
-	ssize_t k;
-
-	while (v.n > 0) {
-		k = write(fd, v.p, v.n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return false;
-		v = view_from(v, (size_t)k);
-	}
-	return true;
-}
-
 /* The postmaster of a notify class, with our domain if it has none. */
 static struct view
 order_postmaster(struct order *o)
@@ -266,7 +251,7 @@ order_write(struct order *o, int fd)
 	buf_init(&original, ORIGINAL_MAX + 1);
 	buf_init(&text, TEXT_MAX);
 	ok = order_original(o, &f, &original) && bounce_report(&f, &text) &&
-	    write_text(fd, buf_view(&text)) &&
+	    write_all(fd, buf_view(&text)) &&
 	    fcntl(fd, F_ADD_SEALS, SEALS) == 0 && order_seal(o, &text, f.to);
 	buf_free(&original);
 	buf_free(&text);

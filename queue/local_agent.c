@@ -14,23 +14,8 @@
 
 #include "lib/address.h"
 #include "lib/log.h"
+#include "lib/write_all.h"
 #include "queue/local.h"
-
-static bool
-agent_write(int fd, struct view v)
-{
-	ssize_t k;
-
-	while (v.n > 0) {
-		k = write(fd, v.p, v.n);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return false;
-		v = view_from(v, (size_t)k);
-	}
-	return true;
-}
 
 static bool
 agent_read(int fd, struct buf *b)
@@ -130,7 +115,7 @@ agent_as(agent_fn *fn, const struct job *j, void *arg, struct arena *a,
 		fn(j, arg, a, &f);
 		buf_init(&b, FATE_BYTES_MAX + 65536);
 		if (fate_put(&b, &f))
-			(void)agent_write(pair[1], buf_view(&b));
+			(void)write_all(pair[1], buf_view(&b));
 		log_flush();
 		_exit(0);
 	}
@@ -195,7 +180,7 @@ agent_say(const struct order *o, uint32_t i, const struct fate *f,
 
 	buf_init(&b, FATE_BYTES_MAX + 64);
 	if (!put_u32(&b, i) || !fate_put(&b, f) ||
-	    !agent_write(report, buf_view(&b)))
+	    !write_all(report, buf_view(&b)))
 		log_warn("%s: the report of a delivery is lost: it may come "
 		    "again", o->id);
 	buf_free(&b);
