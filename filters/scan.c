@@ -153,10 +153,11 @@ is_iso(struct view v)
 static void
 look_at_end(struct view v, struct file_kind *k)
 {
-	const char *p = v.p + (v.n < 512 ? 0 : v.n - 512);
+	const char *p;
 
 	if (v.n < 512)
 		return;
+	p = v.p + v.n - 512;
 	if (memcmp(p, "conectix", 8) == 0)
 		*k = (struct file_kind){ "vhd", GROUP_DISK };
 	else if (memcmp(p, "koly\0\0\0\4", 8) == 0)
