@@ -1,6 +1,7 @@
 """Run one role by itself: play master and its neighbours on the channels of
 lib/msg.def, in the form of lib/chan.c."""
 import array
+import fcntl
 import os
 import re
 import select
@@ -8,6 +9,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 
 from postern import LIBEXEC, SLOW, TOP
@@ -121,6 +123,15 @@ class Channel:
         assert m[0] == name, f"{m[0]} instead of {name}"
         return m[1]
 
+    def heard(self, seconds=30):
+        """Wait until the other side has read all that was sent: messages on
+        two channels come in the order in which they are read."""
+        end = time.monotonic() + seconds * SLOW
+        while struct.unpack("i", fcntl.ioctl(
+                self.sock, termios.TIOCOUTQ, bytes(4)))[0]:
+            assert time.monotonic() < end, "nothing is read"
+            time.sleep(0.002)
+
     def close(self):
         self.sock.close()
 
@@ -187,6 +198,7 @@ class Role:
         mine, its = socket.socketpair()
         self.control.send("PEER", u8(ROLES.index(role)) + u32(os.getpid()) +
                           u32(generation) + u32(0), [its.fileno()])
+        self.control.heard()
         its.close()
         self.peers.append(Channel(mine))
         return self.peers[-1]
