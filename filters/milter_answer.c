@@ -236,7 +236,7 @@ take_continue(struct milter_client *c)
 		c->ended_well = true;
 		return milter_done(c, MILTER_GO_ON);
 	}
-	c->asked = 0;
+	milter_next_answer(c);
 	return milter_pump(c);
 }
 
@@ -246,7 +246,7 @@ take_skip(struct milter_client *c, const struct milter_packet *p)
 	if (c->asked != MILTER_BODY || (c->steps & MILTER_CAN_SKIP) == 0)
 		return out_of_turn(c, p);
 	c->part = MILTER_AT_END;
-	c->asked = 0;
+	milter_next_answer(c);
 	return milter_pump(c);
 }
 

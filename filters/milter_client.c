@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "filters/milter_client_priv.h"
 #include "lib/log.h"
@@ -78,7 +79,9 @@ milter_done(struct milter_client *c, enum milter_answer answer)
 	c->result.answer = answer;
 	c->asked = 0;
 	c->text = NULL;
-	c->state = MILTER_READY;
+	/* What it says to the rest cannot be told from later answers. */
+	c->state = c->n_behind > 0 ? MILTER_ENDED : MILTER_READY;
+	c->n_behind = 0;
 	return true;
 }
 
@@ -359,8 +362,40 @@ put_header(struct milter_client *c, const struct milter_header *h)
 static void
 expect(struct milter_client *c, enum milter_command command, uint32_t silent)
 {
-	if ((c->steps & silent) == 0)
+	if ((c->steps & silent) != 0)
+		return;
+	if (c->asked != 0)
+		c->behind[c->n_behind++] = command;
+	else {
 		c->asked = command;
+		c->progress = 0;
+	}
+}
+
+void
+milter_next_answer(struct milter_client *c)
+{
+	c->asked = 0;
+	c->progress = 0;
+	if (c->n_behind == 0)
+		return;
+	c->asked = c->behind[0];
+	c->n_behind--;
+	memmove(c->behind, c->behind + 1, c->n_behind * sizeof c->behind[0]);
+}
+
+/* Is it time for the next piece of the message? */
+static bool
+may_say(const struct milter_client *c)
+{
+	enum milter_command last = c->n_behind > 0 ?
+	    c->behind[c->n_behind - 1] : c->asked;
+
+	if (c->out.n >= MILTER_OUT_ENOUGH)
+		return false;
+	return c->asked == 0 || (c->set.pipelining && c->version >= 6 &&
+	    c->n_behind < MILTER_BEHIND_MAX && last != MILTER_BODY &&
+	    c->part != MILTER_AT_END && c->part != MILTER_SENT);
 }
 
 static bool
@@ -419,7 +454,7 @@ send_end(struct milter_client *c)
 	    MILTER_MACROS_BODY_END)) ||
 	    !milter_put_packet(&c->out, MILTER_BODY_END, view_make("", 0)))
 		return false;
-	c->asked = MILTER_BODY_END;
+	expect(c, MILTER_BODY_END, 0);
 	return true;
 }
 
@@ -428,8 +463,7 @@ milter_pump(struct milter_client *c)
 {
 	bool ok = true;
 
-	while (ok && c->asked == 0 && c->out.n < MILTER_OUT_ENOUGH) {
-		c->progress = 0;
+	while (ok && may_say(c)) {
 		switch (c->part) {
 		case MILTER_IN_HEADERS:
 			ok = send_header(c);
@@ -497,7 +531,7 @@ milter_client_read(struct milter_client *c, struct view *in)
 			return milter_broken(c, "packet of a wrong length");
 		case MILTER_GET_PACKET:
 			/* It cannot have heard all of the question. */
-			if (c->out.n > 0)
+			if (c->out.n > 0 && c->n_behind == 0)
 				return milter_broken(c, "answers before it "
 				    "is asked");
 			if (milter_take(c, &p))
@@ -512,6 +546,12 @@ milter_client_fail(struct milter_client *c, const char *why)
 {
 	if (c->state != MILTER_ENDED)
 		(void)milter_broken(c, "%s", why);
+}
+
+bool
+milter_client_over(const struct milter_client *c)
+{
+	return c->state == MILTER_ENDED;
 }
 
 bool

@@ -16,6 +16,11 @@
  * that said ACCEPT is asked no more about the transaction, or the session if
  * it said so at connect or helo; the caller need not know.
  *
+ * With pipelining, and from version 6 on, the header and the body of a message
+ * are said without waiting for each answer, but never its end, and one piece of
+ * the body at a time.  libmilter hears nothing of what comes behind its own
+ * refusal; what others answer to it is not awaited: the machine is over then.
+ *
  * Limits: see the numbers below.  Manual: sendmail's libmilter/docs.
  */
 #ifndef FILTERS_MILTER_CLIENT_H
@@ -27,6 +32,7 @@
 #define MILTER_PACKET_MAX	(1u << 18)	/* from a filter */
 #define MILTER_OUT_MAX		(1u << 19)	/* waiting to be written */
 #define MILTER_OUT_ENOUGH	(1u << 18)
+#define MILTER_BEHIND_MAX	64u	/* said ahead of an answer */
 #define MILTER_EDITS_MAX	1000u
 #define MILTER_EDITS_BYTES_MAX	(1u << 20)
 #define MILTER_PROGRESS_MAX	1000u		/* in one answer */
@@ -87,6 +93,7 @@ struct milter_text {
 
 struct milter_settings {
 	uint32_t version;	/* offered: 2 to 6 */
+	bool pipelining;	/* pieces of a message before answers */
 	bool rejected_rcpts;	/* we can tell of refused recipients */
 	uint64_t body_max;	/* bytes of a new body */
 	/* Names of macros for each stage, separated by white space or commas,
@@ -141,6 +148,8 @@ bool milter_client_abort(struct milter_client *c);
 bool milter_client_renew(struct milter_client *c);
 void milter_client_quit(struct milter_client *c);
 
+/* Nothing more can be said on this connection. */
+bool milter_client_over(const struct milter_client *c);
 bool milter_client_waiting(const struct milter_client *c);
 const struct milter_result *milter_client_result(
     const struct milter_client *c);

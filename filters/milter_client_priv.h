@@ -29,6 +29,9 @@ struct milter_client {
 	/* What the answer is due to; 0: to nothing, packets go out while the
 	 * filter is silent by agreement. */
 	enum milter_command asked;
+	/* Said without waiting for that answer: theirs come next. */
+	enum milter_command behind[MILTER_BEHIND_MAX];
+	unsigned n_behind;
 	bool in_session;	/* connect was told */
 	bool in_transaction;	/* mail was told, and not its end */
 	bool passed_session, passed_message;
@@ -58,6 +61,8 @@ bool milter_broken(struct milter_client *c, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* One packet that came while state is MILTER_ASKED.  True: the answer. */
 bool milter_take(struct milter_client *c, const struct milter_packet *p);
+/* The answer to what was asked was a "go on". */
+void milter_next_answer(struct milter_client *c);
 /* A message goes on.  True: it ended early. */
 bool milter_pump(struct milter_client *c);
 

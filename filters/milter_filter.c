@@ -10,6 +10,8 @@
 
 #define PUSH_BYTES	(64u << 10)	/* unsent, of silent filters */
 #define DRAIN_BYTES	(256u << 10)
+/* For the first answer on a used connection: then it is tried on a new one. */
+#define USED_MS		5000
 
 static bool
 session_macro(void *arg, struct view name, struct view *ret)
@@ -85,6 +87,7 @@ filter_open(struct session_filter *f)
 		return;
 	}
 	set.version = f->spec->version;
+	set.pipelining = f->spec->pipelining;
 	f->client = milter_client_new(&set, session_macro, f);
 	f->link = milter_link_new(f->spec, f->address, f->client,
 	    filter_answered, f);
@@ -176,8 +179,15 @@ filter_took(struct session_filter *f, struct milter_verdict *ret)
 	case MILTER_BROKEN:
 		break;
 	}
-	/* It may have closed in this moment, with nothing asked. */
+	/* It may have closed in this moment, with nothing asked; or it hears
+	 * nothing on a connection that it had before. */
 	if (f->used && f->asked == FILTER_CONNECT) {
+		if (milter_link_late(f->link)) {
+			log_info("milter %s: no answer on a connection that "
+			    "an earlier session had: each has its own from "
+			    "now on", f->spec->name);
+			milter_pool_distrust(f->address);
+		}
 		filter_close(f);
 		f->fresh = true;
 		return TELL_GO_ON;
@@ -248,7 +258,8 @@ filter_say(struct session_filter *f, enum filter_step step,
 		return filter_ask(f, step, milter_client_negotiate(f->client),
 		    f->spec->connect_ms);
 	case FILTER_CONNECT:
-		return filter_ask(f, step, tell_connect(f), ms);
+		return filter_ask(f, step, tell_connect(f), f->used &&
+		    ms > USED_MS ? USED_MS : ms);
 	case FILTER_HELO:
 		return filter_ask(f, step, milter_client_helo(f->client,
 		    s->helo->is.args[0]), ms);
@@ -295,11 +306,14 @@ filter_tell(struct session_filter *f, const struct milter_event *ev,
 	enum filter_tell took;
 	enum filter_step step;
 
-	if (f->asked == FILTER_NOTHING && ev->stage == MILTER_STAGE_MAIL) {
-		f->off = false;
-		/* It closed while nothing was asked: that is no failure. */
-		if (f->client != NULL &&
-		    milter_client_result(f->client)->answer == MILTER_BROKEN)
+	if (f->asked == FILTER_NOTHING) {
+		if (ev->stage == MILTER_STAGE_MAIL)
+			f->off = false;
+		/* It closed while nothing was asked, or was cut short: that
+		 * is no failure. */
+		if (f->client != NULL && milter_client_over(f->client) &&
+		    (ev->stage == MILTER_STAGE_MAIL || milter_client_result(
+		    f->client)->answer != MILTER_BROKEN))
 			filter_close(f);
 	}
 	if (f->off)

@@ -19,6 +19,7 @@ struct milter_link {
 	bool connected;
 	bool waits;		/* answered() is due */
 	bool drains;		/* ... when all is written */
+	bool late;		/* the time was over */
 	int64_t ms;		/* for the answer */
 	unsigned times;		/* it was begun anew */
 	struct event read_event, write_event, timer;
@@ -131,6 +132,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	l->late = true;
 	link_fail(l, l->connected ? "no answer in time" :
 	    "no connection in time", 0);
 }
@@ -294,6 +296,12 @@ milter_link_drain(struct milter_link *l, int64_t ms)
 {
 	l->drains = true;
 	link_begin(l, ms);
+}
+
+bool
+milter_link_late(const struct milter_link *l)
+{
+	return l->late;
 }
 
 void

@@ -39,6 +39,8 @@ void milter_link_adopt(struct milter_link *l, milter_answered *answered,
 void milter_link_go(struct milter_link *l, int64_t ms);
 /* answered() comes when all is written. */
 void milter_link_drain(struct milter_link *l, int64_t ms);
+/* It failed because the time was over. */
+bool milter_link_late(const struct milter_link *l);
 /* What is left to say without an answer (abort, quit), as far as the socket
  * takes it. */
 void milter_link_flush(struct milter_link *l);

@@ -13,7 +13,14 @@ struct idle {
 	struct event timer;
 };
 
+/* Whose connections are good for one session only. */
+struct distrust {
+	struct distrust *next;
+	const struct milter_address *address;
+};
+
 static struct idle *pool;
+static struct distrust *distrusted;
 static unsigned n_idle;
 
 /* NULL: there is none. */
@@ -55,6 +62,30 @@ idle_late(evutil_socket_t fd, short what, void *arg)
 	idle_remove(p);
 }
 
+static bool
+is_distrusted(const struct milter_address *a)
+{
+	const struct distrust *d;
+
+	for (d = distrusted; d != NULL; d = d->next)
+		if (d->address == a)
+			return true;
+	return false;
+}
+
+void
+milter_pool_distrust(const struct milter_address *a)
+{
+	struct distrust *d;
+
+	if (is_distrusted(a))
+		return;
+	d = mem_alloc(sizeof *d);
+	d->address = a;
+	d->next = distrusted;
+	distrusted = d;
+}
+
 bool
 milter_pool_give(const struct milter_address *a,
     struct milter_client *client, struct milter_link *link, int64_t ms)
@@ -64,7 +95,7 @@ milter_pool_give(const struct milter_address *a,
 
 	for (i = pool; i != NULL; i = i->next)
 		n += i->address == a;
-	if (ms <= 0 || n >= MILTER_POOL_MAX ||
+	if (ms <= 0 || n >= MILTER_POOL_MAX || is_distrusted(a) ||
 	    milter_client_waiting(client) || !milter_client_renew(client))
 		return false;
 	milter_link_adopt(link, NULL, NULL);
@@ -90,7 +121,7 @@ milter_pool_take(const struct milter_address *a,
 		*ret_client = (*p)->client;
 		*ret_link = (*p)->link;
 		idle_remove(p);
-		if (milter_client_result(*ret_client)->answer !=
+		if (!is_distrusted(a) && milter_client_result(*ret_client)->answer !=
 		    MILTER_BROKEN)
 			return true;
 		/* It closed meanwhile. */

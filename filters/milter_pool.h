@@ -19,6 +19,9 @@ bool milter_pool_give(const struct milter_address *a,
 /* One that was negotiated; false: there is none. */
 bool milter_pool_take(const struct milter_address *a,
     struct milter_client **ret_client, struct milter_link **ret_link);
+/* It does not answer on a connection that had a session: it is given none any
+ * more. */
+void milter_pool_distrust(const struct milter_address *a);
 unsigned milter_pool_idle(void);
 
 #endif

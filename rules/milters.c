@@ -148,6 +148,11 @@ read_setting(const struct reader *r, struct view v, struct milter_spec *s)
 		s->version = (uint32_t)number;
 		return true;
 	}
+	if (view_is(name, "pipelining")) {
+		if (!conf_parse_bool(value, &s->pipelining))
+			return wrong(r, value, "need yes or no");
+		return true;
+	}
 	return wrong(r, name, "no such setting");
 }
 
@@ -190,6 +195,7 @@ read_word(const struct conf *cf, const struct reader *r, struct view word,
 		.fallback = conf_choice("milter_default_action",
 		    view_of(cf->milter_default_action)),
 		.version = (uint32_t)cf->milter_protocol,
+		.pipelining = cf->milter_pipelining,
 	};
 	return word.p[0] == '{' ? read_group(r, word, s) :
 	    read_endpoint(r, word, s);

@@ -28,6 +28,7 @@ struct milter_spec {
 	int64_t connect_ms, command_ms, content_ms;
 	enum milter_default fallback;
 	uint32_t version;
+	bool pipelining;	/* pieces of a message before answers */
 };
 
 struct milter_specs {

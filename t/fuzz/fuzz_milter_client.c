@@ -111,7 +111,8 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct milter_settings s = { .version = 6, .rejected_rcpts = true,
-		.body_max = 1u << 20, .unknown_macros = view_of("j {x}") };
+		.body_max = 1u << 20, .unknown_macros = view_of("j {x}"),
+		.pipelining = n > 0 && (data[n - 1] & 1) != 0 };
 	struct view in = view_make(data, n);
 	struct milter_client *c = milter_client_new(&s, macro, NULL);
 	struct milter_mail *m = milter_mail_new(1u << 20);

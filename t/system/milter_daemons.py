@@ -206,7 +206,8 @@ class Filters:
     def pymilter(self, port):
         code = self.daemons.file("sample.py", PYMILTER)
         self.daemons.run("/usr/bin/python3", code,
-                         f"inet:{port}@127.0.0.1", name="pymilter")
+                         f"inet:{port}@127.0.0.1",
+                         self.dir + "/pymilter.said", name="pymilter")
 
     def pmilter(self, port):
         code = self.daemons.file("sample.pl", PMILTER)
@@ -253,8 +254,12 @@ class Sample(Milter.Base):
     def connect(self, name, family, addr):
         return Milter.CONTINUE
 
+    def say(self, what):
+        with open(sys.argv[2], "a") as f:
+            print(what, file=f)
+
     def envfrom(self, sender, *args):
-        self.text, self.subject = b"", ""
+        self.text, self.subject, self.refused = b"", "", False
         return Milter.CONTINUE
 
     def envrcpt(self, rcpt, *args):
@@ -266,6 +271,17 @@ class Sample(Milter.Base):
     def header(self, name, value):
         if name == "Subject":
             self.subject = value
+        if self.refused:
+            self.say("header")
+        elif name == "X-Refuse":
+            self.refused = True
+            self.say("refused")
+            return Milter.REJECT
+        return Milter.CONTINUE
+
+    def eoh(self):
+        if self.refused:
+            self.say("eoh")
         return Milter.CONTINUE
 
     @Milter.nocallback
@@ -273,6 +289,8 @@ class Sample(Milter.Base):
         return Milter.CONTINUE
 
     def body(self, chunk):
+        if self.refused:
+            self.say("body")
         self.text += chunk
         return Milter.CONTINUE
 

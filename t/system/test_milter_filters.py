@@ -26,6 +26,10 @@ class Rig:
         choices["all"] = {"smtpd_milters": " ".join(
             self.filters.where(n) for n in ("noop", "pymilter",
                                             "dkim_sign"))}
+        ahead = self.filters.where("pymilter")
+        if kind is Postern:
+            ahead = "{ " + ahead + ", pipelining = yes }"
+        choices["pymilter_ahead"] = {"smtpd_milters": ahead}
         self.started = set()
         try:
             self.mta = kind(choices)
@@ -160,9 +164,10 @@ def test_dmarc(rig):
     assert "dmarc=none" in t.got[0].text.decode()
 
 
-def test_pymilter(rig):
+@pytest.mark.parametrize("setting", ("pymilter", "pymilter_ahead"))
+def test_pymilter(rig, setting):
     rig.need("pymilter")
-    t = rig.talk("pymilter", mail("one", b"text\r\n"), rcpts=[
+    t = rig.talk(setting, mail("one", b"text\r\n"), rcpts=[
         "user@example.com", "nobody@example.com", "b@example.com"])
     assert t.bad == {"rcpt2": "550-5.1.1 no such user\n"
                      "550 5.1.1 really not"}
@@ -176,6 +181,23 @@ def test_pymilter(rig):
     rig.mta.clean()
     t = rig.talk("pymilter", mail("hold this"))
     assert not t.bad and not t.got and len(rig.mta.held()) == 1
+
+
+def test_nothing_behind_a_refusal(rig):
+    """What was on its way to a filter on libmilter when it refused a header
+    does not reach it, and the next message does."""
+    rig.need("pymilter")
+    said = rig.filters.dir + "/pymilter.said"
+    open(said, "w").close()
+    for i in range(3):
+        t = rig.talk("pymilter_ahead", b"X-Refuse: yes\r\nX-More: 1\r\n" +
+                     mail("one", b"text\r\n"))
+        assert list(t.bad) == ["dot"] and t.bad["dot"].startswith("550")
+        with open(said) as f:
+            assert f.read() == "refused\n" * (i + 1)
+        t = rig.talk("pymilter_ahead", mail("one", b"text\r\n"))
+        assert not t.bad and t.got
+        rig.mta.clean()
 
 
 def test_version_2(rig):

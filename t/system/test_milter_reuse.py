@@ -87,6 +87,25 @@ def test_filter_restarts_meanwhile(site):
     assert b"X-A: 1" in sink.messages[1].header
 
 
+def test_hears_nothing_on_a_used_one(site):
+    """It is asked on a new one, and is given no used one any more."""
+    gw, sink, milter = site()
+    milter.use({"connect": lambda s, what: HANG if any(
+        t[0] == "quit_nc" for t in s.told) else None, **FILTER})
+    for i in range(3):
+        session(gw, f"number {i}")
+        if i == 0:
+            wait_for("an idle connection", lambda: "idle_connections 1" in
+                     gw.command("status").stdout)
+    sink.wait(3)
+    assert all(b"X-A: 1" in m.header for m in sink.messages)
+    wait_for("three connections", lambda: [
+        [t for t in s if t != "quit_nc"][:3] for s in told(milter)] ==
+        [["negotiate", "connect", "eom"]] * 3)
+    assert [s.count("connect") for s in told(milter)] == [2, 1, 1]
+    assert gw.log().count("each has its own from now on") == 1
+
+
 def test_a_session_that_broke_off(site):
     """Its connection is in no state for another one, or is told ABORT."""
     gw, sink, milter = site()
