@@ -82,6 +82,8 @@ lookup-memcache_SRC = proxy/engine_memcache.c proxy/engine_net.c \
 	proxy/engine_reply.c
 lookup-redis_SRC = proxy/engine_redis.c proxy/engine_net.c
 lookup-redis_LIBS = -lhiredis
+# What is made of one source: flags of its own are for all of it.
+all_of = $(BUILD)/$(1).o $(BUILD)/tidy/$(1).ok $(BUILD)/tidy-shallow/$(1).ok
 # Tables behind a client library that may be missing: not built then.
 there = $(shell pkg-config --exists $(1) && echo yes)
 TABLES += $(if $(call there,ldap libsasl2),ldap)
@@ -90,12 +92,12 @@ lookup-ldap_LIBS = -lldap -llber -lsasl2
 TABLES += $(if $(call there,libmariadb),mysql)
 lookup-mysql_SRC = proxy/engine_mysql.c proxy/engine_sql.c
 lookup-mysql_LIBS = $(shell pkg-config --libs libmariadb 2>/dev/null)
-$(BUILD)/proxy/engine_mysql.o $(BUILD)/tidy/proxy/engine_mysql.ok: ALL_CFLAGS += \
+$(call all_of,proxy/engine_mysql): ALL_CFLAGS += \
 	$(shell pkg-config --cflags libmariadb 2>/dev/null)
 TABLES += $(if $(call there,libpq),pgsql)
 lookup-pgsql_SRC = proxy/engine_pgsql.c proxy/engine_sql.c
 lookup-pgsql_LIBS = -lpq
-$(BUILD)/proxy/engine_pgsql.o $(BUILD)/tidy/proxy/engine_pgsql.ok: ALL_CFLAGS += \
+$(call all_of,proxy/engine_pgsql): ALL_CFLAGS += \
 	$(shell pkg-config --cflags libpq 2>/dev/null)
 TABLES += $(if $(call there,sqlite3),sqlite)
 lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
@@ -116,7 +118,7 @@ postcat_LIBS = -lxxhash
 # What a program does not use of these it is not linked with.
 RULES_LIBS = -lpcre2-8 -llmdb -lidn2 -Wl,--as-needed $(if $(HS),-lhs) \
 	-lxxhash -Wl,--no-as-needed
-$(BUILD)/rules/literal_database.o $(BUILD)/tidy/rules/literal_database.ok: ALL_CFLAGS += \
+$(call all_of,rules/literal_database): ALL_CFLAGS += \
 	$(if $(HS),$(shell pkg-config --cflags $(HS)))
 
 OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))

@@ -138,16 +138,20 @@ check-long:
 lint:
 	@python3 t/lint
 
-# clang-tidy, again only for what was compiled again
+# clang-tidy, again only for what was compiled again.  SHALLOW=1: its analyzer
+# follows calls less far, which takes a fifth of the time.
+TIDY_OK = $(BUILD)/tidy$(if $(SHALLOW),-shallow)
+TIDY_FLAGS = $(if $(SHALLOW),$(patsubst %,--extra-arg=%,-Xclang \
+	-analyzer-config -Xclang mode=shallow))
 TIDY_SRC = $(wildcard lib/*.c rules/*.c filters/*.c queue/*.c proxy/*.c) \
 	contrib/sink.c
-$(BUILD)/tidy/%.ok: %.c $(BUILD)/%.o .clang-tidy
+$(TIDY_OK)/%.ok: %.c $(BUILD)/%.o .clang-tidy
 	@mkdir -p $(@D)
 	@echo "  TIDY  $<"
-	$(Q)clang-tidy --quiet $< -- $(filter-out -W%,$(ALL_CFLAGS)) -Wall \
+	$(Q)clang-tidy --quiet $(TIDY_FLAGS) $< -- $(filter-out -W%,$(ALL_CFLAGS)) -Wall \
 		2>$@.err || { cat $@.err; exit 1; }
 	@rm -f $@.err; touch $@
-tidy: $(TIDY_SRC:%.c=$(BUILD)/tidy/%.ok)
+tidy: $(TIDY_SRC:%.c=$(TIDY_OK)/%.ok)
 
 # make fuzz [FUZZ="smtp_command mime"] [FUZZ_TIME=60]: libFuzzer, finds go to
 # build/fuzz/found/
