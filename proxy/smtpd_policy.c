@@ -16,7 +16,7 @@
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
-#include "rules/table_remote.h"
+#include "rules/policy_run.h"
 
 #define FACT_WAIT_MS	20000	/* the DNS; lookup gives up earlier */
 #define ADDRESS_WAIT_MAX 600000	/* for a probe */
@@ -26,13 +26,8 @@ struct pending {
 	enum policy_stage stage;
 	char *args, *rcpt;
 	size_t args_n, rcpt_n;
-	unsigned asked;
-	struct fact_name need;
-	enum fact_shelf shelf;
-	/* What tables behind connections said; and what one is asked now. */
-	struct table_known *tables;
-	struct table_question *question;
-	char key[FACT_KEY_MAX + 1];
+	struct policy_run *run;
+	struct table_question *question;	/* what a table is asked now */
 };
 
 /* -- facts ----------------------------------------------------------------- */
@@ -194,94 +189,12 @@ policy_full(struct session *s, enum policy_stage stage,
 		session_enter(s, SMTP_GREETED);
 }
 
-static void
-policy_carry_set(struct policy_reply **to, const struct policy_result *r)
-{
-	free(*to);
-	*to = NULL;
-	if (!r->deferred)
-		return;
-	*to = mem_alloc(sizeof **to);
-	**to = r->deferral;
-}
-
-static void
-policy_carry_stage(struct session *s, enum policy_stage stage,
-    const struct policy_result *r)
-{
-	if (stage == STAGE_CLIENT)
-		policy_carry_set(&s->carry.client, r);
-	else if (stage == STAGE_HELO)
-		policy_carry_set(&s->carry.helo, r);
-	else if (stage == STAGE_MAIL)
-		policy_carry_set(&s->carry.mail, r);
-}
-
-/* Whether list has it. */
-static bool
-actions_have(const struct view *list, uint32_t n, struct view what)
-{
-	uint32_t i;
-
-	for (i = 0; i < n; i++)
-		if (view_eq(list[i], what))
-			return true;
-	return false;
-}
-
-static bool
-actions_fit(const struct view *list, uint32_t n, const struct view *more,
-    uint32_t n_more)
-{
-	uint32_t i, added = 0;
-
-	for (i = 0; i < n_more; i++)
-		if (!actions_have(list, n, more[i]))
-			added++;
-	return n + added <= POLICY_LIST_MAX;
-}
-
-static void
-actions_list(struct arena *a, struct view *list, uint32_t *n,
-    const struct view *more, uint32_t n_more)
-{
-	uint32_t i;
-
-	for (i = 0; i < n_more; i++)
-		if (!actions_have(list, *n, more[i]))
-			list[(*n)++] = arena_copy(a, more[i]);
-}
-
 bool
 policy_take(struct session *s)
 {
-	const struct policy_result *r = s->server->result;
 	struct transaction *tx = s->tx;
-	struct policy_actions *a;
 
-	if (!r->hold && !r->discard && r->redirect.n == 0 &&
-	    r->filter.n == 0 && r->n_bcc == 0 && r->n_prepend == 0)
-		return true;
-	if (tx->actions == NULL)
-		tx->actions = arena_alloc(tx->arena, sizeof *tx->actions);
-	a = tx->actions;
-	if (!actions_fit(a->bcc, a->n_bcc, r->bcc, r->n_bcc) ||
-	    !actions_fit(a->prepend, a->n_prepend, r->prepend, r->n_prepend))
-		return false;
-	if (r->hold && !a->hold) {
-		a->hold_text = arena_copy(tx->arena, r->hold_text);
-		a->hold_where = arena_copy(tx->arena, r->hold_where);
-	}
-	a->hold |= r->hold;
-	a->discard |= r->discard;
-	if (r->redirect.n > 0)
-		a->redirect = arena_copy(tx->arena, r->redirect);
-	if (r->filter.n > 0)
-		a->filter = arena_copy(tx->arena, r->filter);
-	actions_list(tx->arena, a->bcc, &a->n_bcc, r->bcc, r->n_bcc);
-	actions_list(tx->arena, a->prepend, &a->n_prepend, r->prepend,
-	    r->n_prepend);
-	return true;
+	return policy_actions_add(&tx->actions, tx->arena, s->server->result);
 }
 
 /* -- waiting --------------------------------------------------------------- */
@@ -290,7 +203,7 @@ static void
 pending_end(struct pending *p)
 {
 	table_client_cancel(&p->question);
-	table_known_free(&p->tables);
+	policy_run_free(&p->run);
 	free(p->args);
 	free(p->rcpt);
 	free(p);
@@ -307,10 +220,11 @@ pending_free(struct session *s)
 
 static void
 pending_keep(struct session *s, enum policy_stage stage, struct view args,
-    struct view rcpt)
+    struct view rcpt, struct policy_run *run)
 {
 	struct pending *p = mem_alloc(sizeof *p);
 
+	p->run = run;
 	p->stage = stage;
 	p->args = mem_copy(args);
 	p->args_n = args.n;
@@ -332,9 +246,10 @@ address_wait(const struct session *s)
 void
 session_ask_again(struct session *s)
 {
-	ensure(s->pending != NULL && s->pending->need.kind == FACT_ADDRESS);
+	ensure(s->pending != NULL &&
+	    s->pending->run->need.kind == FACT_ADDRESS);
 	/* The time limit stays as it is. */
-	if (!queue_verify(s, s->pending->need.key, address_wait(s)))
+	if (!queue_verify(s, s->pending->run->need.key, address_wait(s)))
 		session_timer(s, 1);
 }
 
@@ -342,16 +257,10 @@ session_ask_again(struct session *s)
 static void
 pending_ask(struct session *s, const struct policy_result *r)
 {
-	struct pending *p = s->pending;
+	const struct policy_run *p = s->pending->run;
 	int64_t ms = FACT_WAIT_MS, n;
 	struct fact_name whom;
 
-	ensure(r->need.key.n <= FACT_KEY_MAX);
-	p->need = r->need;
-	memcpy(p->key, r->need.key.p, r->need.key.n);
-	p->need.key = view_make(p->key, r->need.key.n);
-	p->shelf = r->shelf;
-	p->asked++;
 	if (p->need.kind == FACT_PAUSE) {
 		if (!conf_parse_int(p->need.key, 0, 600000, &n))
 			n = 0;
@@ -381,18 +290,18 @@ pending_told(enum table_reply reply, struct view value, void *arg)
 	struct pending *p = s->pending;
 
 	ensure(s->wait == WAIT_FACT && p != NULL &&
-	    p->need.kind == FACT_TABLE);
+	    p->run->need.kind == FACT_TABLE);
 	p->question = NULL;
-	table_known_add(p->tables, reply, value);
+	table_known_add(p->run->tables, reply, value);
 	session_resume(s);
 }
 
 static void
-pending_ask_table(struct session *s, const struct table_need *need)
+pending_ask_table(struct session *s)
 {
 	struct pending *p = s->pending;
+	const struct table_need *need = &p->run->table;
 
-	p->need = (struct fact_name){ .kind = FACT_TABLE };
 	s->asked = NULL;	/* it is not lookup that must answer */
 	p->question = table_client_ask(need->service, need->table, need->key,
 	    pending_told, s);
@@ -409,37 +318,26 @@ policy_pass(struct session *s, enum policy_stage stage, struct view args,
     struct view rcpt)
 {
 	struct policy_result *r = s->server->result;
-	struct table_known *tables = s->pending != NULL ?
-	    s->pending->tables : table_remote_opened() > 0 ?
-	    table_known_new() : NULL;
+	struct policy_run *run = s->pending != NULL ? s->pending->run : NULL;
 	struct policy_text text;
 	struct policy_facts f;
-	struct table_need need;
-	bool table;
 
 	policy_facts_fill(s, stage, args, rcpt, &f, &text);
-	f.asked = s->pending != NULL ? s->pending->asked : 0;
-	table_known_begin(tables);
-	policy_evaluate(s->server->policy, stage, &f, r);
-	table = table_known_end(tables, &need);
-	if (table || r->outcome == POLICY_NEED) {
-		if (s->pending == NULL) {
-			pending_keep(s, stage, args, rcpt);
-			s->pending->tables = tables;
-		}
-		if (table)
-			pending_ask_table(s, &need);
+	if (policy_run(&run, s->server->policy, stage, &f, r) ==
+	    POLICY_NEED) {
+		if (s->pending == NULL)
+			pending_keep(s, stage, args, rcpt, run);
+		if (run->need.kind == FACT_TABLE)
+			pending_ask_table(s);
 		else
 			pending_ask(s, r);
 		return PASS_WAITING;
 	}
-	if (s->pending == NULL)
-		table_known_free(&tables);
 	if (f.asked > 0)
 		facts_clear(&s->facts, SHELF_EVALUATION);
 	policy_log_notes(s, &f, r);
 	policy_count(s, r);
-	policy_carry_stage(s, stage, r);
+	policy_carry_stage(&s->carry, stage, r);
 	if (r->outcome == POLICY_REFUSE) {
 		policy_refused(s, stage, &f, r);
 		return PASS_REFUSED;
@@ -498,23 +396,15 @@ void
 session_fact(struct session *s, struct view answer)
 {
 	struct pending *p = s->pending;
-	struct buf b;
 
 	ensure(s->wait == WAIT_FACT && p != NULL);
-	if (p->need.kind == FACT_TABLE) {
+	if (p->run->need.kind == FACT_TABLE) {
 		/* Late. */
 		table_client_cancel(&p->question);
 		pending_told(TABLE_REPLY_FAILED, view_of(""), s);
 		return;
 	}
-	buf_init(&b, 64);
-	if (!facts_add(&s->facts, p->shelf, &p->need, answer)) {
-		/* No answer, or one that is none. */
-		ensure(facts_put_answer(&b, FACT_TEMPORARY, NULL, 0));
-		if (!facts_add(&s->facts, p->shelf, &p->need, buf_view(&b)))
-			panic("a fact that was not needed");
-	}
-	buf_free(&b);
+	policy_run_told(p->run, &s->facts, answer);
 	session_resume(s);
 }
 

@@ -7,6 +7,7 @@
 #include "lib/mem.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
+#include "rules/policy_line.h"
 
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(128u << 10)
@@ -338,25 +339,15 @@ void
 session_log_event(struct session *s, const struct session_event *ev)
 {
 	char id[QUEUE_ID_TEXT];
-	struct buf b;
+	const struct policy_line line = { .id = session_queue_id(s, id),
+		.action = ev->action, .command = s->where == WHERE_CONNECT ?
+		"CONNECT" : s->where == WHERE_EOM ? "END-OF-MESSAGE" :
+		s->verb == VERB_UNKNOWN ? "UNKNOWN" : verb_rules[s->verb].name,
+		.client = s->name, .text = ev->text, .sender = ev->sender,
+		.rcpt = ev->rcpt, .rule = ev->rule,
+		.proto = s->esmtp ? "ESMTP" : "SMTP", .helo = s->helo };
 
-	buf_init(&b, 8000);
-	(void)buf_printf(&b, "%s: %s: %s from %s: %s;",
-	    session_queue_id(s, id), ev->action, s->where == WHERE_CONNECT ?
-	    "CONNECT" : s->where == WHERE_EOM ? "END-OF-MESSAGE" :
-	    s->verb == VERB_UNKNOWN ? "UNKNOWN" : verb_rules[s->verb].name,
-	    s->name, ev->text);
-	if (ev->sender.p != NULL)
-		(void)buf_printf(&b, " from=<%s>", log_safe(ev->sender));
-	if (ev->rcpt.n > 0)
-		(void)buf_printf(&b, " to=<%s>", log_safe(ev->rcpt));
-	(void)buf_printf(&b, " proto=%s", s->esmtp ? "ESMTP" : "SMTP");
-	if (s->helo != NULL)
-		(void)buf_printf(&b, " helo=<%s>", s->helo);
-	if (ev->rule.n > 0)
-		(void)buf_printf(&b, " rule=%s", log_safe(ev->rule));
-	log_info("%s", buf_cstr(&b));
-	buf_free(&b);
+	policy_line_log(&line);
 }
 
 void

@@ -22,7 +22,7 @@
 #include "proxy/client_event.h"
 #include "proxy/smtpd_text.h"
 #include "rules/local_clients.h"
-#include "rules/policy.h"
+#include "rules/policy_actions.h"
 
 enum smtp_state {
 	SMTP_REFUSED = 0,	/* not a state: the verb is not allowed here */
@@ -71,14 +71,6 @@ struct slot {
 	struct queue_link *link;	/* NULL: that qmgr is gone */
 };
 
-/* What access tables asked for a message as a whole; in its arena. */
-struct policy_actions {
-	bool hold, discard;
-	struct view hold_text, hold_where, redirect, filter;
-	uint32_t n_bcc, n_prepend;
-	struct view bcc[POLICY_LIST_MAX], prepend[POLICY_LIST_MAX];
-};
-
 /* Sender and recipients, together or not at all. */
 struct transaction {
 	struct arena *arena;
@@ -93,7 +85,7 @@ struct transaction {
 	struct recipient *rcpts;
 	uint32_t nrcpts, cap;
 	struct recipient waiting;	/* waits for a slot */
-	struct policy_actions *actions;	/* NULL: none */
+	struct policy_actions *actions;	/* NULL: none; in arena */
 	bool has_slot;
 	struct slot slot;
 	/* DATA */
