@@ -91,6 +91,7 @@ static const struct {
 };
 
 struct naming {
+	const char *config_dir;
 	enum role_kind kind;
 	conf_each_file *each;
 	void *arg;
@@ -134,36 +135,26 @@ files_one(struct view file, const char *config_dir, enum role_kind kind,
 	free(path);
 }
 
-static void
-files_of(const char *value, const char *config_dir, enum role_kind kind,
-    conf_each_file *each, void *arg)
-{
-	struct naming f = { kind, each, arg };
-	struct view rest = view_of(value), word;
-
-	while ((word = conf_word(&rest)).n > 0)
-		files_of_word(word, config_dir, &f);
-}
-
 /* Restriction classes are parameters that the administrator named. */
 static void
-files_of_classes(const struct conf *cf, const char *config_dir,
-    enum role_kind kind, conf_each_file *each, void *arg)
+values_of_classes(const struct conf *cf, conf_each_value *each, void *arg)
 {
 	struct view rest = view_of(cf->smtpd_restriction_classes), word;
 	const char *value;
+	char *name;
 
 	while ((word = conf_word(&rest)).n > 0) {
+		name = mem_copy(word);
 		value = conf_text(cf, word);
 		if (value != NULL)
-			files_of(value, config_dir, kind, each, arg);
+			each(name, value, arg);
+		free(name);
 	}
 }
 
 /* What policy classes of recipients have of their own. */
 static void
-files_of_policies(const struct conf *cf, const char *config_dir,
-    conf_each_file *each, void *arg)
+values_of_policies(const struct conf *cf, conf_each_value *each, void *arg)
 {
 	struct view rest = view_of(cf->filter_policy_classes), word;
 	const char *value;
@@ -176,10 +167,29 @@ files_of_policies(const struct conf *cf, const char *config_dir,
 			    conf_class_params[i]);
 			value = conf_text(cf, view_of(name));
 			if (value != NULL)
-				files_of(value, config_dir, ROLE_FILTER,
-				    each, arg);
+				each(name, value, arg);
 			free(name);
 		}
+}
+
+void
+conf_file_values(const struct conf *cf, enum role_kind kind,
+    conf_each_value *each, void *arg)
+{
+	const char *value;
+	size_t i;
+
+	for (i = 0; i < sizeof file_params / sizeof file_params[0]; i++) {
+		if ((file_params[i].roles & ROLE_BIT(kind)) == 0)
+			continue;
+		value = conf_text(cf, view_of(file_params[i].name));
+		if (value != NULL)
+			each(file_params[i].name, value, arg);
+	}
+	if (kind == ROLE_SMTPD)
+		values_of_classes(cf, each, arg);
+	if (kind == ROLE_FILTER)
+		values_of_policies(cf, each, arg);
 }
 
 /* The files with the parameters of tables behind connections. */
@@ -196,26 +206,26 @@ files_of_tables(const struct conf *cf, enum role_kind kind,
 	}
 }
 
+static void
+files_of_value(const char *name, const char *value, void *arg)
+{
+	struct naming *f = arg;
+	struct view rest = view_of(value), word;
+
+	(void)name;
+	while ((word = conf_word(&rest)).n > 0)
+		files_of_word(word, f->config_dir, f);
+}
+
 void
 conf_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
     conf_each_file *each, void *arg)
 {
-	const char *value;
-	size_t i;
+	struct naming f = { config_dir, kind, each, arg };
 
-	for (i = 0; i < sizeof file_params / sizeof file_params[0]; i++) {
-		if ((file_params[i].roles & ROLE_BIT(kind)) == 0)
-			continue;
-		value = conf_text(cf, view_of(file_params[i].name));
-		if (value != NULL)
-			files_of(value, config_dir, kind, each, arg);
-	}
-	if (kind == ROLE_SMTPD) {
-		files_of_classes(cf, config_dir, kind, each, arg);
+	conf_file_values(cf, kind, files_of_value, &f);
+	if (kind == ROLE_SMTPD)
 		tls_files(cf, config_dir, each, arg);
-	}
-	if (kind == ROLE_FILTER)
-		files_of_policies(cf, config_dir, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		files_one(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);

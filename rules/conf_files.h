@@ -17,4 +17,9 @@ typedef void conf_each_file(const char *file, enum role_kind kind, void *arg);
 void conf_files(const struct conf *cf, const char *config_dir,
     enum role_kind kind, conf_each_file *each, void *arg);
 
+/* The parameters with such files or other tables, with those of classes. */
+typedef void conf_each_value(const char *name, const char *value, void *arg);
+void conf_file_values(const struct conf *cf, enum role_kind kind,
+    conf_each_value *each, void *arg);
+
 #endif

@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "rules/override.h"
+#include "rules/policy_inside.h"
 #include "rules/policy_priv.h"
 
 /* Does parent_domain_matches_subdomains name this parameter? */
@@ -219,9 +220,9 @@ policy_routes(struct restriction_reader *rd)
 	return true;
 }
 
-struct policy *
-policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
-    table_report *report, void *arg)
+static struct policy *
+policy_read(const struct conf *cf, const struct netaddr *own, size_t n_own,
+    bool inside, table_report *report, void *arg)
 {
 	struct policy *p = mem_alloc(sizeof *p);
 	struct restriction_reader rd = { .p = p, .report = report,
@@ -229,6 +230,7 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	bool ok;
 
 	p->cf = cf;
+	p->inside = inside;
 	policy_settings(p);
 	p->own = mem_array(n_own, sizeof *own);
 	if (n_own > 0)
@@ -243,7 +245,7 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	ok = policy_lists(&rd) && ok;
 	ok = policy_check_tables(&rd) && ok;
 	ok = policy_check_rejects(&rd) && ok;
-	if (ok && !restriction_protects(&p->relay) &&
+	if (ok && !inside && !restriction_protects(&p->relay) &&
 	    !restriction_protects(&p->rcpt)) {
 		report(true, "in parameter smtpd_relay_restrictions or "
 		    "smtpd_recipient_restrictions, specify at least one "
@@ -255,6 +257,20 @@ policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	if (!ok)
 		policy_free(&p);
 	return p;
+}
+
+struct policy *
+policy_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
+    table_report *report, void *arg)
+{
+	return policy_read(cf, own, n_own, false, report, arg);
+}
+
+struct policy *
+policy_open_inside(const struct conf *cf, const struct netaddr *own,
+    size_t n_own, table_report *report, void *arg)
+{
+	return policy_read(cf, own, n_own, true, report, arg);
 }
 
 static void

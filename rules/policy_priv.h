@@ -96,6 +96,7 @@ struct policy {
 	    canonical, sender_canonical, rcpt_canonical;
 	struct table_list logins, rbl_replies, clientcerts;
 	struct table_list reject_filters, reject_footers;
+	bool inside;		/* of another mail server */
 	bool delay, unlisted_rcpt, unlisted_sender, need_class;
 	/* unknown_*_tempfail_action: defer now, or if permitted */
 	bool helo_put_off, address_put_off, verify_rcpt_put_off,

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "lib/log.h"
+#include "rules/policy_inside.h"
 #include "rules/policy_priv.h"
 
 #define RESTRICTIONS_MAX	1000u
@@ -247,6 +248,11 @@ reader_one(struct restriction_reader *rd, struct view word, struct view *rest,
 			reader_unknown(rd, word);
 		return false;
 	}
+	why = rd->p->inside ? policy_inside_refuses(word) : NULL;
+	if (why != NULL) {
+		reader_say(rd, true, why, word);
+		return false;
+	}
 	if (now != NULL)
 		reader_say(rd, false, now, view_of("is the name now"));
 	if (ret->kind->fn == backup_permit)
@@ -415,6 +421,10 @@ restriction_words(const struct policy *p, struct view text,
 			if (view_find(word, ':') < word.n || r->kind != NULL)
 				*ret_why = "tables and policy services need "
 				    "a restriction class here";
+			return false;
+		}
+		if (p->inside && policy_inside_refuses(word) != NULL) {
+			*ret_why = policy_inside_refuses(word);
 			return false;
 		}
 		if (r->kind->argument == ARG_NONE)
