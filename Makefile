@@ -35,12 +35,13 @@ smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 filter_SRC = $(filter-out filters/postmap% filters/milter% filters/pmilter% \
-	filters/postern_milter%,$(wildcard filters/*.c))
+	filters/postern_milter% filters/policy%,$(wildcard filters/*.c))
 milter_SRC = $(wildcard filters/milter*.c) filters/findings.c
 # The filter for another mail server: built when libmilter is there.
-PMILTER = $(if $(wildcard /usr/include/libmilter/mfapi.h),pmilter)
-PMILTER_COMMAND = $(PMILTER:pmilter=postern-milter)
+PMILTER = $(if $(wildcard /usr/include/libmilter/mfapi.h),pmilter policy)
+PMILTER_COMMAND = $(if $(PMILTER),postern-milter)
 pmilter_SRC = $(wildcard filters/pmilter*.c)
+policy_SRC = filters/policy_main.c
 postern-milter_SRC = $(wildcard filters/postern_milter*.c) \
 	filters/pmilter_start.c
 pmilter_LIBS = -lmilter

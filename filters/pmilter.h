@@ -24,6 +24,7 @@
 #include "lib/conf.h"
 #include "lib/envelope.h"
 #include "lib/role.h"
+#include "rules/policy_actions.h"
 #include "rules/verdict.h"
 
 /* What is done about a verdict (-m). */
@@ -62,45 +63,58 @@ struct pmilter_answer {
 bool pmilter_merge(struct view parts, uint32_t n, uint32_t nrcpts,
     uint64_t text_size, struct arena *a, struct pmilter_answer *ret);
 
-/* A message that is to be judged; the session's, which waits for done. */
+/* What a session wants the loop to find out, and waits for. */
+struct pmilter_task {
+	void (*take)(struct pmilter_task *t);	/* called in the loop */
+	bool done;
+	pthread_cond_t cond;
+	TAILQ_ENTRY(pmilter_task) link;	/* the loop's, once it is taken */
+	uint64_t id;
+	struct mono since;
+};
+
+/* A message that is to be judged; the session's. */
 struct pmilter_job {
+	struct pmilter_task task;	/* first */
 	int fd;				/* sealed */
 	uint64_t size;
 	struct view envelope;
 	uint32_t nrcpts;
 	char name[MESSAGE_NAME];
 	/* The answer: of a filter if judged, else only a verdict. */
-	bool done;
-	pthread_cond_t cond;
 	bool judged;
 	struct pmilter_answer answer;
 	struct arena *arena;	/* of answer; the session frees both */
 	char *parts;
-	/* The loop's. */
-	uint64_t id;
-	struct mono since;
-	bool waits;			/* for a table */
-	TAILQ_ENTRY(pmilter_job) link;
+	bool waits;			/* for a table; the loop's */
+};
+
+/* What restrictions say at a stage; the session's. */
+struct pmilter_question {
+	struct pmilter_task task;	/* first */
+	struct view encoded;		/* policy_question_put() */
+	/* The answer, if answered; trial: nothing is refused. */
+	bool answered, trial;
+	struct policy_result *result;
 };
 
 /* -- between threads (pmilter_hand.c) -------------------------------------- */
 
 /* Before the jail and before there are threads. */
 void pmilter_hand_init(void);
-/* Session: wait until it is judged; progress() is called now and then, and
- * may take its time. */
-void pmilter_hand_over(struct pmilter_job *j, void (*progress)(void *arg),
+/* Session: wait until it is done; progress(), if not NULL, is called now and
+ * then, and may take its time. */
+void pmilter_hand_over(struct pmilter_task *t, void (*progress)(void *arg),
     void *arg);
 /* Session: a line for the log, mem_alloc()ed and given away. */
 void pmilter_note(bool warn, char *text);
 /* Session: it has begun a message, or ended it; false: we are stopping. */
 bool pmilter_busy(bool begins);
-/* Loop: each new job is given to take(); lines are logged.  ended(): it serves
- * no more. */
-void pmilter_hand_start(void (*take)(struct pmilter_job *j),
-    void (*ended)(void));
-/* Loop: j has its answer and is its session's again. */
-void pmilter_hand_back(struct pmilter_job *j);
+/* Loop: each new task is given to its take(); lines are logged.  ended(): it
+ * serves no more. */
+void pmilter_hand_start(void (*ended)(void));
+/* Loop: t has its answer and is its session's again. */
+void pmilter_hand_back(struct pmilter_task *t);
 /* Session: libmilter serves no more. */
 void pmilter_hand_ended(void);
 /* Loop: no message may begin any more; idle() once none is under way, with the
@@ -110,9 +124,16 @@ void pmilter_hand_stop(void (*idle)(struct mono answered));
 /* -- judging (pmilter_judge.c), the loop's --------------------------------- */
 
 void pmilter_judge_init(const struct conf *cf);
-void pmilter_judge_take(struct pmilter_job *j);
+void pmilter_judge_take(struct pmilter_task *t);
 void pmilter_judge_peer(const struct role_peer *peer, int fd);
 void pmilter_judge_status(struct buf *b);
+
+/* -- restrictions (pmilter_policy.c), the loop's --------------------------- */
+
+void pmilter_policy_init(const struct conf *cf);
+void pmilter_policy_take(struct pmilter_task *t);
+void pmilter_policy_peer(const struct role_peer *peer, int fd);
+void pmilter_policy_status(struct buf *b);
 
 /* -- sessions (pmilter_session.c, pmilter_reply.c), libmilter's ------------ */
 
@@ -137,11 +158,16 @@ struct pmilter_told {
 	const struct envelope *env;
 	char **rcpts;			/* as the server wrote them */
 	const char *name;
+	/* What restrictions asked for; NULL: nothing. */
+	const struct policy_actions *asked;
 };
 struct smfi_str;
 /* Tell the mail server what becomes of the message; an SMFIS_ value. */
 int pmilter_reply(struct smfi_str *ctx, const struct pmilter_told *m,
     const struct pmilter_answer *a);
+/* Refuse with these words, at any stage but the connection's. */
+int pmilter_reply_code(struct smfi_str *ctx, unsigned code,
+    struct view status, struct view text);
 /* The same for a message that could not be judged. */
 int pmilter_reply_failure(struct smfi_str *ctx, const struct pmilter_told *m,
     unsigned code, const char *status, const char *text);

@@ -1,4 +1,4 @@
-/* Jobs from sessions to the loop and back; lines for the log. */
+/* Tasks from sessions to the loop and back; lines for the log. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -21,14 +21,13 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_condattr_t clock;
 	int wake;		/* eventfd */
-	TAILQ_HEAD(, pmilter_job) jobs;
+	TAILQ_HEAD(, pmilter_task) tasks;
 	STAILQ_HEAD(, note) notes;
 	unsigned n_notes, lost_notes;
 	unsigned busy;		/* messages under way */
 	struct mono answered;	/* the last one */
 	bool stopping, ended;
 	void (*on_ended)(void);
-	void (*take)(struct pmilter_job *j);
 	void (*idle)(struct mono answered);
 	struct event event;
 } hand = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -61,37 +60,38 @@ pmilter_hand_init(void)
 	if (hand.wake < 0 || pthread_condattr_init(&hand.clock) != 0 ||
 	    pthread_condattr_setclock(&hand.clock, CLOCK_MONOTONIC) != 0)
 		fatal("cannot prepare for threads: %s", strerror(errno));
-	TAILQ_INIT(&hand.jobs);
+	TAILQ_INIT(&hand.tasks);
 	STAILQ_INIT(&hand.notes);
 }
 
 /* -- sessions -------------------------------------------------------------- */
 
 void
-pmilter_hand_over(struct pmilter_job *j, void (*progress)(void *arg),
+pmilter_hand_over(struct pmilter_task *t, void (*progress)(void *arg),
     void *arg)
 {
 	struct timespec until;
 
-	j->done = false;
-	ensure(pthread_cond_init(&j->cond, &hand.clock) == 0);
+	t->done = false;
+	ensure(pthread_cond_init(&t->cond, &hand.clock) == 0);
 	hand_lock();
-	TAILQ_INSERT_TAIL(&hand.jobs, j, link);
+	TAILQ_INSERT_TAIL(&hand.tasks, t, link);
 	hand_wake();
-	while (!j->done) {
+	while (!t->done) {
 		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += PROGRESS_S;
-		while (!j->done && pthread_cond_timedwait(&j->cond,
+		while (!t->done && pthread_cond_timedwait(&t->cond,
 		    &hand.lock, &until) == 0)
 			;
-		if (j->done)
+		if (t->done)
 			break;
 		hand_unlock();
-		progress(arg);
+		if (progress != NULL)
+			progress(arg);
 		hand_lock();
 	}
 	hand_unlock();
-	(void)pthread_cond_destroy(&j->cond);
+	(void)pthread_cond_destroy(&t->cond);
 }
 
 void
@@ -160,9 +160,9 @@ hand_log(struct note *n)
 static void
 hand_on_wake(evutil_socket_t fd, short what, void *arg)
 {
-	TAILQ_HEAD(, pmilter_job) jobs = TAILQ_HEAD_INITIALIZER(jobs);
+	TAILQ_HEAD(, pmilter_task) tasks = TAILQ_HEAD_INITIALIZER(tasks);
 	STAILQ_HEAD(, note) notes = STAILQ_HEAD_INITIALIZER(notes);
-	struct pmilter_job *j;
+	struct pmilter_task *t;
 	unsigned lost;
 	uint64_t count;
 	struct note *n;
@@ -172,7 +172,7 @@ hand_on_wake(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	(void)!read(fd, &count, sizeof count);
 	hand_lock();
-	TAILQ_CONCAT(&jobs, &hand.jobs, link);
+	TAILQ_CONCAT(&tasks, &hand.tasks, link);
 	STAILQ_CONCAT(&notes, &hand.notes);
 	hand.n_notes = 0;
 	lost = hand.lost_notes;
@@ -186,9 +186,9 @@ hand_on_wake(evutil_socket_t fd, short what, void *arg)
 	}
 	if (lost > 0)
 		log_warn("%u more lines were not logged", lost);
-	while ((j = TAILQ_FIRST(&jobs)) != NULL) {
-		TAILQ_REMOVE(&jobs, j, link);
-		hand.take(j);
+	while ((t = TAILQ_FIRST(&tasks)) != NULL) {
+		TAILQ_REMOVE(&tasks, t, link);
+		t->take(t);
 	}
 	if (idle && hand.idle != NULL)
 		hand.idle(hand.answered);
@@ -197,10 +197,8 @@ hand_on_wake(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-pmilter_hand_start(void (*take)(struct pmilter_job *j),
-    void (*ended)(void))
+pmilter_hand_start(void (*ended)(void))
 {
-	hand.take = take;
 	hand.on_ended = ended;
 	event_assign(&hand.event, loop_base(), hand.wake, EV_READ | EV_PERSIST,
 	    hand_on_wake, NULL);
@@ -208,11 +206,11 @@ pmilter_hand_start(void (*take)(struct pmilter_job *j),
 }
 
 void
-pmilter_hand_back(struct pmilter_job *j)
+pmilter_hand_back(struct pmilter_task *t)
 {
 	hand_lock();
-	j->done = true;
-	(void)pthread_cond_signal(&j->cond);
+	t->done = true;
+	(void)pthread_cond_signal(&t->cond);
 	hand_unlock();
 }
 

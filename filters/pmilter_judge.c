@@ -12,7 +12,7 @@
 #define FILTER_DEPTH	64u
 #define TICK_MS		1000
 
-TAILQ_HEAD(jobs, pmilter_job);
+TAILQ_HEAD(jobs, pmilter_task);
 
 struct filter {
 	struct filter *next;
@@ -36,6 +36,12 @@ static struct {
 	struct event timer;
 } judge;
 
+static struct pmilter_job *
+judge_job(struct pmilter_task *t)
+{
+	return (struct pmilter_job *)(void *)t;
+}
+
 static const char late_text[] = "no verdict within filter_time_limit";
 
 static void judge_let_go(void *arg);
@@ -49,7 +55,7 @@ judge_answer(struct pmilter_job *j, struct verdict v)
 	j->answer = (struct pmilter_answer){ .j.verdict = v };
 	j->judged = false;
 	judge.failed++;
-	pmilter_hand_back(j);
+	pmilter_hand_back(&j->task);
 }
 
 static void
@@ -92,12 +98,12 @@ judge_pick(void)
 static struct pmilter_job *
 judge_current(const struct filter *f)
 {
-	struct pmilter_job *j;
+	struct pmilter_task *t;
 
-	TAILQ_FOREACH(j, &f->jobs, link)
-		if (!j->waits)
-			break;
-	return j;
+	TAILQ_FOREACH(t, &f->jobs, link)
+		if (!judge_job(t)->waits)
+			return judge_job(t);
+	return NULL;
 }
 
 static void
@@ -105,7 +111,7 @@ judge_send(struct filter *f, struct pmilter_job *j)
 {
 	struct buf *b = chan_begin(f->chan, MSG_FILTER);
 
-	put_u64(b, j->id);
+	put_u64(b, j->task.id);
 	put_u64(b, 0);
 	put_u64(b, j->size);
 	put_u8(b, false);
@@ -115,39 +121,39 @@ judge_send(struct filter *f, struct pmilter_job *j)
 	chan_end(f->chan);
 	if (judge_current(f) == NULL)
 		f->busy = loop_now();
-	TAILQ_INSERT_TAIL(&f->jobs, j, link);
+	TAILQ_INSERT_TAIL(&f->jobs, &j->task, link);
 	f->pending++;
 }
 
 static void
 judge_give(void)
 {
-	struct pmilter_job *j;
+	struct pmilter_task *t;
 	struct filter *f;
 
-	while ((j = TAILQ_FIRST(&judge.waiting)) != NULL &&
+	while ((t = TAILQ_FIRST(&judge.waiting)) != NULL &&
 	    (f = judge_pick()) != NULL) {
-		TAILQ_REMOVE(&judge.waiting, j, link);
+		TAILQ_REMOVE(&judge.waiting, t, link);
 		judge.n_waiting--;
-		judge_send(f, j);
+		judge_send(f, judge_job(t));
 	}
 }
 
 static void
 judge_take_back(struct filter *f, struct pmilter_job *j)
 {
-	TAILQ_REMOVE(&f->jobs, j, link);
+	TAILQ_REMOVE(&f->jobs, &j->task, link);
 	j->waits = false;
 	f->pending--;
 }
 
 void
-pmilter_judge_take(struct pmilter_job *j)
+pmilter_judge_take(struct pmilter_task *t)
 {
-	j->id = ++judge.last_id;
-	j->since = loop_now();
-	j->waits = false;
-	TAILQ_INSERT_TAIL(&judge.waiting, j, link);
+	t->id = ++judge.last_id;
+	t->since = loop_now();
+	judge_job(t)->waits = false;
+	TAILQ_INSERT_TAIL(&judge.waiting, t, link);
 	judge.n_waiting++;
 	judge_give();
 }
@@ -163,7 +169,8 @@ judge_too_long(struct mono since, struct mono now)
 static void
 judge_check(struct filter *f, struct mono now)
 {
-	struct pmilter_job *j, *next, *current = judge_current(f);
+	struct pmilter_job *current = judge_current(f);
+	struct pmilter_task *t, *next;
 
 	if (f->hung)
 		return;
@@ -173,11 +180,11 @@ judge_check(struct filter *f, struct mono now)
 		chan_blame(f->chan, late_text);
 		return;
 	}
-	for (j = TAILQ_FIRST(&f->jobs); j != NULL; j = next) {
-		next = TAILQ_NEXT(j, link);
-		if (j != current && judge_too_long(j->since, now)) {
-			judge_take_back(f, j);
-			judge_late(j);
+	for (t = TAILQ_FIRST(&f->jobs); t != NULL; t = next) {
+		next = TAILQ_NEXT(t, link);
+		if (judge_job(t) != current && judge_too_long(t->since, now)) {
+			judge_take_back(f, judge_job(t));
+			judge_late(judge_job(t));
 		}
 	}
 }
@@ -186,7 +193,7 @@ static void
 judge_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct mono now = clock_mono();
-	struct pmilter_job *j, *next;
+	struct pmilter_task *t, *next;
 	struct filter *f;
 
 	(void)fd;
@@ -194,13 +201,13 @@ judge_tick(evutil_socket_t fd, short what, void *arg)
 	(void)arg;
 	for (f = judge.filters; f != NULL; f = f->next)
 		judge_check(f, now);
-	for (j = TAILQ_FIRST(&judge.waiting); j != NULL; j = next) {
-		next = TAILQ_NEXT(j, link);
-		if (!judge_too_long(j->since, now))
+	for (t = TAILQ_FIRST(&judge.waiting); t != NULL; t = next) {
+		next = TAILQ_NEXT(t, link);
+		if (!judge_too_long(t->since, now))
 			continue;
-		TAILQ_REMOVE(&judge.waiting, j, link);
+		TAILQ_REMOVE(&judge.waiting, t, link);
 		judge.n_waiting--;
-		judge_late(j);
+		judge_late(judge_job(t));
 	}
 	judge_give();
 	event_add(&judge.timer, loop_timeout(TICK_MS));
@@ -212,12 +219,12 @@ judge_tick(evutil_socket_t fd, short what, void *arg)
 static struct pmilter_job *
 judge_find(struct filter *f, uint64_t id)
 {
-	struct pmilter_job *j;
+	struct pmilter_task *t;
 
-	TAILQ_FOREACH(j, &f->jobs, link)
-		if (j->id == id)
-			break;
-	return j;
+	TAILQ_FOREACH(t, &f->jobs, link)
+		if (t->id == id)
+			return judge_job(t);
+	return NULL;
 }
 
 static void
@@ -244,7 +251,7 @@ judge_judged(struct filter *f, struct chan *c, struct chan_in *in)
 	f->busy = loop_now();
 	j->judged = true;
 	judge.judged++;
-	pmilter_hand_back(j);
+	pmilter_hand_back(&j->task);
 	if (f->old)
 		loop_soon(&let_go);
 	judge_give();
@@ -259,8 +266,8 @@ judge_waits(struct filter *f, struct chan *c, struct chan_in *in)
 
 	if (!chan_check(c, in) || (j = judge_find(f, id)) == NULL)
 		return;
-	TAILQ_REMOVE(&f->jobs, j, link);
-	TAILQ_INSERT_HEAD(&f->jobs, j, link);
+	TAILQ_REMOVE(&f->jobs, &j->task, link);
+	TAILQ_INSERT_HEAD(&f->jobs, &j->task, link);
 	j->waits = waits;
 	f->busy = loop_now();
 }
@@ -283,6 +290,7 @@ static void
 judge_lost(struct filter *f)
 {
 	struct pmilter_job *j = judge_current(f);
+	struct pmilter_task *t;
 
 	if (j != NULL) {
 		judge_take_back(f, j);
@@ -291,9 +299,9 @@ judge_lost(struct filter *f)
 		else
 			judge_failed(j, "Error: content filter failed");
 	}
-	while ((j = TAILQ_LAST(&f->jobs, jobs)) != NULL) {
-		judge_take_back(f, j);
-		TAILQ_INSERT_HEAD(&judge.waiting, j, link);
+	while ((t = TAILQ_LAST(&f->jobs, jobs)) != NULL) {
+		judge_take_back(f, judge_job(t));
+		TAILQ_INSERT_HEAD(&judge.waiting, t, link);
 		judge.n_waiting++;
 	}
 }

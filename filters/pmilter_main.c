@@ -41,7 +41,8 @@ static void
 main_start(void)
 {
 	pmilter_judge_init(role_conf());
-	pmilter_hand_start(pmilter_judge_take, main_ended);
+	pmilter_policy_init(role_conf());
+	pmilter_hand_start(main_ended);
 	pmilter_session_start();
 }
 
@@ -94,6 +95,22 @@ main_retire(void)
 	pmilter_hand_stop(main_idle);
 }
 
+static void
+main_peer(const struct role_peer *peer, int fd)
+{
+	if (peer->kind == ROLE_POLICY)
+		pmilter_policy_peer(peer, fd);
+	else
+		pmilter_judge_peer(peer, fd);
+}
+
+static void
+main_status(struct buf *b)
+{
+	pmilter_judge_status(b);
+	pmilter_policy_status(b);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -103,9 +120,9 @@ main(int argc, char **argv)
 			.max_files = FILES_MAX },
 		.load = main_load,
 		.start = main_start,
-		.peer = pmilter_judge_peer,
+		.peer = main_peer,
 		.retire = main_retire,
-		.status = pmilter_judge_status,
+		.status = main_status,
 	};
 
 	return role_main(&def, argc, argv);

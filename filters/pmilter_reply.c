@@ -67,25 +67,31 @@ reply_warn(const struct pmilter_told *m, const char *what)
 
 /* -- refusing -------------------------------------------------------------- */
 
-static int
-reply_refuse(SMFICTX *ctx, const struct pmilter_told *m, struct verdict v)
+int
+pmilter_reply_code(SMFICTX *ctx, unsigned given, struct view with,
+    struct view why)
 {
 	char code[8], status[16], text[REPLY_MAX];
 	char later[] = "451", never[] = "550";
-	bool permanent;
+	bool permanent = given >= 500;
 
-	if (v.code < 400 || v.code > 599)
-		v.code = 451;
-	permanent = v.code >= 500;
-	(void)snprintf(code, sizeof code, "%u", v.code);
-	reply_line(v.status, false, status, sizeof status);
-	reply_line(v.text, true, text, sizeof text);
-	reply_log(m, "milter-reject", &v);
+	(void)snprintf(code, sizeof code, "%u", given);
+	reply_line(with, false, status, sizeof status);
+	reply_line(why, true, text, sizeof text);
 	if (smfi_setreply(ctx, code, status[0] == code[0] ? status : NULL,
 	    text[0] != '\0' ? text : NULL) != MI_SUCCESS)
 		(void)smfi_setreply(ctx, permanent ? never : later, NULL,
 		    NULL);
 	return permanent ? SMFIS_REJECT : SMFIS_TEMPFAIL;
+}
+
+static int
+reply_refuse(SMFICTX *ctx, const struct pmilter_told *m, struct verdict v)
+{
+	if (v.code < 400 || v.code > 599)
+		v.code = 451;
+	reply_log(m, "milter-reject", &v);
+	return pmilter_reply_code(ctx, v.code, v.status, v.text);
 }
 
 static int
@@ -315,6 +321,35 @@ change_rcpts(SMFICTX *ctx, const struct pmilter_told *m,
 	return NULL;
 }
 
+/* Above all others, the first on top. */
+static const char *
+prepend_headers(SMFICTX *ctx, const struct pmilter_told *m)
+{
+	struct view line, name;
+	char *n, *value;
+	uint32_t i;
+	int rc;
+
+	if (m->asked == NULL || m->asked->n_prepend == 0)
+		return NULL;
+	if (!allowed(m, SMFIF_ADDHDRS))
+		return "the server does not let filters change the message";
+	for (i = m->asked->n_prepend; i-- > 0; ) {
+		line = m->asked->prepend[i];
+		name = view_head(line, view_find(line, ':'));
+		if (name.n == 0 || name.n == line.n)
+			return "a header to prepend is none";
+		n = mem_copy(name);
+		value = header_value(view_from(line, name.n + 1), m->space);
+		rc = smfi_insheader(ctx, 0, n, value);
+		free(n);
+		free(value);
+		if (rc != MI_SUCCESS)
+			return "a header cannot be added";
+	}
+	return NULL;
+}
+
 /* -- all together ---------------------------------------------------------- */
 
 static int
@@ -340,6 +375,8 @@ reply_pass(SMFICTX *ctx, const struct pmilter_told *m,
 {
 	const char *why = change_text(ctx, m, &a->j.edits);
 
+	if (why == NULL)
+		why = prepend_headers(ctx, m);
 	if (why == NULL)
 		why = change_rcpts(ctx, m, a);
 	if (why != NULL)

@@ -7,6 +7,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "rules/conf_files.h"
+#include "rules/policy_inside.h"
 #include "rules/table_remote.h"
 
 #define SNAPSHOT_MAX	(2u << 20)
@@ -15,64 +16,118 @@
 
 /* -- configuration --------------------------------------------------------- */
 
-struct refusal {
+struct values {
+	bool bad;
 	const char *name;
-	bool found;
 };
 
 static void
 conf_remote(uint32_t service, struct view table, void *arg)
 {
-	struct refusal *r = arg;
+	struct values *v = arg;
 
 	(void)service;
 	log_error("%s: %.*s: postern-milter has no tables behind a "
-	    "connection", r->name, VIEW_ARGS(view_head(table, 200)));
-	r->found = true;
+	    "connection", v->name, VIEW_ARGS(view_head(table, 200)));
+	v->bad = true;
 }
 
-/* What the filters would wait for in vain. */
+/* Rewriting is the mail server's affair: what a filter opens for that it does
+ * not ask. */
+static void
+conf_checks_value(const char *name, const char *value, void *arg)
+{
+	struct values *v = arg;
+	size_t n = strlen(name);
+
+	v->name = name;
+	if (strcmp(name, "filter_policy_maps") == 0 ||
+	    (n > 7 && strcmp(name + n - 7, "_checks") == 0))
+		table_remote_names(view_of(value), conf_remote, v);
+}
+
+static void
+conf_value(const char *name, const char *value, void *arg)
+{
+	struct values *v = arg;
+
+	v->name = name;
+	table_remote_names(view_of(value), conf_remote, v);
+}
+
+/* What would be waited for in vain. */
 static bool
 conf_answerable(const struct conf *cf)
 {
-	static const char *const names[] = { "header_checks",
-		"mime_header_checks", "nested_header_checks", "body_checks",
-		"decoded_header_checks", "decoded_body_checks",
-		"attachment_checks", "filter_policy_maps" };
-	struct refusal r = { .found = false };
-	const char *value;
-	size_t i;
+	struct values v = { .bad = false };
 
-	for (i = 0; i < sizeof names / sizeof names[0]; i++) {
-		r.name = names[i];
-		value = conf_text(cf, view_of(names[i]));
-		if (value != NULL)
-			table_remote_names(view_of(value), conf_remote, &r);
-	}
-	return !r.found;
+	conf_file_values(cf, ROLE_FILTER, conf_checks_value, &v);
+	if (policy_inside_stages(cf) != 0)
+		conf_file_values(cf, ROLE_SMTPD, conf_value, &v);
+	return !v.bad;
+}
+
+/* What pmilter goes by, which is not started again: as it was. */
+static struct {
+	char *restrictions, *delay;
+} fixed;
+
+static const char *
+conf_fix(char **to, const char *name, const char *value)
+{
+	if (*to == NULL)
+		*to = mem_strdup(value);
+	if (strcmp(*to, value) != 0)
+		log_warn("%s: the change needs a new start", name);
+	return *to;
+}
+
+/* Over policy_inside_overrides(): those two, and the account. */
+static size_t
+conf_overrides(const struct keeper_options *o, const struct conf *cf,
+    char ***ret)
+{
+	static const char restrictions[] = "postern_milter_restrictions";
+	static const char delay[] = "smtpd_delay_reject";
+	const char *value = conf_fix(&fixed.restrictions, restrictions,
+	    cf->postern_milter_restrictions);
+	size_t n = policy_inside_overrides(value, ret);
+
+	*ret = mem_resize(*ret, n + 3, sizeof **ret);
+	(*ret)[n++] = mem_printf("%s=%s", restrictions, value);
+	value = conf_fix(&fixed.delay, delay,
+	    cf->smtpd_delay_reject ? "yes" : "no");
+	(*ret)[n++] = mem_printf("%s=%s", delay, value);
+	if (o->user != NULL)
+		(*ret)[n++] = mem_printf("scan_user=%s", o->user);
+	return n;
 }
 
 bool
 keeper_conf_load(const struct keeper_options *o, struct keeper_conf *ret)
 {
 	struct conf *cf = conf_load(o->config_dir, log_report, NULL);
-	char *override = NULL;
+	char **overrides;
 	struct buf b;
+	size_t n;
 	bool ok;
 
-	if (cf == NULL)
+	if (cf == NULL || !policy_inside_check(cf, log_report, NULL)) {
+		conf_free(&cf);
 		return false;
+	}
 	buf_init(&b, SNAPSHOT_MAX);
-	if (o->user != NULL)
-		override = mem_printf("scan_user=%s", o->user);
-	ok = conf_snapshot(cf, &override, override != NULL, &b);
+	n = conf_overrides(o, cf, &overrides);
+	ok = conf_snapshot(cf, overrides, n, &b);
 	conf_free(&cf);
+	while (n > 0)
+		free(overrides[--n]);
+	free(overrides);
 	if (!ok)
 		log_error("main.cf is too large");
 	else
 		cf = conf_parse(buf_view(&b), "main.cf", log_report_errors,
 		    NULL);
-	free(override);
 	if (cf == NULL || !conf_answerable(cf)) {
 		conf_free(&cf);
 		buf_free(&b);
@@ -192,6 +247,8 @@ keeper_watch(const struct keeper_options *o, const struct conf *cf,
 	watch_add(path, ROLE_FILTER, NULL);
 	free(path);
 	conf_files(cf, o->config_dir, ROLE_FILTER, watch_add, NULL);
+	if (policy_inside_stages(cf) != 0)
+		conf_files(cf, o->config_dir, ROLE_SMTPD, watch_add, NULL);
 	if (watch.fn == NULL) {
 		evtimer_assign(&watch.timer, loop_base(), watch_on_time, NULL);
 		event_add(&watch.timer, loop_timeout(POLL_MS));

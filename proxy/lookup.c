@@ -91,7 +91,8 @@ lookup_on_close(struct chan *c, void *arg)
 static void
 lookup_peer(const struct role_peer *peer, int fd)
 {
-	if (peer->kind != ROLE_SMTPD && peer->kind != ROLE_RELAY) {
+	if (peer->kind != ROLE_SMTPD && peer->kind != ROLE_RELAY &&
+	    peer->kind != ROLE_POLICY) {
 		close(fd);
 		return;
 	}

@@ -50,9 +50,9 @@ policy_inside_refuses(struct view word)
 }
 
 static bool
-inside_named(const struct conf *cf, const char *name)
+inside_named(const char *names, const char *name)
 {
-	struct view rest = view_of(cf->postern_milter_restrictions), word;
+	struct view rest = view_of(names), word;
 
 	while ((word = conf_word(&rest)).n > 0)
 		if (view_is_nocase(word, name))
@@ -67,7 +67,8 @@ policy_inside_stages(const struct conf *cf)
 	size_t i;
 
 	for (i = 0; i < LISTS; i++) {
-		if (!inside_named(cf, lists[i].name))
+		if (!inside_named(cf->postern_milter_restrictions,
+		    lists[i].name))
 			continue;
 		/* What was put off (defer_if_permit) is decided there too. */
 		if (lists[i].stage <= STAGE_RCPT)
@@ -79,13 +80,13 @@ policy_inside_stages(const struct conf *cf)
 }
 
 size_t
-policy_inside_overrides(const struct conf *cf, char ***ret)
+policy_inside_overrides(const char *names, char ***ret)
 {
 	size_t n = 0, i;
 
 	*ret = mem_array(LISTS + IMPLIED, sizeof **ret);
 	for (i = 0; i < LISTS; i++)
-		if (!inside_named(cf, lists[i].name))
+		if (!inside_named(names, lists[i].name))
 			(*ret)[n++] = mem_printf("%s=", lists[i].name);
 	for (i = 0; i < IMPLIED; i++)
 		(*ret)[n++] = mem_strdup(implied[i]);
@@ -164,7 +165,8 @@ policy_inside_check(const struct conf *cf, conf_report *report, void *arg)
 	inside_list_names(cf, &r);
 	for (i = 0; i < LISTS; i++) {
 		value = conf_text(cf, view_of(lists[i].name));
-		if (inside_named(cf, lists[i].name)) {
+		if (inside_named(cf->postern_milter_restrictions,
+		    lists[i].name)) {
 			any = true;
 			inside_words(cf, lists[i].name, value, &r);
 		} else if (inside_line(cf, lists[i].name) > 0 &&

@@ -15,10 +15,10 @@
 uint32_t policy_inside_stages(const struct conf *cf);
 
 /*
- * "name=value" settings that leave out what it does not name; *ret and what it
- * points to are the caller's.
+ * "name=value" settings that leave out what names, as that parameter, does not
+ * name; *ret and what it points to are the caller's.
  */
-size_t policy_inside_overrides(const struct conf *cf, char ***ret);
+size_t policy_inside_overrides(const char *names, char ***ret);
 
 /*
  * What can be found before anything is opened, with "main.cf:12: ": false

@@ -6,7 +6,7 @@
 
 FILTERS_A = $(BUILD)/filters.a
 $(FILTERS_A): $(call OBJ,$(filter-out filters/filter_main.c filters/postmap% \
-	filters/pmilter% filters/postern_milter%,\
+	filters/pmilter% filters/postern_milter% filters/policy%,\
 	$(wildcard filters/*.c)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 

@@ -53,6 +53,7 @@ class PosternMilter:
     def start(self, check=True):
         p = subprocess.run(self.command(), capture_output=True, text=True,
                            stdin=subprocess.DEVNULL, timeout=120)
+        self.warned = p.stderr
         if p.returncode == 0:
             with open(self.dir + "/pid") as f:
                 self.pid = int(f.read())
@@ -142,6 +143,7 @@ class Peer:
 
 class Sendmail(Peer):
     name = "sendmail"
+    lines = ()          # more for its .mc
 
     def launch(self, milter, sink):
         with open(f"{TOP}/contrib/postern-milter.mc") as f:
@@ -150,7 +152,7 @@ class Sendmail(Peer):
         assert milter.socket in line
         subprocess.run(
             [f"{PEERS}/sendmail", "start", self.dir, str(self.port),
-             str(sink.port), line],
+             str(sink.port), line, *self.lines],
             check=True, timeout=60, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

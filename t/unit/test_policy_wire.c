@@ -223,7 +223,7 @@ stages(void **state)
 	(void)state;
 	assert_int_equal(policy_inside_stages(cf),
 	    1u << STAGE_RCPT | 1u << STAGE_DATA);
-	n = policy_inside_overrides(cf, &list);
+	n = policy_inside_overrides(cf->postern_milter_restrictions, &list);
 	assert_int_equal(n, 5 + 3);
 	assert_string_equal(list[0], "smtpd_helo_restrictions=");
 	while (n > 0)
