@@ -8,10 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/hits_book.h"
 #include "lib/jail.h"
 #include "lib/mem.h"
 #include "proxy/master.h"
-#include "proxy/master_hits.h"
 #include "proxy/master_setup.h"
 
 #define FILES_WANTED	1048576u	/* hard limit, for smtpd and gate */

@@ -7,9 +7,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/hits_book.h"
 #include "lib/mem.h"
 #include "proxy/master.h"
-#include "proxy/master_hits.h"
 
 #define CLIENTS_MAX	8u
 #define LINE_MAX_BYTES	4096u

@@ -8,10 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/hits_book.h"
 #include "lib/mem.h"
 #include "lib/role_child.h"
 #include "proxy/master.h"
-#include "proxy/master_hits.h"
 #include "rules/proxy_filter.h"
 
 #define READY_LIMIT_MS	60000
@@ -141,22 +141,6 @@ instance_blame(struct instance *i, pid_t pid, struct view why)
 }
 
 static void
-instance_hits(struct instance *i, struct chan_in *m)
-{
-	uint32_t n = cursor_u32(&m->body), k;
-	struct hit rows[HITS_ROWS_MAX];
-
-	if (n > HITS_ROWS_MAX)
-		m->body.bad = true;
-	for (k = 0; k < n && !m->body.bad; k++)
-		hits_get(&m->body, &rows[k]);
-	if (!chan_check(i->control, m))
-		return;
-	for (k = 0; k < n; k++)
-		hits_book_add(i->m->hits, &rows[k], clock_mono());
-}
-
-static void
 instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct instance *i = arg;
@@ -182,7 +166,7 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 			turn_want(i->m, (enum role_kind)n);
 		break;
 	case MSG_HITS:
-		instance_hits(i, m);
+		hits_book_take(i->m->hits, i->control, m, clock_mono());
 		break;
 	case MSG_STATUS_IS:
 		n = cursor_u32(&m->body);

@@ -1,4 +1,3 @@
-/* link: proxy/master_hits.c */
 /* What rules did: the messages, and master's sums. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "proxy/master_hits.h"
+#include "lib/hits_book.h"
 
 #define MINUTE	(60 * (int64_t)1000000)
 #define HOUR	(60 * MINUTE)

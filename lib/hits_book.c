@@ -2,7 +2,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/master_hits.h"
+#include "lib/hits_book.h"
 
 #define SLOTS		(2 * HITS_BOOK_MAX)
 #define SHORT_US	(300 * (int64_t)1000000)
@@ -146,6 +146,23 @@ hits_book_add(struct hits_book *b, const struct hit *h, struct mono now)
 	r->last_us = h->last_us;
 	memcpy(r->who, who.p, who.n);
 	r->who[who.n] = '\0';
+}
+
+void
+hits_book_take(struct hits_book *b, struct chan *from, struct chan_in *m,
+    struct mono now)
+{
+	uint32_t n = cursor_u32(&m->body), k;
+	struct hit rows[HITS_ROWS_MAX];
+
+	if (n > HITS_ROWS_MAX)
+		m->body.bad = true;
+	for (k = 0; k < n && !m->body.bad; k++)
+		hits_get(&m->body, &rows[k]);
+	if (!chan_check(from, m))
+		return;
+	for (k = 0; k < n; k++)
+		hits_book_add(b, &rows[k], now);
 }
 
 void
