@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "filters/postern_milter_child.h"
+#include "lib/hits_book.h"
 #include "lib/log_sink.h"
 #include "lib/mem.h"
 #include "lib/role_child.h"
@@ -24,6 +25,7 @@ static struct {
 	const struct conf *conf;
 	void (*ready)(struct child *c);
 	struct child *list;
+	struct hits_book *hits;
 } children;
 
 void
@@ -98,7 +100,7 @@ child_on_msg(struct chan *chan, struct chan_in *m, void *arg)
 			child_status(c, text);
 		break;
 	case MSG_HITS:
-		/* Counted by master of a gateway only. */
+		hits_book_take(children.hits, chan, m, clock_mono());
 		break;
 	default:
 		chan_blame(chan, "unexpected message");
@@ -280,6 +282,27 @@ child_ask_status(struct child *c)
 	chan_end(c->control);
 }
 
+static void
+child_log_hit(const struct hits_sum *s, void *arg)
+{
+	const struct hit *h = &s->hit;
+	char *where = mem_strdup(log_safe(h->where));
+
+	(void)arg;
+	log_info("status: rule %s: %llu hits, %llu of them only warned, "
+	    "%llu in the last hour, %llu in the last day, last by %s", where,
+	    (unsigned long long)h->n, (unsigned long long)h->trial,
+	    (unsigned long long)s->hour, (unsigned long long)s->day,
+	    log_safe(h->who));
+	free(where);
+}
+
+void
+child_log_hits(void)
+{
+	hits_book_each(children.hits, clock_mono(), child_log_hit, NULL);
+}
+
 struct child *
 child_list(void)
 {
@@ -299,4 +322,5 @@ child_setup(const struct keeper_options *o, const struct conf *conf,
 	children.o = o;
 	children.conf = conf;
 	children.ready = ready;
+	children.hits = hits_book_new();
 }

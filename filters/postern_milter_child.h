@@ -40,5 +40,7 @@ void child_join(struct child *a, struct child *b);
 /* A new descriptor of the log. */
 void child_log(struct child *c);
 void child_ask_status(struct child *c);
+/* How often each rule fired. */
+void child_log_hits(void);
 
 #endif

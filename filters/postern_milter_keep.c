@@ -387,4 +387,5 @@ keeper_status(void)
 
 	for (c = child_list(); c != NULL; c = c->next)
 		child_ask_status(c);
+	child_log_hits();
 }

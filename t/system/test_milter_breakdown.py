@@ -72,6 +72,24 @@ def test_rules_change_under_a_connection(made):
     mta.close()
 
 
+def test_hits_are_counted(made):
+    m = milter(made)
+    mta = begun(m)
+    for _ in range(3):
+        assert rcpt(mta, "bad@example.com").startswith("554 ")
+    assert rcpt(mta, "user@example.com") == "c"
+    mta.text(mail("bad"))
+    assert mta.end()[-1][0] == b"y"
+    mta.close()
+
+    def rows():
+        os.kill(m.pid, signal.SIGUSR1)
+        return dict(re.findall(r"status: rule \S+/(\w+:1): (\d+) hits, 0 of "
+                               r"them only warned, \2 in the last hour", m.log()))
+    wait_for("all hits", lambda: rows() == {"rcpt:1": "3",
+                                            "header_checks:1": "1"})
+
+
 def test_what_needs_a_new_start(made):
     """pmilter's sessions were agreed on with the old settings."""
     m = milter(made)
