@@ -59,7 +59,8 @@ postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
 CHECKED = config listen plan report setup tables
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c) \
-	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c
+	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c \
+	proxy/relay_tls_context.c
 postconf_SRC = $(wildcard proxy/postconf*.c)
 SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
 postdrop_SRC = queue/postdrop.c $(SUBMIT)
@@ -105,6 +106,7 @@ lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
 lookup-sqlite_LIBS = -lsqlite3
 # OpenSSL: what faces clients, and what checks that it can.
 smtpd_LIBS = -lssl -lcrypto
+relay_LIBS = -lssl -lcrypto
 postern_LIBS = -lssl -lcrypto
 lookup_LIBS = -lunbound
 filter_LIBS = -larchive -lmagic -lz

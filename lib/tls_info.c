@@ -165,6 +165,12 @@ detail_signature(const char *who, EVP_PKEY *key, int type, int digest)
 static void
 info_details(struct tls_info *i, SSL *ssl)
 {
+	const char *us = SSL_is_server(ssl) ? "server" : "client";
+	const char *them = SSL_is_server(ssl) ? "client" : "server";
+	char **ours = SSL_is_server(ssl) ? &i->server_detail :
+	    &i->client_detail;
+	char **theirs = SSL_is_server(ssl) ? &i->client_detail :
+	    &i->server_detail;
 	X509 *own = SSL_get_certificate(ssl);
 	X509 *peer = SSL_get0_peer_certificate(ssl);
 	int type = NID_undef, digest = NID_undef;
@@ -177,14 +183,14 @@ info_details(struct tls_info *i, SSL *ssl)
 		return;
 	if (SSL_get_signature_type_nid(ssl, &type) == 1 && own != NULL) {
 		(void)SSL_get_signature_nid(ssl, &digest);
-		i->server_detail = detail_signature("server",
-		    X509_get0_pubkey(own), type, digest);
+		*ours = detail_signature(us, X509_get0_pubkey(own), type,
+		    digest);
 	}
 	type = digest = NID_undef;
 	if (peer != NULL && SSL_get_peer_signature_type_nid(ssl, &type) == 1) {
 		(void)SSL_get_peer_signature_nid(ssl, &digest);
-		i->client_detail = detail_signature("client",
-		    X509_get0_pubkey(peer), type, digest);
+		*theirs = detail_signature(them, X509_get0_pubkey(peer), type,
+		    digest);
 	}
 }
 

@@ -12,19 +12,43 @@
 #define NEVER	":!aNULL:!eNULL:!SEED:!IDEA:!3DES:!RC2:!RC4:!RC5:!MD5:" \
 	"!aDSS:!kDHd:!kDHr:!kECDHe:!kECDHr:!PSK:!SRP:!EXP:!LOW"
 
+static const char *const levels[] = {
+	[TLS_LEVEL_NONE] = "none", [TLS_LEVEL_MAY] = "may",
+	[TLS_LEVEL_ENCRYPT] = "encrypt",
+	[TLS_LEVEL_FINGERPRINT] = "fingerprint",
+	[TLS_LEVEL_VERIFY] = "verify", [TLS_LEVEL_SECURE] = "secure",
+};
+
+bool
+tls_client_level_parse(struct view word, enum tls_level *ret)
+{
+	size_t i;
+
+	word = view_trim(word);
+	for (i = 0; i < sizeof levels / sizeof levels[0]; i++)
+		if (view_is_nocase(word, levels[i]) ||
+		    (i == TLS_LEVEL_NONE && word.n == 0)) {
+			*ret = (enum tls_level)i;
+			return true;
+		}
+	return false;
+}
+
 bool
 tls_level_parse(struct view word, enum tls_level *ret)
 {
-	word = view_trim(word);
-	if (word.n == 0 || view_is_nocase(word, "none"))
-		*ret = TLS_LEVEL_NONE;
-	else if (view_is_nocase(word, "may"))
-		*ret = TLS_LEVEL_MAY;
-	else if (view_is_nocase(word, "encrypt"))
-		*ret = TLS_LEVEL_ENCRYPT;
-	else
+	enum tls_level level;
+
+	if (!tls_client_level_parse(word, &level) || level > TLS_LEVEL_ENCRYPT)
 		return false;
+	*ret = level;
 	return true;
+}
+
+const char *
+tls_level_name(enum tls_level level)
+{
+	return levels[level];
 }
 
 /* -- protocols ------------------------------------------------------------- */

@@ -10,10 +10,14 @@
 
 #include "lib/conf.h"
 
-/* none, may, encrypt: the least that a session must have. */
-enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT };
-/* Empty is none.  False: no such level. */
+/* The least that a session must have; those after encrypt, which tell who the
+ * server is, are a client's. */
+enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT,
+	TLS_LEVEL_FINGERPRINT, TLS_LEVEL_VERIFY, TLS_LEVEL_SECURE };
+/* Empty is none.  False: no such level, or (the first) none of a server. */
 bool tls_level_parse(struct view word, enum tls_level *ret);
+bool tls_client_level_parse(struct view word, enum tls_level *ret);
+const char *tls_level_name(enum tls_level level);
 
 /*
  * Protocols as in Postfix: ">=TLSv1.2", "<=TLSv1.3", "!SSLv3", "TLSv1.2,

@@ -5,6 +5,7 @@
 #include "lib/mem.h"
 #include "lib/table_program.h"
 #include "proxy/postern.h"
+#include "proxy/relay_tls_context.h"
 #include "proxy/smtpd_tls_context.h"
 #include "rules/addr_list.h"
 #include "rules/condition_policy.h"
@@ -246,6 +247,16 @@ check_words(const struct conf *cf, const struct reporter *r)
 }
 
 /* Certificates, and what keys they are of. */
+static bool
+check_relay_tls(const struct conf *cf, const struct reporter *r)
+{
+	struct relay_tls_shared *ts;
+	bool ok = relay_tls_open(cf, &ts, r->fn, r->arg);
+
+	relay_tls_close(&ts);
+	return ok;
+}
+
 static bool
 check_tls(const struct team *t, const struct reporter *r)
 {
@@ -531,6 +542,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;
 			ok = check_relay(cf, config_dir, r) && ok;
+			ok = check_relay_tls(cf, r) && ok;
 			break;
 		case ROLE_LOCAL:
 			ok = check_local(cf, config_dir, r) && ok;

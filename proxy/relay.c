@@ -11,6 +11,7 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
 #include "proxy/relay_session.h"
+#include "proxy/relay_tls.h"
 
 /* A channel to a qmgr or a lookup; there are two of them during a reload. */
 struct relay_link {
@@ -195,6 +196,8 @@ relay_load(void)
 	    RELAY_TEXT_END_ROOM);
 	if (!relay_checks_open(cf, log_report_errors, NULL, &r->checks))
 		fatal("smtp_header_checks or smtp_body_checks cannot be used");
+	if (!relay_tls_open(cf, &r->tls, log_report_errors, NULL))
+		fatal("smtp_tls_* cannot be used");
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
 	if (view_trim(view_of(cf->smtp_generic_maps)).n == 0)
 		return;
@@ -217,10 +220,13 @@ relay_status(struct buf *b)
 	const struct relay *r = &relay;
 
 	(void)buf_printf(b, "deliveries %zu\nsessions %zu\nidle %zu\n"
-	    "reused %llu\nsent %llu\ndeferred %llu\nbounced %llu\n",
+	    "reused %llu\nsent %llu\ndeferred %llu\nbounced %llu\n"
+	    "tls %llu\ntls_failed %llu\n",
 	    r->n_deliveries, r->n_sessions, r->n_idle,
 	    (unsigned long long)r->reused, (unsigned long long)r->sent,
-	    (unsigned long long)r->deferred, (unsigned long long)r->bounced);
+	    (unsigned long long)r->deferred, (unsigned long long)r->bounced,
+	    (unsigned long long)r->tls->sessions,
+	    (unsigned long long)r->tls->failed);
 }
 
 int

@@ -38,6 +38,7 @@ struct relay {
 	size_t n_own;
 	struct rewrite *generic;	/* NULL: no smtp_generic_maps */
 	struct relay_checks *checks;	/* NULL: no smtp_header_checks, ... */
+	struct relay_tls_shared *tls;
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

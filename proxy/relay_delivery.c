@@ -12,6 +12,7 @@
 #include "proxy/relay_generic.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_session.h"
+#include "proxy/relay_tls.h"
 #include "lib/table_client.h"
 #include "rules/table_ask.h"
 
@@ -36,6 +37,7 @@ delivery_free(struct delivery *d)
 	relay_check_cancel(d);
 	table_ask_cancel(&d->tables_asked);
 	table_known_free(&d->tables);
+	relay_tls_forget(d);
 	if (d->fd >= 0)
 		close(d->fd);
 	arena_free(&d->arena);
@@ -55,6 +57,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 		.orig = d->env.rcpts[rcpt->index].orig,
 		.relay = s != NULL ? s->peer : "none",
 		.uses = s != NULL ? s->uses : 0 };
+	char tls[RELAY_TLS_WORD];
 	struct buf b;
 
 	ensure(rcpt->status == 0 && d->open > 0);
@@ -80,6 +83,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 	line.probe = d->probe;
 	line.status = d->probe && status == RCPT_BOUNCED && !d->said_no ?
 	    RCPT_DEFERRED : status;
+	line.tls = relay_tls_word(d, tls, sizeof tls);
 	line.dsn = rcpt->dsn;
 	line.reason = reason;
 	buf_init(&b, 8192);
@@ -289,7 +293,7 @@ delivery_fall_back(struct delivery *d)
 	return false;
 }
 
-static void delivery_route(struct delivery *d);
+static void delivery_secure(struct delivery *d);
 
 void
 delivery_go_on(struct delivery *d)
@@ -304,6 +308,7 @@ delivery_go_on(struct delivery *d)
 		to = &d->addresses[d->next_address++];
 		if (session_open(d->relay, d, to, &why, &local) != NULL)
 			return;
+		d->plain = false;
 		if (local) {
 			log_warn("%s: %s", d->id, why);
 		} else {
@@ -314,7 +319,7 @@ delivery_go_on(struct delivery *d)
 		free(why);
 	}
 	if (delivery_fall_back(d))
-		delivery_route(d);
+		delivery_secure(d);
 	else
 		delivery_finish(d);
 }
@@ -334,7 +339,7 @@ delivery_no_route(struct delivery *d, const char *dsn, const char *reason)
 	delivery_trouble(d, TROUBLE_ROUTE, reason);
 	delivery_why(d, dsn, reason);
 	if (delivery_fall_back(d))
-		delivery_route(d);
+		delivery_secure(d);
 	else
 		delivery_finish(d);
 }
@@ -435,6 +440,30 @@ delivery_route(struct delivery *d)
 	    "available for name=%.*s", VIEW_ARGS(d->hop.host));
 	delivery_no_route(d, "4.4.3", why);
 	free(why);
+}
+
+/* What TLS the next hop must have is known. */
+static void
+delivery_secured(struct delivery *d, const char *why)
+{
+	if (why != NULL)
+		delivery_no_route(d, "4.7.5", why);
+	else if (d->proxy != NULL || !session_reuse(d->relay, d))
+		delivery_route(d);
+}
+
+static void
+delivery_secure(struct delivery *d)
+{
+	relay_tls_find(d, delivery_secured);
+}
+
+void
+delivery_plain(struct delivery *d)
+{
+	d->session = NULL;
+	d->plain = d->next_address-- > 0;
+	delivery_go_on(d);
 }
 
 void
@@ -601,13 +630,12 @@ delivery_start(struct delivery *d)
 		free(why);
 		return;
 	}
-	if (d->proxy != NULL) {
-		delivery_route(d);
-		return;
-	}
-	if (!d->probe)
+	if (!d->probe && d->proxy == NULL)
 		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
-	delivery_check(d);
+	if (d->proxy != NULL)
+		delivery_secure(d);
+	else
+		delivery_check(d);
 }
 
 void
@@ -748,8 +776,7 @@ delivery_rewrite(struct delivery *d)
 		    "address rewriting failed: table lookup error");
 		return;
 	}
-	if (!session_reuse(r, d))
-		delivery_route(d);
+	delivery_secure(d);
 }
 
 /* smtp_header_checks and the like; the maps see what these leave. */

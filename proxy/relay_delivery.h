@@ -74,6 +74,11 @@ struct delivery {
 	struct checking *checking;	/* relay_checks.h; NULL: not now */
 	struct table_known *tables;	/* what such said of smtp_generic_maps */
 	struct table_asking *tables_asked;
+	const struct tls_policy *tls;	/* relay_tls.h; NULL: not yet known */
+	struct table_known *tls_tables;	/* what such said of it */
+	struct table_asking *tls_asked;
+	void (*tls_done)(struct delivery *d, const char *why);
+	bool plain;		/* the next session is without TLS */
 	uint32_t tag;		/* of the question to lookup; 0: none */
 	struct chan *asked;	/* where it went */
 	struct event timer;	/* its time limit */
@@ -102,6 +107,8 @@ void delivery_orphan(struct delivery *d);
 void delivery_no_connection(struct delivery *d, const char *reason);
 /* An attempt on a kept connection came to nothing: begin anew. */
 void delivery_again(struct delivery *d);
+/* The server's TLS does not work: connect to it again, without. */
+void delivery_plain(struct delivery *d);
 void delivery_ready(struct delivery *d);
 /* The server is one of those preferred most. */
 bool delivery_at_best(const struct delivery *d);

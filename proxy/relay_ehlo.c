@@ -11,6 +11,7 @@ static const struct {
 	{ "SMTPUTF8", FEATURE_SMTPUTF8 },
 	{ "DSN", FEATURE_DSN },
 	{ "XFORWARD", FEATURE_XFORWARD },
+	{ "STARTTLS", FEATURE_STARTTLS },
 };
 
 const char *const relay_xforward_names[XFORWARDS] = {

@@ -14,6 +14,7 @@ enum relay_feature {
 	FEATURE_SMTPUTF8 = 1 << 3,	/* RFC 6531 */
 	FEATURE_DSN = 1 << 4,		/* RFC 3461 */
 	FEATURE_XFORWARD = 1 << 5,	/* Postfix's XFORWARD_README */
+	FEATURE_STARTTLS = 1 << 10,	/* RFC 3207 */
 };
 
 /* What may be forwarded; the order in which it is. */

@@ -63,6 +63,7 @@ relay_log_line(struct buf *b, const struct relay_line *l,
 	    buf_puts(b, "delay=") &&
 	    relay_log_delay(b, now.us - t->arrival.us) &&
 	    buf_puts(b, ", delays=") && log_delays(b, t, now) &&
+	    (l->tls == NULL || buf_printf(b, ", tls=%s", l->tls)) &&
 	    buf_printf(b, ", dsn=%s, status=%s (%s)", l->dsn,
 	    log_status(l),
 	    log_safe(l->reason));

@@ -23,6 +23,7 @@ struct relay_line {
 	unsigned uses;		/* of the connection; logged from 2 on */
 	enum rcpt_status status;
 	bool probe;		/* no mail: status=deliverable, ... */
+	const char *tls;	/* what was wanted, and had; NULL: not told */
 	const char *dsn;
 	struct view reason;
 };

@@ -8,6 +8,7 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
+#include "proxy/relay_tls.h"
 
 #define SESSION_MAGIC	0x53455353u
 #define OUT_MAX		(1u << 20)
@@ -21,6 +22,7 @@ session_free(void *arg)
 	ensure(s->magic == SESSION_MAGIC && s->state == RELAY_CLOSED);
 	ensure(s->delivery == NULL);
 	s->relay->n_sessions--;
+	relay_tls_free(s);
 	relay_reply_free(&s->reply);
 	buf_free(&s->out);
 	free(s->host);
@@ -59,6 +61,7 @@ session_enter(struct session *s, enum relay_state to)
 		event_del(&s->read_event);
 		event_del(&s->write_event);
 		event_del(&s->timer);
+		relay_tls_bye(s);
 		close(s->fd);
 		s->fd = -1;
 		loop_soon(&s->bury);
@@ -94,7 +97,8 @@ session_send(struct session *s, const char *p, size_t n)
 	ssize_t k;
 
 	do {
-		k = send(s->fd, p, n, MSG_NOSIGNAL);
+		k = relay_tls_active(s) ? relay_tls_send(s, p, n) :
+		    send(s->fd, p, n, MSG_NOSIGNAL);
 	} while (k < 0 && errno == EINTR);
 	if (k > 0) {
 		/* While the peer takes the text, it is alive. */
@@ -145,7 +149,8 @@ session_connected(struct session *s)
 		error = errno;
 	if (error == 0) {
 		event_add(&s->read_event, NULL);
-		session_enter(s, RELAY_GREETING);
+		session_enter(s, relay_tls_wraps(s) ? RELAY_TLS :
+		    RELAY_GREETING);
 		return;
 	}
 	why = mem_printf("connect to %s: %s", s->peer, strerror(error));
@@ -169,6 +174,12 @@ session_on_write(evutil_socket_t fd, short what, void *arg)
 		session_connected(s);
 		return;
 	}
+	if (s->state == RELAY_TLS) {
+		relay_tls_go_on(s);
+		return;
+	}
+	if (relay_tls_wants_write(s))
+		event_active(&s->read_event, EV_READ, 0);
 	if (!session_written(s)) {
 		n = session_send(s, s->out.p + s->out_sent,
 		    s->out.n - s->out_sent);
@@ -223,7 +234,14 @@ session_on_read(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	ensure(s->magic == SESSION_MAGIC);
-	n = recv(fd, r->input, sizeof r->input, 0);
+	if (s->state == RELAY_TLS) {
+		relay_tls_go_on(s);
+		return;
+	}
+	n = relay_tls_active(s) ? relay_tls_recv(s, r->input,
+	    sizeof r->input) : recv(fd, r->input, sizeof r->input, 0);
+	if (relay_tls_wants_write(s))
+		event_add(&s->write_event, NULL);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (n <= 0)
@@ -292,8 +310,9 @@ failed:
 static char *
 session_key(const struct delivery *d)
 {
-	return mem_printf("%.*s\n%.*s", VIEW_ARGS(d->transport),
-	    VIEW_ARGS(d->hop_text));
+	return mem_printf("%.*s\n%.*s\n%.*s", VIEW_ARGS(d->transport),
+	    VIEW_ARGS(d->hop_text),
+	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")));
 }
 
 struct session *
@@ -327,6 +346,8 @@ session_open(struct relay *r, struct delivery *d,
 	    (unsigned)to->addr.port);
 	s->key = session_key(d);
 	s->once = d->proxy != NULL;
+	s->plain = d->plain;
+	d->plain = false;
 	s->connected = loop_now();
 	s->bury = (struct loop_work){ .fn = session_free, .arg = s };
 	relay_reply_init(&s->reply);

@@ -22,6 +22,8 @@ enum relay_state {
 	RELAY_GREETING,
 	RELAY_EHLO,
 	RELAY_HELO,
+	RELAY_STARTTLS,
+	RELAY_TLS,	/* the handshake */
 	RELAY_XFORWARD,	/* comes before MAIL, of each message */
 	RELAY_MAIL,
 	RELAY_RCPT,
@@ -46,12 +48,15 @@ struct session {
 	char *host;		/* its name, or address if that was given */
 	char *peer;		/* "host[addr]:port" */
 	char *peer_short;	/* "host[addr]" */
-	char *key;		/* transport and next hop */
+	char *key;		/* transport, next hop and TLS policy */
 	struct mono connected;
 	uint32_t uses;		/* messages, this one included */
 	bool once;		/* and no more */
 	struct relay_ehlo ehlo;
 	struct relay_reply reply;
+	bool greeted;
+	bool plain;		/* TLS is not tried (again) */
+	struct session_tls *tls;	/* relay_tls.h; NULL: none */
 
 	struct buf out;		/* what the socket did not take yet */
 	size_t out_sent;

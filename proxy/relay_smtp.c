@@ -10,6 +10,7 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
+#include "proxy/relay_tls.h"
 
 #define SAID_MAX	1000u	/* bytes of a reply in a reason */
 #define SMTP_PORT	25
@@ -123,6 +124,10 @@ smtp_lost(struct session *s, enum session_loss loss)
 		session_enter(s, RELAY_CLOSED);
 		return;
 	}
+	if (loss != LOSS_LOCAL && relay_tls_lost(s, loss == LOSS_TIMEOUT ?
+	    "timeout" : loss == LOSS_PROTOCOL ? "remote protocol error" :
+	    "lost connection"))
+		return;
 	if ((s->state == RELAY_MAIL || s->state == RELAY_XFORWARD) &&
 	    s->uses > 1) {
 		/* A kept connection was dead already; no harm was done. */
@@ -159,6 +164,7 @@ smtp_lost(struct session *s, enum session_loss loss)
 static void
 smtp_greeted(struct session *s)
 {
+	s->greeted = true;
 	if (s->reply.code / 100 == 2)
 		session_enter(s, RELAY_EHLO);
 	else
@@ -166,7 +172,7 @@ smtp_greeted(struct session *s)
 }
 
 /* The conversation can begin, unless we are talking to ourselves. */
-static void
+void
 smtp_ready(struct session *s)
 {
 	const struct relay *r = s->relay;
@@ -186,6 +192,8 @@ smtp_ready(struct session *s)
 		return;
 	}
 	s->ehlo.name.n = 0;	/* void with the reply */
+	if (relay_tls_due(s))
+		return;
 	delivery_ready(d);
 	smtp_begin(s);
 }
@@ -393,7 +401,7 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 	[RELAY_NONE] = { .name = "none", .next = TO(CONNECT) },
 	[RELAY_CONNECT] = { .name = "connect",
 		.timeout = TIMEOUT(smtp_connect_timeout),
-		.next = TO(GREETING) | TO(CLOSED) },
+		.next = TO(GREETING) | TO(TLS) | TO(CLOSED) },
 	[RELAY_GREETING] = { .name = "greeting",
 		.doing = "receiving the initial server greeting",
 		.timeout = TIMEOUT(smtp_helo_timeout),
@@ -403,13 +411,25 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.doing = "performing the EHLO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_ehlo_reply,
-		.classes = ORDINARY, .next = TO(HELO) | TO(XFORWARD) |
-		    TO(MAIL) | TO_END },
+		.classes = ORDINARY, .next = TO(HELO) | TO(STARTTLS) |
+		    TO(XFORWARD) | TO(MAIL) | TO_END },
 	[RELAY_HELO] = { .name = "HELO",
 		.doing = "performing the HELO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_helo_reply,
 		.classes = ORDINARY, .next = TO(MAIL) | TO_END },
+	[RELAY_STARTTLS] = { .name = "STARTTLS",
+		.doing = "performing the STARTTLS handshake",
+		.command = "STARTTLS command",
+		.timeout = TIMEOUT(smtp_starttls_timeout),
+		.enter = relay_tls_say, .reply = relay_tls_reply,
+		.classes = ORDINARY, .next = TO(TLS) | TO(XFORWARD) |
+		    TO(MAIL) | TO_END },
+	[RELAY_TLS] = { .name = "TLS",
+		.doing = "performing the TLS handshake",
+		.timeout = TIMEOUT(smtp_starttls_timeout),
+		.enter = relay_tls_begin,
+		.next = TO(GREETING) | TO(EHLO) | TO_END },
 	[RELAY_XFORWARD] = { .name = "XFORWARD",
 		.doing = "sending XFORWARD", .command = "XFORWARD command",
 		.timeout = TIMEOUT(smtp_xforward_timeout),

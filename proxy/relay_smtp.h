@@ -9,6 +9,8 @@
 
 enum session_loss { LOSS_CLOSED = 1, LOSS_TIMEOUT, LOSS_PROTOCOL, LOSS_LOCAL };
 void smtp_lost(struct session *s, enum session_loss loss);
+/* It has said EHLO, or HELO, and TLS was seen to: mail may follow. */
+void smtp_ready(struct session *s);
 /* A transaction for s->delivery. */
 void smtp_begin(struct session *s);
 /* After the reply at hand, others are due: commands were sent ahead. */

@@ -49,6 +49,7 @@ static const struct {
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_header_checks", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_mime_header_checks", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_nested_header_checks", ROLE_BIT(ROLE_RELAY) },
@@ -226,6 +227,8 @@ conf_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 	conf_file_values(cf, kind, files_of_value, &f);
 	if (kind == ROLE_SMTPD)
 		tls_files(cf, config_dir, each, arg);
+	if (kind == ROLE_RELAY)
+		tls_relay_files(cf, config_dir, each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		files_one(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);

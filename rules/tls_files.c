@@ -1,4 +1,4 @@
-/* The files of TLS: what a smtpd reads before its jail. */
+/* The files of TLS: what a smtpd, or a relay, reads before its jail. */
 #include <stdlib.h>
 
 #include "lib/mem.h"
@@ -7,6 +7,7 @@
 
 struct files {
 	const char *config_dir;
+	enum role_kind kind;
 	conf_each_file *each;
 	void *arg;
 };
@@ -22,7 +23,7 @@ files_add(const struct files *f, struct view list)
 			continue;
 		path = word.p[0] == '/' ? mem_copy(word) :
 		    mem_printf("%s/%.*s", f->config_dir, VIEW_ARGS(word));
-		f->each(path, ROLE_SMTPD, f->arg);
+		f->each(path, f->kind, f->arg);
 		free(path);
 	}
 }
@@ -32,7 +33,7 @@ files_table(const char *file, void *arg)
 {
 	const struct files *f = arg;
 
-	f->each(file, ROLE_SMTPD, f->arg);
+	f->each(file, f->kind, f->arg);
 }
 
 static void
@@ -60,7 +61,7 @@ tls_files(const struct conf *cf, const char *config_dir,
 		cf->smtpd_tls_eccert_file, cf->smtpd_tls_eckey_file,
 		cf->smtpd_tls_dcert_file, cf->smtpd_tls_dkey_file,
 		cf->smtpd_tls_CAfile, cf->smtpd_tls_CApath };
-	struct files f = { config_dir, each, arg };
+	struct files f = { config_dir, ROLE_SMTPD, each, arg };
 	struct view rest = view_of(cf->tls_server_sni_maps), word;
 	size_t i;
 
@@ -69,4 +70,19 @@ tls_files(const struct conf *cf, const char *config_dir,
 	while ((word = conf_word(&rest)).n > 0)
 		table_spec_files(word, config_dir, files_table, &f);
 	(void)sni_maps_each(cf, files_name, &f, files_quiet, NULL);
+}
+
+void
+tls_relay_files(const struct conf *cf, const char *config_dir,
+    conf_each_file *each, void *arg)
+{
+	const char *const lists[] = { cf->smtp_tls_chain_files,
+		cf->smtp_tls_cert_file, cf->smtp_tls_key_file,
+		cf->smtp_tls_eccert_file, cf->smtp_tls_eckey_file,
+		cf->smtp_tls_CAfile, cf->smtp_tls_CApath };
+	const struct files f = { config_dir, ROLE_RELAY, each, arg };
+	size_t i;
+
+	for (i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		files_add(&f, view_of(lists[i]));
 }

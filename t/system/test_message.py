@@ -14,14 +14,17 @@ need_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 class Inside:
     """A real mail server from t/peers, with one mailbox."""
 
-    def __init__(self, name, inbox, settings=""):
+    def __init__(self, name, inbox, settings="", env=None, setup=None):
         self.script = f"{TOP}/t/peers/{name}"
         self.dir = tempfile.mkdtemp(prefix=f"postern-{name}-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.inbox = os.path.join(self.dir, inbox)
         self.port = free_port()
+        if setup:
+            setup(self.dir)
         subprocess.run([self.script, "start", self.dir, str(self.port)],
-                       check=True, input=settings.encode(), timeout=60)
+                       check=True, input=settings.encode(), timeout=60,
+                       env={**os.environ, **(env or {})})
         wait_for(f"{name} to listen", self.listens, 20)
 
     def listens(self):

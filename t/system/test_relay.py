@@ -275,7 +275,7 @@ def test_one_message():
         assert re.search(
             r"00000000ABC: to=<b@example.org>, relay=127\.0\.0\.1\[127\.0\.0"
             r"\.1\]:%d, delay=[\d.]+, delays=[\d.]+/[\d.]+/[\d.]+/[\d.]+, "
-            r"dsn=2\.0\.0, status=sent \(250 2\.0\.0 Ok: queued as 123\)$"
+            r"tls=may:none, dsn=2\.0\.0, status=sent \(250 2\.0\.0 Ok: queued as 123\)$"
             % server.port, line), line
 
 

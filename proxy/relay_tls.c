@@ -1,0 +1,233 @@
+/* Bytes of a session through TLS; nothing here knows a reply. */
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "proxy/relay_tls_impl.h"
+
+#define POST_MAX	1000u	/* messages of the handshake after it */
+
+/* After the handshake its messages are tickets and new keys; nobody needs
+ * many. */
+static void
+on_message(int ours, int version, int type, const void *p, size_t n,
+    SSL *ssl, void *arg)
+{
+	struct session_tls *t = arg;
+
+	(void)version;
+	(void)p;
+	(void)n;
+	(void)ssl;
+	if (!ours && type == SSL3_RT_HANDSHAKE && t->active)
+		t->post++;
+}
+
+bool
+relay_tls_new(struct session *s, const char *servername)
+{
+	struct relay_tls_shared *ts = s->relay->tls;
+	struct session_tls *t = mem_alloc(sizeof *t);
+
+	ensure(s->tls == NULL);
+	s->tls = t;
+	t->ssl = SSL_new(ts->ctx);
+	if (t->ssl == NULL || SSL_set_fd(t->ssl, s->fd) != 1)
+		fatal("no memory for TLS");
+	SSL_set_connect_state(t->ssl);
+	SSL_set_msg_callback(t->ssl, on_message);
+	SSL_set_msg_callback_arg(t->ssl, t);
+	if (relay_tls_prepare(ts, t->ssl, s->delivery->tls) &&
+	    (servername[0] == '\0' ||
+	    SSL_set_tlsext_host_name(t->ssl, servername) == 1))
+		return true;
+	t->broken = true;
+	t->why = "no protocol or cipher can be used";
+	ERR_clear_error();
+	return false;
+}
+
+void
+relay_tls_bye(struct session *s)
+{
+	struct session_tls *t = s->tls;
+
+	if (t == NULL || !t->active || t->broken)
+		return;
+	t->broken = true;
+	(void)SSL_shutdown(t->ssl);
+	ERR_clear_error();
+}
+
+void
+relay_tls_free(struct session *s)
+{
+	struct session_tls *t = s->tls;
+
+	if (t == NULL)
+		return;
+	s->tls = NULL;
+	SSL_free(t->ssl);
+	tls_info_free(&t->info);
+	free(t);
+}
+
+static void
+step_failed(struct session_tls *t, int error)
+{
+	t->broken = true;
+	if (error == SSL_ERROR_SYSCALL && errno != 0)
+		t->why = strerror(errno);
+	else if (error == SSL_ERROR_SYSCALL || error == SSL_ERROR_ZERO_RETURN)
+		t->why = "lost connection";
+	else {
+		t->why = "failed";
+		(void)snprintf(t->reason, sizeof t->reason, "%s",
+		    tls_library_error("failed"));
+	}
+}
+
+enum relay_tls_step
+relay_tls_step(struct session *s)
+{
+	struct session_tls *t = s->tls;
+	int rc, error;
+
+	if (t->broken)
+		return RELAY_TLS_FAILED;
+	ERR_clear_error();
+	errno = 0;
+	rc = SSL_connect(t->ssl);
+	error = rc == 1 ? SSL_ERROR_NONE : SSL_get_error(t->ssl, rc);
+	if (rc == 1) {
+		t->active = true;
+		t->had = TLS_LEVEL_ENCRYPT;
+		tls_info_get(&t->info, t->ssl, s->relay->tls->digest);
+		ERR_clear_error();
+		return RELAY_TLS_DONE;
+	}
+	if (error == SSL_ERROR_WANT_READ)
+		return RELAY_TLS_READ;
+	if (error == SSL_ERROR_WANT_WRITE)
+		return RELAY_TLS_WRITE;
+	step_failed(t, error);
+	ERR_clear_error();
+	return RELAY_TLS_FAILED;
+}
+
+const char *
+relay_tls_failure(const struct session *s, const char **ret_reason)
+{
+	*ret_reason = s->tls->reason[0] != '\0' ? s->tls->reason : NULL;
+	return s->tls->why;
+}
+
+bool
+relay_tls_active(const struct session *s)
+{
+	return s->tls != NULL && s->tls->active;
+}
+
+/* What OpenSSL could not do, as errno; 0: the end. */
+static ssize_t
+tls_failed(struct session_tls *t, int rc)
+{
+	int error = SSL_get_error(t->ssl, rc);
+
+	if (error == SSL_ERROR_ZERO_RETURN)
+		return 0;
+	errno = EAGAIN;
+	if (error == SSL_ERROR_WANT_READ)
+		return -1;
+	t->wants_write = error == SSL_ERROR_WANT_WRITE;
+	if (!t->wants_write) {
+		t->broken = true;
+		errno = EPROTO;
+	}
+	return -1;
+}
+
+/*
+ * All that has come, so that who looks can tell a reply that was there before
+ * its command.  What is not returned now makes the socket's event fire again.
+ */
+ssize_t
+relay_tls_recv(struct session *s, void *to, size_t size)
+{
+	struct session_tls *t = s->tls;
+	size_t got = 0, n;
+	ssize_t failed = -1;
+	uint32_t post;
+	int rc = 1;
+
+	if (t->broken) {
+		errno = EPROTO;
+		return -1;
+	}
+	t->wants_write = false;
+	ERR_clear_error();
+	while (got < size) {
+		post = t->post;
+		rc = SSL_read_ex(t->ssl, (char *)to + got, size - got, &n);
+		if (rc == 1) {
+			got += n;
+			continue;
+		}
+		failed = tls_failed(t, rc);
+		if (failed == 0 || errno != EAGAIN || t->post == post)
+			break;
+		if (t->post > POST_MAX) {
+			t->broken = true;
+			errno = EPROTO;
+			break;
+		}
+	}
+	ERR_clear_error();
+	if (got > 0) {
+		if (got == size || failed == 0 || t->broken)
+			event_active(&s->read_event, EV_READ, 0);
+		return (ssize_t)got;
+	}
+	return failed;
+}
+
+ssize_t
+relay_tls_send(struct session *s, const void *p, size_t n)
+{
+	struct session_tls *t = s->tls;
+	size_t sent = 0, k;
+	int error = SSL_ERROR_NONE;
+
+	if (t->broken) {
+		errno = EPIPE;
+		return -1;
+	}
+	ERR_clear_error();
+	while (sent < n && error == SSL_ERROR_NONE) {
+		if (SSL_write_ex(t->ssl, (const char *)p + sent, n - sent,
+		    &k) == 1)
+			sent += k;
+		else
+			error = SSL_get_error(t->ssl, 0);
+	}
+	ERR_clear_error();
+	if (sent > 0)
+		return (ssize_t)sent;
+	errno = EAGAIN;
+	if (error != SSL_ERROR_WANT_WRITE) {
+		/* Who reads finds that it is over. */
+		t->broken = true;
+		event_active(&s->read_event, EV_READ, 0);
+		errno = EPIPE;
+	}
+	return -1;
+}
+
+bool
+relay_tls_wants_write(const struct session *s)
+{
+	return s->tls != NULL && s->tls->wants_write;
+}

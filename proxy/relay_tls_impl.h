@@ -1,0 +1,21 @@
+/* TLS of one session: for relay_tls*.c only. */
+#ifndef PROXY_RELAY_TLS_IMPL_H
+#define PROXY_RELAY_TLS_IMPL_H
+
+#include "lib/tls_info.h"
+#include "proxy/relay_delivery.h"
+#include "proxy/relay_tls.h"
+
+struct session_tls {
+	SSL *ssl;
+	bool active;		/* the handshake is done */
+	bool broken;		/* OpenSSL must not be asked again */
+	bool wants_write;
+	uint32_t post;		/* messages of a handshake after it */
+	const char *why;	/* of a failed handshake */
+	char reason[120];	/* the library's word for it */
+	enum tls_level had;	/* encrypt, or what else was held */
+	struct tls_info info;
+};
+
+#endif
