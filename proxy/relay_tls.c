@@ -38,12 +38,16 @@ relay_tls_new(struct session *s, const char *servername)
 	if (t->ssl == NULL || SSL_set_fd(t->ssl, s->fd) != 1)
 		fatal("no memory for TLS");
 	SSL_set_connect_state(t->ssl);
+	SSL_set_app_data(t->ssl, t);
+	SSL_CTX_sess_set_new_cb(ts->ctx, relay_tls_on_session);
 	SSL_set_msg_callback(t->ssl, on_message);
 	SSL_set_msg_callback_arg(t->ssl, t);
 	if (relay_tls_prepare(ts, t->ssl, s->delivery->tls) &&
 	    (servername[0] == '\0' ||
-	    SSL_set_tlsext_host_name(t->ssl, servername) == 1))
+	    SSL_set_tlsext_host_name(t->ssl, servername) == 1)) {
+		relay_tls_resume(s);
 		return true;
+	}
 	t->broken = true;
 	t->why = "no protocol or cipher can be used";
 	ERR_clear_error();
@@ -69,7 +73,10 @@ relay_tls_free(struct session *s)
 
 	if (t == NULL)
 		return;
+	relay_tls_keep(s);
 	s->tls = NULL;
+	SSL_SESSION_free(t->next);
+	free(t->key);
 	SSL_free(t->ssl);
 	tls_info_free(&t->info);
 	free(t);

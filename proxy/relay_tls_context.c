@@ -130,7 +130,8 @@ open_context(struct opening *o)
 	SSL_CTX_set_verify(ts->ctx, SSL_VERIFY_NONE, NULL);
 	SSL_CTX_set_verify_depth(ts->ctx,
 	    (int)cf->smtp_tls_scert_verifydepth);
-	SSL_CTX_set_session_cache_mode(ts->ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_session_cache_mode(ts->ctx, SSL_SESS_CACHE_CLIENT |
+	    SSL_SESS_CACHE_NO_INTERNAL);
 	groups = mem_printf("%s %s", cf->tls_eecdh_auto_curves,
 	    cf->tls_ffdhe_auto_groups);
 	ok = tls_groups_set(ts->ctx, groups) || open_report(o, "TLS: the "
@@ -226,6 +227,7 @@ relay_tls_open(const struct conf *cf, struct relay_tls_shared **ret,
 	ts = o.ts = mem_alloc(sizeof *ts);
 	ts->cf = cf;
 	ts->arena = arena_new(POLICY_MAX);
+	TAILQ_INIT(&ts->kept);
 	ts->digest = EVP_get_digestbyname(cf->smtp_tls_fingerprint_digest);
 	if (ts->digest == NULL)
 		ok = open_report(&o, "smtp_tls_fingerprint_digest: unknown "

@@ -1,15 +1,20 @@
 /*
  * What all TLS sessions of a relay share: authorities, our own certificates
  * and their private keys, the tables of policies.  Made before the jail, with
- * the rights to read the keys; it does not change afterwards.
+ * the rights to read the keys; it does not change afterwards, but for the
+ * sessions that may be resumed.
  */
 #ifndef PROXY_RELAY_TLS_CONTEXT_H
 #define PROXY_RELAY_TLS_CONTEXT_H
 
 #include <openssl/types.h>
+#include <sys/queue.h>
 
 #include "lib/tls_chain.h"
 #include "rules/tls_policy.h"
+
+struct relay_tls_kept;
+TAILQ_HEAD(relay_tls_keeps, relay_tls_kept);
 
 struct relay_tls_shared {
 	const struct conf *cf;
@@ -19,7 +24,9 @@ struct relay_tls_shared {
 	struct arena *arena;
 	struct tls_policy policy;	/* of the parameters */
 	struct table_list maps;
-	uint64_t sessions, failed;
+	struct relay_tls_keeps kept;	/* latest first */
+	size_t n_kept;
+	uint64_t sessions, resumed, failed;
 };
 
 /*

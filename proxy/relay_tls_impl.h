@@ -2,6 +2,8 @@
 #ifndef PROXY_RELAY_TLS_IMPL_H
 #define PROXY_RELAY_TLS_IMPL_H
 
+#include <openssl/ssl.h>
+
 #include "lib/tls_info.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_tls.h"
@@ -15,7 +17,18 @@ struct session_tls {
 	const char *why;	/* of a failed handshake */
 	char reason[120];	/* the library's word for it */
 	enum tls_level had;	/* encrypt, or what else was held */
+	bool held;		/* the policy was */
+	char *key;		/* to be resumed under; NULL: not to be */
+	SSL_SESSION *next;	/* to resume; NULL: none yet */
 	struct tls_info info;
 };
+
+/* -- relay_tls_cache.c -------- */
+
+int relay_tls_on_session(SSL *ssl, SSL_SESSION *session);
+/* Before the handshake: resume a session, if there is one. */
+void relay_tls_resume(struct session *s);
+/* At the end: keep what may be resumed. */
+void relay_tls_keep(struct session *s);
 
 #endif

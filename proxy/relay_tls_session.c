@@ -254,6 +254,8 @@ tls_done(struct session *s)
 	const char *bad = tls_verify(s, s->delivery->tls);
 
 	s->relay->tls->sessions++;
+	s->relay->tls->resumed += s->tls->info.reused;
+	s->tls->held = bad == NULL;
 	tls_log(s);
 	if (bad != NULL) {
 		tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT : RELAY_CLOSED,

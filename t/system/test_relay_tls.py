@@ -509,6 +509,33 @@ def test_servername(keys):
             assert seen.pop() == want
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2,
+                                     ssl.TLSVersion.TLSv1_3])
+def test_resumed(keys, version):
+    ctx = context(keys, "inside", version)
+    with Server(starttls(ctx)) as server, \
+            Relay(**conf(keys, "verify",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        for i in range(4):
+            assert relay.send(server.hop).status == SENT
+            # a session is kept when it is over
+            wait_for("the end", lambda: relay.status()["sessions"] == "0")
+        assert relay.status()["tls_resumed"] == "3"
+        relay.wait_log("Verified TLS connection reused to ")
+        assert relay.log().count(", tls=verify, ") == 4
+    # not without it, and not after one that was refused
+    for more in ({"smtp_tls_session_cache_timeout": "0"},
+                 {"smtp_tls_verify_cert_match": "x.example"}):
+        with Server(starttls(ctx)) as server, \
+                Relay(**conf(keys, "verify", **more,
+                             smtp_connection_cache_on_demand="no")) as relay:
+            for i in range(2):
+                relay.send(server.hop)
+                wait_for("the end",
+                         lambda: relay.status()["sessions"] == "0")
+            assert relay.status()["tls_resumed"] == "0"
+
+
 def test_pipelining_and_many_recipients(keys):
     rcpts = [f"u{i}@example.org" for i in range(3000)]
     with Server(starttls(context(keys, "self"), EHLO="250-inside\r\n"
