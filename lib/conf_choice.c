@@ -5,6 +5,7 @@
 #include "lib/conf.h"
 #include "lib/conf_choice.h"
 #include "lib/log.h"
+#include "lib/tls_words.h"
 
 #define WHY_MAX	1000u
 

@@ -52,6 +52,9 @@ enum milter_says { MILTER_SAYS_GO_ON = 1, MILTER_SAYS_REFUSE,
 enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };
 enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
 	ROUTE_NULL_MX };
+/* NONE: nothing that is proven; FAILED: not known. */
+enum dane_status { DANE_NONE = 1, DANE_FOUND, DANE_FAILED };
+#define DANE_RECORDS_MAX	50u
 /* What a table behind a connection says. */
 enum table_reply { TABLE_REPLY_FOUND = 1, TABLE_REPLY_NONE,
 	TABLE_REPLY_FAILED };

@@ -16,6 +16,8 @@ static const char *const levels[] = {
 	[TLS_LEVEL_NONE] = "none", [TLS_LEVEL_MAY] = "may",
 	[TLS_LEVEL_ENCRYPT] = "encrypt",
 	[TLS_LEVEL_FINGERPRINT] = "fingerprint",
+	[TLS_LEVEL_HALFDANE] = "halfdane", [TLS_LEVEL_DANE] = "dane",
+	[TLS_LEVEL_DANE_ONLY] = "dane-only",
 	[TLS_LEVEL_VERIFY] = "verify", [TLS_LEVEL_SECURE] = "secure",
 };
 
@@ -26,8 +28,9 @@ tls_client_level_parse(struct view word, enum tls_level *ret)
 
 	word = view_trim(word);
 	for (i = 0; i < sizeof levels / sizeof levels[0]; i++)
-		if (view_is_nocase(word, levels[i]) ||
-		    (i == TLS_LEVEL_NONE && word.n == 0)) {
+		if ((view_is_nocase(word, levels[i]) &&
+		    i != TLS_LEVEL_HALFDANE) || (i == TLS_LEVEL_NONE &&
+		    word.n == 0)) {
 			*ret = (enum tls_level)i;
 			return true;
 		}

@@ -13,7 +13,10 @@
 /* The least that a session must have; those after encrypt, which tell who the
  * server is, are a client's. */
 enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT,
-	TLS_LEVEL_FINGERPRINT, TLS_LEVEL_VERIFY, TLS_LEVEL_SECURE };
+	TLS_LEVEL_FINGERPRINT,
+	TLS_LEVEL_HALFDANE,	/* what dane can come to */
+	TLS_LEVEL_DANE, TLS_LEVEL_DANE_ONLY, TLS_LEVEL_VERIFY,
+	TLS_LEVEL_SECURE };
 /* Empty is none.  False: no such level, or (the first) none of a server. */
 bool tls_level_parse(struct view word, enum tls_level *ret);
 bool tls_client_level_parse(struct view word, enum tls_level *ret);

@@ -50,6 +50,17 @@ lookup_on_fact(struct chan *c, struct chan_in *m, uint32_t tag)
 }
 
 static void
+lookup_on_dane(struct chan *c, struct chan_in *m, uint32_t tag)
+{
+	struct view domain = cursor_view(&m->body);
+	struct view host = cursor_view(&m->body);
+	uint16_t port = cursor_u16(&m->body);
+
+	if (chan_check(c, m))
+		lookup_dane(c, tag, domain, host, port);
+}
+
+static void
 lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	uint32_t tag = cursor_u32(&m->body);
@@ -59,6 +70,10 @@ lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	(void)arg;
 	if (m->type == MSG_FACT) {
 		lookup_on_fact(c, m, tag);
+		return;
+	}
+	if (m->type == MSG_DANE) {
+		lookup_on_dane(c, m, tag);
 		return;
 	}
 	if (m->type == MSG_ROUTE)

@@ -268,7 +268,12 @@ dns_read(const struct ub_result *r, struct dns_answer *a)
 		    "no reason given")));
 		return;
 	}
+	a->secure = r->secure != 0;
 	if (r->havedata) {
+		a->name = view_of(r->canonname != NULL ? r->canonname :
+		    r->qname);
+		if (a->name.n > 0 && a->name.p[a->name.n - 1] == '.')
+			a->name.n--;
 		for (i = 0; a->n < DNS_RECORDS_MAX && r->data[i] != NULL; i++)
 			if (r->len[i] >= 0)
 				a->data[a->n++] = view_make(r->data[i],
@@ -289,7 +294,8 @@ dns_callback(void *arg, int error, struct ub_result *r)
 
 	ensure(same == q);
 	a.status = DNS_FAILED;
-	a.bogus = false;
+	a.bogus = a.secure = false;
+	a.name = view_of("");
 	a.n = 0;
 	if (error == 0 && r != NULL)
 		dns_read(r, &a);

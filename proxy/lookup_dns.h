@@ -14,7 +14,7 @@
 
 /* RFC 1035 section 3.2.2, RFC 3596 section 2.1 */
 enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16,
-	DNS_AAAA = 28 };
+	DNS_AAAA = 28, DNS_TLSA = 52 };
 
 enum dns_status {
 	DNS_FOUND = 1,
@@ -26,6 +26,8 @@ enum dns_status {
 struct dns_answer {
 	enum dns_status status;
 	bool bogus;		/* DNS_FAILED: it was forged or broken */
+	bool secure;		/* proven by DNSSEC, a denial too */
+	struct view name;	/* that the records are of, without a dot */
 	size_t n;
 	struct view data[DNS_RECORDS_MAX];
 };

@@ -55,12 +55,14 @@ void request_forget_all(const struct chan *chan);
 /* Open requests of all kinds. */
 size_t request_count(void);
 
-/* The kinds: messages NAME, ROUTE and FACT of lib/msg.def. */
+/* The kinds: messages NAME, ROUTE, FACT and DANE of lib/msg.def. */
 void lookup_name(struct chan *chan, uint32_t tag, struct view address);
 void lookup_route(struct chan *chan, uint32_t tag, bool with_mx,
     struct view domain);
 void lookup_fact(struct chan *chan, uint32_t tag, enum fact_dns type,
     struct view name);
+void lookup_dane(struct chan *chan, uint32_t tag, struct view domain,
+    struct view host, uint16_t port);
 /* An answer without records. */
 void lookup_fact_send(struct chan *chan, uint32_t tag,
     enum fact_status status, const struct view *records, uint32_t n);

@@ -178,6 +178,7 @@ route_answered(struct lookup_request *base, enum dns_type type,
 	case DNS_PTR:
 	case DNS_NS:
 	case DNS_TXT:
+	case DNS_TLSA:
 		panic("an answer to no question");
 	}
 }

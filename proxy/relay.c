@@ -45,28 +45,36 @@ relay_look_for_end(struct relay *r)
 	role_exit();
 }
 
-bool
-relay_ask_route(struct relay *r, struct delivery *d)
+struct chan *
+relay_lookup(void)
 {
 	const struct relay_link *l, *best = NULL;
-	struct buf *b;
 
-	(void)r;
 	TAILQ_FOREACH(l, &links, link)
 		if (l->kind == ROLE_LOOKUP &&
 		    (best == NULL || l->generation >= best->generation))
 			best = l;
+	return best != NULL ? best->chan : NULL;
+}
+
+bool
+relay_ask_route(struct relay *r, struct delivery *d)
+{
+	struct chan *best = relay_lookup();
+	struct buf *b;
+
+	(void)r;
 	if (best == NULL)
 		return false;
 	if (++last_tag == 0)
 		last_tag = 1;
 	d->tag = last_tag;
-	d->asked = best->chan;
-	b = chan_begin(best->chan, MSG_ROUTE);
+	d->asked = best;
+	b = chan_begin(best, MSG_ROUTE);
 	put_u32(b, d->tag);
 	put_u8(b, d->hop.mx);
 	put_view(b, d->hop.host);
-	chan_end(best->chan);
+	chan_end(best);
 	return true;
 }
 
@@ -114,6 +122,8 @@ relay_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		proxy_begin(&relay, c, m);
 	else if (m->type == MSG_ROUTE_IS)
 		relay_route_is(c, m);
+	else if (m->type == MSG_DANE_IS)
+		relay_dane_is(&relay, c, m);
 	else
 		chan_blame(c, "unexpected message");
 }
@@ -131,6 +141,8 @@ relay_on_close(struct chan *c, void *arg)
 			delivery_orphan(d);
 		else if (d->tag != 0 && d->asked == c)
 			delivery_lookup_gone(d);
+		else
+			relay_dane_gone(d, c);
 	}
 	free(l);
 	chan_free(&c);

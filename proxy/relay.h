@@ -52,6 +52,8 @@ struct relay {
 	char *encoded;
 };
 
+/* The lookup to ask; NULL: there is none. */
+struct chan *relay_lookup(void);
 /* Ask lookup for the addresses of d's next hop.  False: nobody to ask. */
 bool relay_ask_route(struct relay *r, struct delivery *d);
 /* A delivery ended: if the role is retiring, it may be over. */

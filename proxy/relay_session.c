@@ -23,6 +23,7 @@ session_free(void *arg)
 	ensure(s->delivery == NULL);
 	s->relay->n_sessions--;
 	relay_tls_free(s);
+	relay_dane_free(s);
 	relay_reply_free(&s->reply);
 	buf_free(&s->out);
 	free(s->host);
@@ -149,8 +150,8 @@ session_connected(struct session *s)
 		error = errno;
 	if (error == 0) {
 		event_add(&s->read_event, NULL);
-		session_enter(s, relay_tls_wraps(s) ? RELAY_TLS :
-		    RELAY_GREETING);
+		session_enter(s, !relay_tls_wraps(s) ? RELAY_GREETING :
+		    relay_dane_due(s) ? RELAY_DANE : RELAY_TLS);
 		return;
 	}
 	why = mem_printf("connect to %s: %s", s->peer, strerror(error));

@@ -22,6 +22,7 @@ enum relay_state {
 	RELAY_GREETING,
 	RELAY_EHLO,
 	RELAY_HELO,
+	RELAY_DANE,	/* waiting for lookup, not for the server */
 	RELAY_STARTTLS,
 	RELAY_TLS,	/* the handshake */
 	RELAY_XFORWARD,	/* comes before MAIL, of each message */
@@ -57,6 +58,7 @@ struct session {
 	bool greeted;
 	bool plain;		/* TLS is not tried (again) */
 	struct session_tls *tls;	/* relay_tls.h; NULL: none */
+	struct session_dane *dane;	/* NULL: not asked for */
 
 	struct buf out;		/* what the socket did not take yet */
 	size_t out_sent;

@@ -44,7 +44,8 @@ relay_tls_new(struct session *s, const char *servername)
 	SSL_set_msg_callback_arg(t->ssl, t);
 	if (relay_tls_prepare(ts, t->ssl, s->delivery->tls) &&
 	    (servername[0] == '\0' ||
-	    SSL_set_tlsext_host_name(t->ssl, servername) == 1)) {
+	    SSL_set_tlsext_host_name(t->ssl, servername) == 1) &&
+	    relay_dane_prepare(s, t->ssl)) {
 		relay_tls_resume(s);
 		return true;
 	}

@@ -50,6 +50,16 @@ enum relay_tls_strength { RELAY_TLS_NONE = 0, RELAY_TLS_ENCRYPTED,
 	RELAY_TLS_VERIFIED };	/* and the server is known by its policy */
 enum relay_tls_strength relay_tls_strength(const struct session *s);
 
+/* -- relay_dane.c -------- */
+
+/* It is to be found out what the server has to show: the step DANE. */
+bool relay_dane_due(const struct session *s);
+void relay_dane_ask(struct session *s);
+/* MSG_DANE_IS; and the lookup that was asked is gone. */
+void relay_dane_is(struct relay *r, struct chan *c, struct chan_in *m);
+void relay_dane_gone(struct delivery *d, const struct chan *c);
+void relay_dane_free(struct session *s);
+
 /* -- relay_tls.c: bytes -------- */
 
 enum relay_tls_step { RELAY_TLS_READ = 1, RELAY_TLS_WRITE, RELAY_TLS_DONE,

@@ -65,7 +65,8 @@ relay_tls_resume(struct session *s)
 	struct session_tls *t = s->tls;
 	struct relay_tls_kept *k;
 
-	if (ts->cf->smtp_tls_session_cache_timeout == 0)
+	/* With DANE each handshake is looked at anew. */
+	if (ts->cf->smtp_tls_session_cache_timeout == 0 || s->dane != NULL)
 		return;
 	t->key = kept_key(s, p);
 	k = kept_find(ts, t->key);

@@ -132,6 +132,8 @@ open_context(struct opening *o)
 	    (int)cf->smtp_tls_scert_verifydepth);
 	SSL_CTX_set_session_cache_mode(ts->ctx, SSL_SESS_CACHE_CLIENT |
 	    SSL_SESS_CACHE_NO_INTERNAL);
+	if (SSL_CTX_dane_enable(ts->ctx) != 1)
+		fatal("TLS: %s", tls_library_error("no DANE"));
 	groups = mem_printf("%s %s", cf->tls_eecdh_auto_curves,
 	    cf->tls_ffdhe_auto_groups);
 	ok = tls_groups_set(ts->ctx, groups) || open_report(o, "TLS: the "
@@ -205,6 +207,12 @@ open_policies(struct opening *o)
 	ok = tls_policy_conf(ts->cf, ts->arena, &ts->policy, &why) ||
 	    open_report(o, "smtp_tls: %s", buf_cstr(&why));
 	buf_free(&why);
+	if (ok && (ts->policy.level == TLS_LEVEL_DANE ||
+	    ts->policy.level == TLS_LEVEL_DANE_ONLY) &&
+	    ts->cf->dns_trust_anchor_file[0] == '\0')
+		o->report(false, "smtp_tls_security_level is dane, but without "
+		    "dns_trust_anchor_file nothing is proven by DNSSEC",
+		    o->arg);
 	if (!ok || !table_list_open(ts->cf->smtp_tls_policy_maps,
 	    ts->cf->config_directory, &ts->maps, o->report, o->arg))
 		return false;

@@ -23,6 +23,23 @@ struct session_tls {
 	struct tls_info info;
 };
 
+/* -- relay_tls_session.c -------- */
+
+/* Nothing is said to this server; frees why. */
+void relay_tls_refuse(struct session *s, const char *dsn,
+    enum relay_state to, char *why);
+/* A name as certificates have it, or ""; valid until the next call. */
+const char *relay_tls_ascii(struct view name);
+
+/* -- relay_dane.c -------- */
+
+/* The level that holds for this server. */
+enum tls_level relay_tls_level(const struct session *s);
+/* Before the handshake: false, none of the records can be used. */
+bool relay_dane_prepare(struct session *s, SSL *ssl);
+/* After it: has the server shown what a record says? */
+bool relay_dane_holds(const struct session *s);
+
 /* -- relay_tls_cache.c -------- */
 
 int relay_tls_on_session(SSL *ssl, SSL_SESSION *session);

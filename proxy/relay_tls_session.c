@@ -15,9 +15,8 @@
 
 /* -- failure --------------------------------------------------------------- */
 
-/* Nothing is said to this server; frees why. */
-static void
-tls_refuse(struct session *s, const char *dsn, enum relay_state to, char *why)
+void
+relay_tls_refuse(struct session *s, const char *dsn, enum relay_state to, char *why)
 {
 	struct delivery *d = s->delivery;
 
@@ -39,8 +38,8 @@ tls_failed(struct session *s, const char *how)
 		(void)relay_tls_failure(s, &reason);
 	log_info("SSL_connect error to %s: %s", s->peer, reason != NULL ?
 	    reason : how);
-	if (d->tls->level > TLS_LEVEL_MAY) {
-		tls_refuse(s, "4.7.5", RELAY_CLOSED,
+	if (relay_tls_level(s) > TLS_LEVEL_MAY) {
+		relay_tls_refuse(s, "4.7.5", RELAY_CLOSED,
 		    mem_strdup("Cannot start TLS: handshake failure"));
 		return;
 	}
@@ -57,7 +56,7 @@ relay_tls_lost(struct session *s, const char *how)
 	bool early = s->state == RELAY_STARTTLS || ((s->state == RELAY_EHLO ||
 	    s->state == RELAY_GREETING) && relay_tls_active(s));
 
-	if (!begun && !(early && s->delivery->tls->level <= TLS_LEVEL_MAY))
+	if (!begun && !(early && relay_tls_level(s) <= TLS_LEVEL_MAY))
 		return false;
 	tls_failed(s, how);
 	return true;
@@ -80,6 +79,10 @@ relay_tls_due(struct session *s)
 
 	if (p == NULL || relay_tls_active(s) || s->plain)
 		return false;
+	if (relay_dane_due(s)) {
+		session_enter(s, RELAY_DANE);
+		return true;
+	}
 	if (p->level == TLS_LEVEL_NONE) {
 		if (offered && s->relay->conf->smtp_tls_note_starttls_offer)
 			log_info("Host offered STARTTLS: [%s]", s->host);
@@ -87,8 +90,8 @@ relay_tls_due(struct session *s)
 	}
 	if (offered)
 		session_enter(s, RELAY_STARTTLS);
-	else if (p->level > TLS_LEVEL_MAY)
-		tls_refuse(s, "4.7.4", RELAY_QUIT, mem_printf("TLS is "
+	else if (relay_tls_level(s) > TLS_LEVEL_MAY)
+		relay_tls_refuse(s, "4.7.4", RELAY_QUIT, mem_printf("TLS is "
 		    "required, but was not offered by host %s",
 		    s->peer_short));
 	else
@@ -111,9 +114,9 @@ relay_tls_reply(struct session *s)
 		session_enter(s, RELAY_TLS);
 		return;
 	}
-	if (s->delivery->tls->level > TLS_LEVEL_MAY || s->reply.code == 421) {
+	if (relay_tls_level(s) > TLS_LEVEL_MAY || s->reply.code == 421) {
 		said = relay_reply_said(&s->reply, SAID_MAX);
-		tls_refuse(s, "4.7.4", s->reply.code == 421 ? RELAY_CLOSED :
+		relay_tls_refuse(s, "4.7.4", s->reply.code == 421 ? RELAY_CLOSED :
 		    RELAY_QUIT, mem_printf("TLS is required, but host %s "
 		    "refused to start TLS: %.*s", s->peer_short,
 		    VIEW_ARGS(said)));
@@ -133,6 +136,16 @@ tls_name(struct view name, char ret[NAME_SIZE])
 	if (name.n > 1 && name.p[name.n - 1] == '.')
 		name.n--;
 	return name.n > 0 && idn_to_ascii(name, ret, NAME_SIZE);
+}
+
+const char *
+relay_tls_ascii(struct view name)
+{
+	static char ascii[NAME_SIZE];
+
+	if (!tls_name(name, ascii))
+		ascii[0] = '\0';
+	return ascii;
 }
 
 static bool
@@ -197,8 +210,20 @@ tls_verify(struct session *s, const struct tls_policy *p)
 {
 	const struct tls_info *i = &s->tls->info;
 
-	if (!tls_level_matches(p->level))
+	if (!tls_level_matches(relay_tls_level(s)))
 		return NULL;
+	if (relay_tls_level(s) < TLS_LEVEL_VERIFY &&
+	    relay_tls_level(s) != TLS_LEVEL_FINGERPRINT) {
+		if (!relay_dane_holds(s)) {
+			log_info("certificate verification failed for %s: "
+			    "%s", s->peer, i->verify_error != NULL ?
+			    i->verify_error : "no TLSA record matches");
+			return "Server certificate not trusted";
+		}
+		s->tls->had = p->level == TLS_LEVEL_DANE_ONLY ? p->level :
+		    relay_tls_level(s);
+		return NULL;
+	}
 	if (p->level != TLS_LEVEL_FINGERPRINT && !i->trusted) {
 		log_info("certificate verification failed for %s: %s",
 		    s->peer, i->verify_error != NULL ? i->verify_error :
@@ -258,7 +283,7 @@ tls_done(struct session *s)
 	s->tls->held = bad == NULL;
 	tls_log(s);
 	if (bad != NULL) {
-		tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT : RELAY_CLOSED,
+		relay_tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT : RELAY_CLOSED,
 		    mem_strdup(bad));
 		return;
 	}

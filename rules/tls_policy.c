@@ -125,7 +125,7 @@ policy_finish(const struct conf *cf, struct arena *a, struct tls_policy *p,
 	if (p->n_match == 0 &&
 	    !policy_match(p, view_of(match), SEPARATORS, why))
 		return false;
-	if (tls_level_matches(p->level) && p->n_match == 0)
+	if (tls_level_names(p->level) && p->n_match == 0)
 		return policy_bad(why, "level %s: there is nothing to match",
 		    tls_level_name(p->level));
 	return policy_words(cf, p, why) && policy_key(p, a, why);
@@ -225,7 +225,7 @@ entry_attribute(struct tls_policy *p, struct view word, struct buf *why)
 	if (!view_is_nocase(name, "match"))
 		return policy_bad(why, "unknown attribute %.*s",
 		    VIEW_ARGS(view_head(name, 100)));
-	if (value.n == 0 || !tls_level_matches(p->level))
+	if (value.n == 0 || !tls_level_names(p->level))
 		return policy_bad(why, "attribute match %s%s", value.n == 0 ?
 		    "without a value" : "at level ", value.n == 0 ? "" :
 		    tls_level_name(p->level));

@@ -44,6 +44,13 @@ tls_level_matches(enum tls_level level)
 	return level > TLS_LEVEL_ENCRYPT;
 }
 
+/* Does it compare with names, or fingerprints, that are told here? */
+static inline bool
+tls_level_names(enum tls_level level)
+{
+	return level == TLS_LEVEL_FINGERPRINT || level > TLS_LEVEL_DANE_ONLY;
+}
+
 /* By the parameters alone.  False: *why is what is wrong with them. */
 bool tls_policy_conf(const struct conf *cf, struct arena *a,
     struct tls_policy *ret, struct buf *why);
