@@ -86,6 +86,7 @@ relay_route_is(struct chan *c, struct chan_in *m)
 	struct view text, bytes;
 	uint32_t tag, n, i;
 	size_t kept = 0;
+	uint16_t best = UINT16_MAX;
 	uint8_t status;
 
 	tag = cursor_u32(&m->body);
@@ -96,6 +97,7 @@ relay_route_is(struct chan *c, struct chan_in *m)
 		a.preference = cursor_u16(&m->body);
 		a.host = cursor_view(&m->body);
 		bytes = cursor_view(&m->body);
+		best = a.preference < best ? a.preference : best;
 		if (netaddr_from_bytes(bytes, &a.addr) &&
 		    kept < RELAY_ADDRESSES_MAX)
 			list[kept++] = a;
@@ -107,7 +109,7 @@ relay_route_is(struct chan *c, struct chan_in *m)
 			break;
 	/* It may have been given up meanwhile. */
 	if (d != NULL && tag != 0)
-		delivery_routed(d, status, text, list, kept);
+		delivery_routed(d, status, text, list, kept, best);
 }
 
 static void
@@ -184,6 +186,45 @@ relay_bind_address(const char *parameter, const char *value, uint8_t family,
 		log_warn("%s: bad address: %s", parameter, value);
 }
 
+/* Loopback, or none (RFC 6890): nobody outside is reached from there. */
+static bool
+relay_inner_address(const struct netaddr *a)
+{
+	size_t i;
+
+	if (a->family == AF_INET)
+		return a->b[0] == 127 || a->b[0] == 0;
+	for (i = 0; i < 15; i++)
+		if (a->b[i] != 0)
+			return false;
+	return a->b[15] <= 1;
+}
+
+/*
+ * Mail of a virtual host comes from its address: the only one of the family in
+ * inet_interfaces.
+ */
+static void
+relay_bind_only(const struct relay *r, uint8_t family, struct netaddr *ret)
+{
+	const struct netaddr *only = NULL;
+	size_t i;
+
+	if (ret->family != 0)
+		return;
+	for (i = 0; i < r->n_own; i++) {
+		if (r->own[i].family != family)
+			continue;
+		if (only != NULL)
+			return;
+		only = &r->own[i];
+	}
+	if (only != NULL && !relay_inner_address(only)) {
+		*ret = *only;
+		ret->port = 0;
+	}
+}
+
 static void
 relay_load(void)
 {
@@ -203,6 +244,7 @@ relay_load(void)
 	    AF_INET, &r->bind4);
 	relay_bind_address("smtp_bind_address6", cf->smtp_bind_address6,
 	    AF_INET6, &r->bind6);
+	r->bind_enforce = cf->smtp_bind_address_enforce;
 	buf_init(&r->commands, 2 * RELAY_COMMANDS);
 	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
 	    RELAY_TEXT_END_ROOM);
@@ -211,6 +253,8 @@ relay_load(void)
 	if (!relay_tls_open(cf, &r->tls, log_report_errors, NULL))
 		fatal("smtp_tls_* cannot be used");
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
+	relay_bind_only(r, AF_INET, &r->bind4);
+	relay_bind_only(r, AF_INET6, &r->bind6);
 	if (view_trim(view_of(cf->smtp_generic_maps)).n == 0)
 		return;
 	r->generic = rewrite_open_generic(cf, r->own, r->n_own,

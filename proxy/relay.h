@@ -34,6 +34,7 @@ struct relay {
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */
 	struct netaddr bind4, bind6;	/* family 0: none */
+	bool bind_enforce;		/* smtp_bind_address_enforce */
 	struct netaddr own[OWN_ADDR_MAX];
 	size_t n_own;
 	struct rewrite *generic;	/* NULL: no smtp_generic_maps */

@@ -387,4 +387,7 @@ void
 smtp_quit(struct session *s)
 {
 	session_write(s, view_of("QUIT\r\n"));
+	/* Who has the mail may take its time to say goodbye. */
+	if (s->relay->conf->smtp_skip_quit_response && session_written(s))
+		session_enter(s, RELAY_CLOSED);
 }

@@ -22,7 +22,6 @@
  * MB at most), what each session needs; passing this would be our mistake. */
 #define ARENA_MAX	(64u << 20)
 #define REPORT_MAX	(3u << 20)	/* bytes of all reasons in a report */
-#define LIMIT_MAX	((uint64_t)INT32_MAX * 1000)
 
 static void
 delivery_free(struct delivery *d)
@@ -101,11 +100,18 @@ delivery_reason(struct delivery *d, struct view reason)
 }
 
 static void
-delivery_why(struct delivery *d, const char *dsn, const char *reason)
+delivery_note(struct delivery *d, const char *dsn, const char *reason)
 {
 	free(d->why);
 	d->why = mem_strdup(reason);
 	(void)snprintf(d->why_dsn, sizeof d->why_dsn, "%s", dsn);
+}
+
+static void
+delivery_why(struct delivery *d, const char *dsn, const char *reason)
+{
+	d->soft = d->soft || dsn[0] == '4';
+	delivery_note(d, dsn, reason);
 }
 
 void
@@ -119,7 +125,7 @@ delivery_trouble(struct delivery *d, enum delivery_trouble kind,
 		return;
 	d->trouble = kind;
 	if (reason != NULL)
-		delivery_why(d, "4.4.2", reason);
+		delivery_note(d, "4.4.2", reason);
 }
 
 static bool
@@ -135,9 +141,11 @@ delivery_at_last(const struct delivery *d)
 static bool
 delivery_at_end(const struct delivery *d)
 {
-	struct view rest = d->fallback;
+	struct view hops = d->hops, fallback = d->fallback;
 
-	return delivery_at_last(d) && (d->reused || conf_word(&rest).n == 0);
+	return delivery_at_last(d) && (d->last_hop ||
+	    (conf_word(&hops).n == 0 &&
+	    (d->reused || conf_word(&fallback).n == 0)));
 }
 
 bool
@@ -252,11 +260,38 @@ probe_report(struct delivery *d)
 	chan_end(d->qmgr);
 }
 
+/*
+ * What is final by the DNS or by a loop may be a mistake made here, or one next
+ * hop of several may just be down: then mail waits instead of being returned.
+ */
+static void
+delivery_soften(struct delivery *d)
+{
+	const char *who = d->fell_back ? "smtp_fallback_relay" :
+	    view_is(view_trim(d->hop_list), d->relay->conf->relayhost) ?
+	    "relayhost" : NULL;
+	char *why;
+
+	if (d->why_dsn[0] != '5' || d->proxy != NULL ||
+	    (who == NULL && !d->soft))
+		return;
+	if (who == NULL) {
+		d->why_dsn[0] = '4';
+		return;
+	}
+	why = mem_printf("%s configuration problem: %s", who, d->why);
+	log_warn("%s: %s", d->id, log_safe(view_of(why)));
+	delivery_why(d, "4.3.5", why);
+	free(why);
+}
+
 static void
 delivery_finish(struct delivery *d)
 {
 	struct relay *r = d->relay;
 
+	if (d->open > 0)
+		delivery_soften(d);
 	if (d->open > 0)
 		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
 	if (d->qmgr != NULL && d->proxy != NULL)
@@ -269,31 +304,57 @@ delivery_finish(struct delivery *d)
 	relay_look_for_end(r);
 }
 
-/* The next hop of smtp_fallback_relay takes over.  False: there is none. */
-static bool
-delivery_fall_back(struct delivery *d)
+/* The text of the next hop that comes after the present one. */
+static struct view
+delivery_hop_word(struct delivery *d)
 {
-	struct relay_nexthop hop;
-	struct view word;
+	struct view word = conf_word(&d->hops);
 
-	while (d->open > 0 && d->qmgr != NULL && !d->reused &&
-	    (word = conf_word(&d->fallback)).n > 0) {
-		if (!relay_nexthop_parse(word, &hop)) {
-			log_warn("smtp_fallback_relay: bad next hop: %s",
-			    log_safe(word));
-			continue;
-		}
-		d->hop = hop;
+	/* On a kept connection nothing shows that there is no way. */
+	if (word.n > 0 || d->reused)
+		return word;
+	word = conf_word(&d->fallback);
+	d->fell_back = d->fell_back || word.n > 0;
+	return word;
+}
+
+/* The first next hop, or the one after that.  False: there is none. */
+static bool
+delivery_next_hop(struct delivery *d)
+{
+	struct view word;
+	char *why;
+
+	while (d->open > 0 && d->qmgr != NULL && !d->last_hop &&
+	    (word = delivery_hop_word(d)).n > 0) {
 		/* Kept connections are found under it. */
 		d->hop_text = word;
 		d->n_addresses = d->next_address = 0;
 		d->conversations = 0;
-		return true;
+		d->reused = false;
+		if (relay_nexthop_parse(word, &d->hop))
+			return true;
+		why = mem_printf("bad next hop: %.*s",
+		    VIEW_ARGS(view_head(word, 300)));
+		log_warn("%s: %s", d->id, log_safe(view_of(why)));
+		delivery_trouble(d, TROUBLE_ROUTE, why);
+		delivery_why(d, "4.3.5", why);
+		free(why);
 	}
 	return false;
 }
 
 static void delivery_secure(struct delivery *d);
+
+/* With this next hop it came to nothing: the one after it takes over. */
+static void
+delivery_next(struct delivery *d)
+{
+	if (!delivery_next_hop(d))
+		delivery_finish(d);
+	else
+		delivery_secure(d);
+}
 
 void
 delivery_go_on(struct delivery *d)
@@ -318,10 +379,7 @@ delivery_go_on(struct delivery *d)
 		delivery_why(d, local ? "4.3.0" : "4.4.1", why);
 		free(why);
 	}
-	if (delivery_fall_back(d))
-		delivery_secure(d);
-	else
-		delivery_finish(d);
+	delivery_next(d);
 }
 
 void
@@ -338,10 +396,7 @@ delivery_no_route(struct delivery *d, const char *dsn, const char *reason)
 {
 	delivery_trouble(d, TROUBLE_ROUTE, reason);
 	delivery_why(d, dsn, reason);
-	if (delivery_fall_back(d))
-		delivery_secure(d);
-	else
-		delivery_finish(d);
+	delivery_next(d);
 }
 
 static void
@@ -361,33 +416,45 @@ delivery_order(struct delivery *d)
 {
 	const struct relay *r = d->relay;
 	size_t limit = (size_t)r->conf->smtp_mx_address_limit;
-	bool self = false;
+	bool self = false, lost = false;
 	char *why;
 
 	d->n_addresses = relay_route_only(d->addresses, d->n_addresses,
 	    r->family);
-	relay_route_order(d->addresses, d->n_addresses, r->preferred);
+	relay_route_order(d->addresses, d->n_addresses, r->preferred,
+	    r->conf->smtp_randomize_addresses);
+	/* Those with a better preference than ours have no address. */
+	lost = d->n_addresses > 0 && d->best < d->addresses[0].preference;
 	/* Our own server listens on port 25, and nothing else is a loop. */
 	if (d->hop.port == 25 && d->proxy == NULL)
 		d->n_addresses = relay_route_drop_own(d->addresses,
 		    d->n_addresses, r->own, r->n_own, &self);
+	/* An MX of the domain must not send its mail to those behind it. */
+	d->last_hop = self;
 	if (d->n_addresses == 0) {
-		why = self ? mem_printf("mail for %.*s loops back to myself",
+		why = self && lost ? mem_printf(
+		    "unable to find primary relay for %.*s",
+		    VIEW_ARGS(d->hop.host)) :
+		    self ? mem_printf("mail for %.*s loops back to myself",
 		    VIEW_ARGS(d->hop.host)) :
 		    mem_printf("no usable address for %.*s",
 		    VIEW_ARGS(d->hop.host));
-		delivery_no_route(d, self ? "5.4.6" : "4.4.4", why);
+		delivery_no_route(d, self && !lost ? "5.4.6" : "4.4.4",
+		    why);
 		free(why);
 		return false;
 	}
-	if (limit > 0 && d->n_addresses > limit)
-		d->n_addresses = limit;
+	if (limit > 0)
+		d->n_addresses = relay_route_limit(d->addresses,
+		    d->n_addresses, limit,
+		    r->conf->smtp_balance_inet_protocols);
 	return true;
 }
 
 void
 delivery_routed(struct delivery *d, enum route_status status,
-    struct view text, const struct relay_address *list, size_t n)
+    struct view text, const struct relay_address *list, size_t n,
+    uint16_t best)
 {
 	char *why;
 	size_t i;
@@ -413,6 +480,7 @@ delivery_routed(struct delivery *d, enum route_status status,
 		d->addresses[i].addr.port = d->hop.port;
 	}
 	d->n_addresses = n;
+	d->best = best;
 	if (delivery_order(d))
 		delivery_go_on(d);
 }
@@ -428,6 +496,7 @@ delivery_route(struct delivery *d)
 		d->addresses[0] = (struct relay_address){
 			.host = d->hop.host, .addr = d->hop.addr };
 		d->n_addresses = 1;
+		d->best = 0;
 		if (delivery_order(d))
 			delivery_go_on(d);
 		return;
@@ -530,71 +599,6 @@ delivery_orphan(struct delivery *d)
 	delivery_free(d);
 }
 
-/*
- * A text in memory must be sealed: what the filter judged is what leaves.
- * F_SEAL_SEAL alone is what a file on tmpfs has.
- */
-static bool
-delivery_unsealed(int fd)
-{
-	const int want = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
-	int seals = fcntl(fd, F_GET_SEALS);
-
-	return seals >= 0 && (seals & want) != want &&
-	    (seals & F_SEAL_SEAL) == 0;
-}
-
-/* 0: it is none. */
-static int64_t
-delivery_limit(uint64_t ms)
-{
-	return ms <= LIMIT_MAX ? (int64_t)ms : 0;
-}
-
-/* Read the fields; everything stands in the arena. */
-static bool
-delivery_read(struct delivery *d, struct view body)
-{
-	struct cursor c = cursor_of(arena_copy(d->arena, body));
-	struct view edits, env;
-	struct queue_id id;
-	uint32_t i;
-
-	d->number = cursor_u64(&c);
-	id.n = cursor_u64(&c);
-	(void)queue_id_text(id, d->id);
-	d->transport = cursor_view(&c);
-	d->hop_text = cursor_view(&c);
-	d->text_offset = cursor_u64(&c);
-	d->text_size = cursor_u64(&c);
-	edits = cursor_view(&c);
-	d->times.arrival.us = (int64_t)cursor_u64(&c);
-	d->times.active.us = (int64_t)cursor_u64(&c);
-	d->limit = delivery_limit(cursor_u64(&c));
-	d->n_rcpts = cursor_u32(&c);
-	if (c.bad || d->limit == 0 || d->n_rcpts == 0 || d->n_rcpts > ENVELOPE_RCPTS_MAX ||
-	    d->text_size > INT64_MAX || d->text_offset > INT64_MAX -
-	    d->text_size)
-		return false;
-	d->rcpts = arena_alloc(d->arena, d->n_rcpts * sizeof *d->rcpts);
-	memset(d->rcpts, 0, d->n_rcpts * sizeof *d->rcpts);
-	for (i = 0; i < d->n_rcpts; i++)
-		d->rcpts[i].index = cursor_u32(&c);
-	env = cursor_view(&c);
-	if (!cursor_done(&c) || !envelope_get(env, d->arena, &d->env) ||
-	    !edits_get(edits, d->text_size, d->arena, &d->edits))
-		return false;
-	for (i = 0; i < d->n_rcpts; i++) {
-		if (d->rcpts[i].index >= d->env.nrcpts)
-			return false;
-		d->rcpts[i].addr = d->env.rcpts[d->rcpts[i].index].addr;
-		d->rcpts[i].out = d->rcpts[i].addr;
-	}
-	d->open = d->n_rcpts;
-	d->size = edits_size(&d->edits, d->text_size);
-	return true;
-}
-
 static void delivery_check(struct delivery *d);
 
 static struct delivery *
@@ -612,7 +616,7 @@ delivery_new(struct relay *r, struct chan *qmgr)
 	evtimer_assign(&d->deadline, loop_base(), delivery_on_deadline, d);
 	TAILQ_INSERT_TAIL(&r->deliveries, d, link);
 	r->n_deliveries++;
-	delivery_why(d, "4.3.0", "delivery failed");
+	delivery_note(d, "4.3.0", "delivery failed");
 	return d;
 }
 
@@ -620,19 +624,15 @@ delivery_new(struct relay *r, struct chan *qmgr)
 static void
 delivery_start(struct delivery *d)
 {
-	char *why;
-
 	event_add(&d->deadline, loop_timeout(d->limit));
-	if (!relay_nexthop_parse(d->hop_text, &d->hop)) {
-		why = mem_printf("bad next hop: %.*s",
-		    VIEW_ARGS(view_head(d->hop_text, 300)));
-		delivery_no_route(d, "4.3.5", why);
-		free(why);
-		return;
-	}
+	d->hops = d->hop_list;
 	if (!d->probe && d->proxy == NULL)
 		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
-	if (d->proxy != NULL)
+	if (view_trim(d->hop_list).n == 0)
+		delivery_no_route(d, "4.3.5", "bad next hop: nothing");
+	else if (!delivery_next_hop(d))
+		delivery_finish(d);
+	else if (d->proxy != NULL)
 		delivery_secure(d);
 	else
 		delivery_check(d);
@@ -675,31 +675,6 @@ proxy_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 		delivery_start(d);
 }
 
-static bool
-probe_read(struct delivery *d, struct view body)
-{
-	struct cursor c = cursor_of(arena_copy(d->arena, body));
-
-	d->probe = true;
-	d->number = cursor_u64(&c);
-	(void)snprintf(d->id, sizeof d->id, "NOQUEUE");
-	d->transport = cursor_view(&c);
-	d->hop_text = cursor_view(&c);
-	d->env.sender = cursor_view(&c);
-	d->env.nrcpts = d->n_rcpts = d->open = 1;
-	d->env.rcpts = arena_alloc(d->arena, sizeof *d->env.rcpts);
-	d->rcpts = arena_alloc(d->arena, sizeof *d->rcpts);
-	memset(d->env.rcpts, 0, sizeof *d->env.rcpts);
-	memset(d->rcpts, 0, sizeof *d->rcpts);
-	d->env.rcpts[0].addr = cursor_view(&c);
-	d->rcpts[0].addr = d->rcpts[0].out = d->env.rcpts[0].addr;
-	d->limit = delivery_limit(cursor_u64(&c));
-	d->times.arrival = d->times.active = d->times.begun;
-	return cursor_done(&c) && d->limit > 0 &&
-	    d->env.sender.n <= ADDRESS_MAX &&
-	    d->rcpts[0].addr.n > 0 && d->rcpts[0].addr.n <= ADDRESS_MAX;
-}
-
 void
 probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 {
@@ -717,7 +692,7 @@ probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m)
 static void
 delivery_give_up(struct delivery *d, const char *reason)
 {
-	d->fallback = view_make("", 0);
+	d->hops = d->fallback = view_make("", 0);
 	delivery_failed(d, WHOM_OPEN, 0, false, "4.3.0", reason);
 	delivery_finish(d);
 }

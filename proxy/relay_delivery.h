@@ -1,5 +1,6 @@
 /*
- * One delivery: one message, some of its recipients, one next hop.  It finds
+ * One delivery: one message, some of its recipients, one next hop or several,
+ * which are tried in their order.  It finds
  * the addresses of the next hop, has sessions opened to one after the other
  * until each recipient is sent, bounced, or deferred by the last server, logs
  * that, and reports to qmgr.  qmgr says how long all this may take; what is
@@ -41,7 +42,9 @@ struct delivery {
 	uint64_t number;	/* qmgr's */
 	char id[QUEUE_ID_TEXT];
 	struct arena *arena;	/* all views below */
-	struct view transport, hop_text;
+	struct view transport;
+	struct view hop_list;	/* of qmgr: "[a]:25, [b]:25" */
+	struct view hop_text;	/* the one of them that is tried */
 	struct relay_nexthop hop;
 	struct envelope env;
 	bool probe;		/* no text, and no DATA */
@@ -58,8 +61,14 @@ struct delivery {
 	struct delivery_rcpt *rcpts;
 	uint32_t n_rcpts, open;	/* open: without a status */
 
-	struct view fallback;	/* next hops of smtp_fallback_relay left */
+	struct view hops;	/* those left */
+	struct view fallback;	/* the same of smtp_fallback_relay */
+	bool fell_back;		/* one of these is being tried */
+	bool last_hop;		/* that one and no other: we are an MX */
+	bool soft;		/* some failure may pass */
 
+	uint16_t best;		/* preference of the MX hosts, if those have
+				 * addresses or not */
 	struct relay_address *addresses;
 	size_t n_addresses, next_address;
 	uint32_t conversations;	/* sessions that were ready for mail */
@@ -92,9 +101,15 @@ void delivery_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
 void probe_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
 /* MSG_PROXY_MAIL, the same. */
 void proxy_begin(struct relay *r, struct chan *qmgr, struct chan_in *m);
+/* Read the fields of such a message; everything stands in the arena. */
+bool delivery_read(struct delivery *d, struct view body);
+bool probe_read(struct delivery *d, struct view body);
+/* A text that could still be changed. */
+bool delivery_unsealed(int fd);
 /* The answer to relay_ask_route(); the views are copied. */
 void delivery_routed(struct delivery *d, enum route_status status,
-    struct view text, const struct relay_address *list, size_t n);
+    struct view text, const struct relay_address *list, size_t n,
+    uint16_t best);
 /* The lookup that was asked is gone: ask another. */
 void delivery_lookup_gone(struct delivery *d);
 /* qmgr is gone: nobody waits for the result.  What is not yet with the

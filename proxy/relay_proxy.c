@@ -96,7 +96,7 @@ proxy_read(struct delivery *d, struct view body)
 	d->number = id.n = cursor_u64(&c);
 	(void)queue_id_text(id, d->id);
 	d->transport = view_of("");
-	d->hop_text = cursor_view(&c);
+	d->hop_list = cursor_view(&c);
 	ehlo = cursor_view(&c);
 	ms = cursor_u64(&c);
 	d->text_offset = cursor_u64(&c);

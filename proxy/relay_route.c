@@ -97,12 +97,12 @@ route_sort(struct relay_address *list, size_t n,
 
 void
 relay_route_order(struct relay_address *list, size_t n,
-    enum relay_family preferred)
+    enum relay_family preferred, bool shuffle)
 {
 	struct relay_address one;
 	size_t i, k;
 
-	for (i = n; i > 1; i--) {
+	for (i = shuffle ? n : 0; i > 1; i--) {
 		k = arc4random_uniform((uint32_t)i);
 		one = list[i - 1];
 		list[i - 1] = list[k];
@@ -142,4 +142,28 @@ relay_route_drop_own(struct relay_address *list, size_t n,
 		if (list[i].preference >= preference)
 			break;
 	return i;
+}
+
+size_t
+relay_route_limit(struct relay_address *list, size_t n, size_t max,
+    bool balance)
+{
+	size_t of[2] = { 0 }, may[2] = { max, max }, i, kept = 0, k;
+
+	if (n <= max)
+		return n;
+	for (i = 0; i < n; i++)
+		of[list[i].addr.family == AF_INET6]++;
+	for (k = 0; balance && k < 2; k++)
+		/* The odd place is for whoever comes first. */
+		if (of[k] > 0 && of[!k] > 0 && max > 1)
+			may[k] = max - (of[!k] < max / 2 ? of[!k] : max / 2);
+	for (i = 0; i < n && kept < max; i++) {
+		k = list[i].addr.family == AF_INET6;
+		if (may[k] == 0)
+			continue;
+		may[k]--;
+		list[kept++] = list[i];
+	}
+	return kept;
 }

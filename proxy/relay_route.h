@@ -31,10 +31,10 @@ struct relay_address {
 
 enum relay_family { FAMILY_IPV4 = 1, FAMILY_IPV6 = 2, FAMILY_ANY = 3 };
 
-/* Lowest preference first, equals in random order, but with the family
- * preferred in front. */
+/* Lowest preference first, equals in random order, or as they were, but with
+ * the family preferred in front. */
 void relay_route_order(struct relay_address *list, size_t n,
-    enum relay_family preferred);
+    enum relay_family preferred, bool shuffle);
 /* Drop the other family; returns how many are left. */
 size_t relay_route_only(struct relay_address *list, size_t n,
     enum relay_family family);
@@ -45,5 +45,12 @@ size_t relay_route_only(struct relay_address *list, size_t n,
  */
 size_t relay_route_drop_own(struct relay_address *list, size_t n,
     const struct netaddr *own, size_t n_own, bool *ret_self);
+/*
+ * The first max addresses to try, in their order.  balance: neither family
+ * takes more than half of them while the other has some, for one of the two
+ * may lead nowhere.  Returns how many are left.
+ */
+size_t relay_route_limit(struct relay_address *list, size_t n, size_t max,
+    bool balance);
 
 #endif

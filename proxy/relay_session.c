@@ -283,6 +283,7 @@ session_socket(const struct relay *r, const struct netaddr *to, bool proxy)
 	const struct netaddr *from = to->family == AF_INET ? &r->bind4 :
 	    &r->bind6;
 	struct sockaddr_storage sa;
+	char text[NETADDR_TEXT];
 	socklen_t n;
 	int fd, on = 1, error;
 
@@ -294,8 +295,13 @@ session_socket(const struct relay *r, const struct netaddr *to, bool proxy)
 	/* smtp_bind_address is for those outside. */
 	if (from->family != 0 && !proxy) {
 		n = netaddr_to_sockaddr(from, &sa);
-		if (bind(fd, (struct sockaddr *)&sa, n) != 0)
-			goto failed;
+		if (bind(fd, (struct sockaddr *)&sa, n) != 0) {
+			if (r->bind_enforce)
+				goto failed;
+			netaddr_text(from, text);
+			log_warn("bind to %s: %s; the system chooses",
+			    text, strerror(errno));
+		}
 	}
 	n = netaddr_to_sockaddr(to, &sa);
 	if (connect(fd, (struct sockaddr *)&sa, n) == 0 ||

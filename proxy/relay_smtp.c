@@ -76,8 +76,9 @@ smtp_unwilling(struct session *s)
 
 	relay_reply_status(&s->reply, dsn);
 	/* A greeting says nothing about our recipients: another server, or
-	 * another day, may take them (smtp_skip_5xx_greeting). */
-	if (s->state == RELAY_GREETING)
+	 * another day, may take them. */
+	if (s->state == RELAY_GREETING &&
+	    s->relay->conf->smtp_skip_5xx_greeting)
 		dsn[0] = '4';
 	said = relay_reply_said(&s->reply, SAID_MAX);
 	why = mem_printf("host %s refused to talk to me: %.*s",

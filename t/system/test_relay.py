@@ -914,9 +914,11 @@ class Lookup:
     def answer(self, status=1, text="", list=()):
         self.chan.send("ROUTE_IS", u32(self.tag) + u8(status) + view(text) +
                        u32(len(list)) + b"".join(
-                           u16(p) + view(h) + view(socket.inet_pton(
-                               socket.AF_INET6 if ":" in a else
-                               socket.AF_INET, a)) for p, h, a in list))
+                           u16(p) + view(h) + view(
+                               b"" if a is None else socket.inet_pton(
+                                   socket.AF_INET6 if ":" in a else
+                                   socket.AF_INET, a))
+                           for p, h, a in list))
 
 
 def test_route_by_mx():
@@ -1035,6 +1037,125 @@ def test_mail_loops():
         assert relay.send("[127.0.0.9]").dsn == "5.4.6"
 
 
+def second_server(first, talk):
+    """A server with the port of the first on another address."""
+    second = Server.__new__(Server)
+    second.__dict__.update(talk=talk, connections=0, ended=0, conns=[],
+                           trouble=[], port=first.port,
+                           hop=f"[127.0.0.2]:{first.port}")
+    second.listener = socket.socket()
+    second.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    second.listener.bind(("127.0.0.2", first.port))
+    second.listener.listen(5)
+    threading.Thread(target=second.accept, daemon=True).start()
+    return second
+
+
+def test_mx_before_ours_without_address():
+    """Not a loop: the MX that is preferred to us cannot be found today."""
+    with Relay(inet_interfaces="127.0.0.1, 127.0.0.9",
+               smtp_fallback_relay="[127.0.0.1]:1") as relay:
+        lookup = Lookup(relay)
+        relay.deliver("example.org")
+        lookup.question()
+        lookup.answer(list=[(5, "primary", None), (10, "me", "127.0.0.9")])
+        r = relay.result()
+        assert (r.dsn, r.reason) == (
+            "4.4.4", "unable to find primary relay for example.org")
+
+
+def test_an_mx_has_no_fallback():
+    """Mail of a domain whose MX we are does not leave it, and a loop does not
+    go round by way of the fallback."""
+    with Server(script()) as server, \
+            Relay(inet_interfaces="127.0.0.1, 127.0.0.9",
+                  smtp_fallback_relay=server.hop) as relay:
+        lookup = Lookup(relay)
+        for mx, dsn in (([(10, "me", "127.0.0.9")], "5.4.6"),
+                        ([(5, "x", "127.0.0.3"), (10, "me", "127.0.0.9")],
+                         "4.4.1")):
+            relay.deliver("example.org")
+            lookup.question()
+            lookup.answer(list=mx)
+            assert relay.result().dsn == dsn
+        assert server.connections == 0
+        relay.deliver("example.org")
+        lookup.question()
+        lookup.answer(2, "not found")
+        assert relay.result().status == SENT
+
+
+def test_several_next_hops():
+    def rcpt(c, line):
+        return {"b": "250 Ok", "c": "450 later", "d": "550 no"}[line[9]]
+    rcpts = [x + "@example.org" for x in "bcd"]
+    with Server(script(RCPT=rcpt)) as first, Relay() as relay:
+        dead = f"[127.0.0.1]:{free_port()}"
+        with second_server(first, script()) as second:
+            for text in (f"{dead}, {first.hop}, {second.hop}",
+                         f"{dead} [ {first.hop},{second.hop},"):
+                r = relay.send(text, rcpts=rcpts)
+                assert [x[0] for x in r.rcpts] == [SENT, SENT, BOUNCED], text
+                assert r.trouble == NONE
+            # the second message goes over the connections of the first
+            assert (first.connections, second.connections) == (1, 1)
+            assert [x for x in second.conns[0].got if "RCPT" in x] == \
+                ["RCPT TO:<c@example.org>"] * 2
+        r = relay.send(f"{dead}, [127.0.0.1]:{free_port()}")
+        assert (r.status, r.dsn, r.trouble) == (DEFERRED, "4.4.1", CONNECT)
+
+
+def test_names_that_do_not_exist_here():
+    """One next hop of several that is down may be the right one; a relayhost
+    that is not there is a mistake of ours."""
+    with Relay(relayhost="[typo]") as relay:
+        lookup = Lookup(relay)
+        relay.deliver(f"[127.0.0.1]:{free_port()}, [gone]")
+        lookup.question()
+        lookup.answer(2, "not found")
+        r = relay.result()
+        assert (r.status, r.dsn, r.reason) == (DEFERRED, "4.4.4", "not found")
+        relay.deliver("[typo]")
+        lookup.question()
+        lookup.answer(2, "not found")
+        r = relay.result()
+        assert (r.status, r.dsn) == (DEFERRED, "4.3.5")
+        assert r.reason == "relayhost configuration problem: not found"
+    with Relay(smtp_fallback_relay="[typo]") as relay:
+        lookup = Lookup(relay)
+        relay.deliver("example.org")
+        for _ in range(2):
+            lookup.question()
+            lookup.answer(2, "not found")
+        r = relay.result()
+        assert (r.status, r.dsn) == (DEFERRED, "4.3.5")
+        assert "smtp_fallback_relay configuration problem" in r.reason
+
+
+@pytest.mark.parametrize("skip,status,trouble", [
+    ("yes", DEFERRED, CONNECT), ("no", BOUNCED, CONNECT)])
+def test_5xx_greeting(skip, status, trouble):
+    with Server(lambda c: c.say("554 5.7.1 go away")) as server, \
+            Relay(smtp_skip_5xx_greeting=skip) as relay:
+        r = relay.send(server.hop)
+        assert (r.status, r.trouble) == (status, trouble)
+        assert "554 5.7.1 go away" in r.reason
+
+
+def test_quit_response_is_not_waited_for():
+    def quit(c, line):
+        c.rest()
+        raise EOFError
+    for skip, left in (("yes", "0"), ("no", "1")):
+        with Server(script(QUIT=quit)) as server, \
+                Relay(smtp_skip_quit_response=skip, smtp_quit_timeout="100s",
+                      smtp_connection_cache_on_demand="no") as relay:
+            assert relay.send(server.hop).status == SENT
+            wait_for("QUIT", lambda: "QUIT" in server.conns[0].got)
+            wait_for("sessions",
+                     lambda: relay.status()["sessions"] == left)
+
+
 def test_families():
     with Server(script()) as server, Relay(inet_protocols="ipv4") as relay:
         lookup = Lookup(relay)
@@ -1050,8 +1171,13 @@ def test_families():
             Relay(smtp_bind_address="127.0.0.7") as relay:
         assert relay.send(server.hop).status == SENT
         assert server.conns[0].s.getpeername()[0] == "127.0.0.7"
+    with Server(script()) as server, \
+            Relay(smtp_bind_address="192.0.2.1") as relay:
+        assert relay.send(server.hop).status == SENT
+        relay.wait_log("bind to 192.0.2.1: Cannot assign requested address")
     # an address that is not ours is no trouble of the server
-    with Relay(smtp_bind_address="192.0.2.1") as relay:
+    with Relay(smtp_bind_address="192.0.2.1",
+               smtp_bind_address_enforce="yes") as relay:
         r = relay.send("[127.0.0.1]:9")
         assert (r.dsn, r.trouble) == ("4.3.0", NONE)
         assert "Cannot assign requested address" in r.reason

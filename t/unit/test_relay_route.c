@@ -69,7 +69,8 @@ test_order(void **state)
 		list[3] = address(20, "2001:db8::4");
 		list[4] = address(20, "192.0.2.5");
 		list[5] = address(65535, "192.0.2.6");
-		relay_route_order(list, 6, i < 200 ? FAMILY_ANY : FAMILY_IPV6);
+		relay_route_order(list, 6, i < 200 ? FAMILY_ANY : FAMILY_IPV6,
+		    true);
 		for (k = 1; k < 6; k++)
 			assert_true(list[k - 1].preference <=
 			    list[k].preference);
@@ -80,7 +81,61 @@ test_order(void **state)
 	/* equals take turns: fewer than 100 of 400 is one in 10^23 */
 	assert_in_range(first[0], 100, 300);
 	assert_in_range(first[1], 100, 300);
-	relay_route_order(list, 0, FAMILY_ANY);
+	relay_route_order(list, 0, FAMILY_ANY, true);
+}
+
+static void
+test_no_shuffle(void **state)
+{
+	struct relay_address list[20];
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 20; i++) {
+		list[i] = address(i < 10 ? 7 : 3, "192.0.2.1");
+		list[i].addr.b[3] = (uint8_t)i;
+	}
+	relay_route_order(list, 20, FAMILY_ANY, false);
+	for (i = 0; i < 20; i++)
+		assert_int_equal(list[i].addr.b[3], (i + 10) % 20);
+}
+
+/* "4" and "6" in the order in which they are tried */
+static void
+limit(const char *have, size_t max, bool balance, const char *want)
+{
+	struct relay_address list[10];
+	size_t n = strlen(have), i;
+
+	for (i = 0; i < n; i++) {
+		list[i] = address((unsigned)i, have[i] == '4' ? "192.0.2.1" :
+		    "2001:db8::1");
+	}
+	assert_int_equal(relay_route_limit(list, n, max, balance),
+	    strlen(want));
+	for (i = 0; want[i] != '\0'; i++) {
+		assert_int_equal(list[i].addr.family == AF_INET, want[i] == '4');
+		if (i > 0)
+			assert_true(list[i - 1].preference <
+			    list[i].preference);
+	}
+}
+
+static void
+test_limit(void **state)
+{
+	(void)state;
+	limit("66666644", 5, false, "66666");
+	limit("66666644", 5, true, "66644");
+	limit("66666644", 4, true, "6644");
+	limit("44444446", 5, true, "44446");
+	limit("6644444", 5, true, "66444");
+	limit("64646464", 5, true, "64646");
+	limit("666666", 5, true, "66666");
+	limit("6644", 5, true, "6644");
+	limit("6664", 1, true, "6");
+	limit("6664", 2, true, "64");
+	limit("", 5, true, "");
 }
 
 static void
@@ -199,6 +254,8 @@ main(void)
 		cmocka_unit_test(test_nexthop),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_only),
+		cmocka_unit_test(test_no_shuffle),
+		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_own),
 		cmocka_unit_test(test_delay),
 		cmocka_unit_test(test_line),
