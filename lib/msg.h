@@ -55,6 +55,9 @@ enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
 /* NONE: nothing that is proven; FAILED: not known. */
 enum dane_status { DANE_NONE = 1, DANE_FOUND, DANE_FAILED };
 #define DANE_RECORDS_MAX	50u
+/* What a relay learns about a server of a pool (MSG_HOP): it answered MAIL; it
+ * cannot be reached or does not want to talk; a conversation was lost. */
+enum hop_news { HOP_UP = 1, HOP_DOWN, HOP_TROUBLE };
 /* What a table behind a connection says. */
 enum table_reply { TABLE_REPLY_FOUND = 1, TABLE_REPLY_NONE,
 	TABLE_REPLY_FAILED };
