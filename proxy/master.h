@@ -170,6 +170,8 @@ bool control_open(struct master *m);
 /* A turn ended: answer those who wait for it. */
 void control_turn_done(struct master *m, bool ok, const char *text);
 void control_status_is(struct instance *i, uint32_t tag, struct view lines);
+void control_pool_is(struct instance *i, uint32_t tag, struct view lines,
+    struct view error);
 
 /* -- the socket of showq -------------------------------------------------- */
 

@@ -15,10 +15,11 @@
 #define LINE_MAX_BYTES	4096u
 #define IDLE_S		5
 #define STATUS_MS	1000
+#define POOL_MS		10000
 #define STATUS_LINE	"%-7s pid %-7d generation %-4u %-9s %llds"
 
 enum client_wait { WAIT_COMMAND = 0, WAIT_RELOAD, WAIT_STATUS, WAIT_STOP,
-	WAIT_CLOSE };
+	WAIT_POOL, WAIT_CLOSE };
 
 struct client {
 	struct control *control;
@@ -209,21 +210,83 @@ client_rules(struct client *c)
 
 /* -- commands ------------------------------------------------------------- */
 
-static void
-client_flush(struct client *c)
+/* NULL: the client was told that there is none. */
+static struct instance *
+client_qmgr(struct client *c)
 {
 	struct instance *i;
 
 	for (i = c->control->m->instances; i != NULL; i = i->next)
 		if (i->kind == ROLE_QMGR && i->control != NULL &&
 		    i->state == INSTANCE_SERVING)
-			break;
-	if (i == NULL) {
-		client_finish(c, "no queue manager is serving");
+			return i;
+	client_finish(c, "no queue manager is serving");
+	return NULL;
+}
+
+static void
+client_flush(struct client *c)
+{
+	struct instance *i = client_qmgr(c);
+
+	if (i == NULL)
 		return;
-	}
 	chan_send(i->control, MSG_FLUSH);
 	client_finish(c, NULL);
+}
+
+static void
+client_on_pool_time(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	client_finish(arg, "the queue manager did not answer in time");
+}
+
+static void
+client_pool(struct client *c, struct view command)
+{
+	struct instance *i;
+	struct buf *b;
+
+	/* The next queue manager has read what is drained already. */
+	if (c->control->m->turn.active) {
+		client_finish(c, "a reload is under way; try again");
+		return;
+	}
+	i = client_qmgr(c);
+	if (i == NULL)
+		return;
+	c->wait = WAIT_POOL;
+	c->tag = ++c->control->tag;
+	b = chan_begin(i->control, MSG_POOL);
+	put_u32(b, c->tag);
+	put_view(b, command);
+	chan_end(i->control);
+	event_assign(&c->timer, loop_base(), -1, 0, client_on_pool_time, c);
+	event_add(&c->timer, loop_timeout(POOL_MS));
+}
+
+void
+control_pool_is(struct instance *i, uint32_t tag, struct view lines,
+    struct view error)
+{
+	struct control *k = i->m->control;
+	struct client *c;
+	char *why;
+	size_t n;
+
+	for (n = 0; n < CLIENTS_MAX; n++) {
+		c = k->clients[n];
+		if (c == NULL || c->tag != tag || c->wait != WAIT_POOL)
+			continue;
+		event_del(&c->timer);
+		(void)evbuffer_add(bufferevent_get_output(c->io), lines.p,
+		    lines.n);
+		why = mem_copy(error);
+		client_finish(c, error.n > 0 ? why : NULL);
+		free(why);
+	}
 }
 
 static void
@@ -261,6 +324,8 @@ client_command(struct client *c, struct view line)
 		client_reload(c);
 	} else if (view_is(verb, "flush")) {
 		client_flush(c);
+	} else if (view_is(verb, "pool")) {
+		client_pool(c, rest);
 	} else if (view_is(verb, "log")) {
 		master_log_again(c->control->m);
 		client_finish(c, NULL);

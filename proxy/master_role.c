@@ -144,7 +144,7 @@ static void
 instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct instance *i = arg;
-	struct view text;
+	struct view text, more;
 	uint32_t n;
 
 	switch ((int)m->type) {
@@ -167,6 +167,13 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		break;
 	case MSG_HITS:
 		hits_book_take(i->m->hits, i->control, m, clock_mono());
+		break;
+	case MSG_POOL_IS:
+		n = cursor_u32(&m->body);
+		text = cursor_view(&m->body);
+		more = cursor_view(&m->body);
+		if (chan_check(c, m))
+			control_pool_is(i, n, text, more);
 		break;
 	case MSG_STATUS_IS:
 		n = cursor_u32(&m->body);

@@ -45,6 +45,8 @@ static const struct {
 	    "try to deliver deferred mail now (.DOMAIN: below it)" },
 	{ "queue", postern_queue, true, "[--once] [--json] [-n SECONDS]",
 	    "show the destinations: what waits, and what it waits for" },
+	{ "pool", postern_pool, true, "[drain|ready POOL SERVER]",
+	    "servers of nexthop_pools: show, take one out, put it back" },
 	{ "quarantine", postern_quarantine, true, "list [PATTERN...] | "
 	    "show ID | release ID... | delete ID... | expire",
 	    "the messages that rules hold" },

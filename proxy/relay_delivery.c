@@ -115,9 +115,30 @@ delivery_why(struct delivery *d, const char *dsn, const char *reason)
 }
 
 void
+delivery_hop_news(struct delivery *d, enum hop_news news, const char *why)
+{
+	struct buf *b;
+
+	if (d->pool.n == 0 || d->fell_back || d->qmgr == NULL ||
+	    d->hop_told)
+		return;
+	d->hop_told = true;
+	b = chan_begin(d->qmgr, MSG_HOP);
+	put_view(b, d->pool);
+	put_view(b, d->hop_text);
+	put_u8(b, (uint8_t)news);
+	put_view(b, view_head(view_of(why), REASON_MAX));
+	chan_end(d->qmgr);
+}
+
+void
 delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason)
 {
+	if (kind == TROUBLE_LOST)
+		delivery_hop_news(d, HOP_TROUBLE, reason);
+	else if (kind != TROUBLE_NONE)
+		d->hop_down = true;
 	if (kind == TROUBLE_NONE)
 		d->talked = true;
 	/* A second server that is dead does not make the destination dead. */
@@ -327,6 +348,7 @@ delivery_next_hop(struct delivery *d)
 
 	while (d->open > 0 && d->qmgr != NULL && !d->last_hop &&
 	    (word = delivery_hop_word(d)).n > 0) {
+		d->hop_down = d->hop_told = false;
 		/* Kept connections are found under it. */
 		d->hop_text = word;
 		d->n_addresses = d->next_address = 0;
@@ -350,6 +372,9 @@ static void delivery_secure(struct delivery *d);
 static void
 delivery_next(struct delivery *d)
 {
+	/* It has addresses, and none of them was good. */
+	if (d->hop_down)
+		delivery_hop_news(d, HOP_DOWN, d->why);
 	if (!delivery_next_hop(d))
 		delivery_finish(d);
 	else
@@ -626,6 +651,9 @@ delivery_start(struct delivery *d)
 {
 	event_add(&d->deadline, loop_timeout(d->limit));
 	d->hops = d->hop_list;
+	/* "pool:NAME server,server" */
+	if (view_starts_nocase(d->hops, "pool:") && d->proxy == NULL)
+		d->pool = view_from(conf_word(&d->hops), 5);
 	if (!d->probe && d->proxy == NULL)
 		d->fallback = view_of(d->relay->conf->smtp_fallback_relay);
 	if (view_trim(d->hop_list).n == 0)

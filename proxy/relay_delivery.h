@@ -62,6 +62,8 @@ struct delivery {
 	uint32_t n_rcpts, open;	/* open: without a status */
 
 	struct view hops;	/* those left */
+	struct view pool;	/* whose servers hop_list is; or empty */
+	bool hop_down, hop_told;	/* this one: it failed; qmgr knows */
 	struct view fallback;	/* the same of smtp_fallback_relay */
 	bool fell_back;		/* one of these is being tried */
 	bool last_hop;		/* that one and no other: we are an MX */
@@ -132,6 +134,9 @@ void delivery_sent(struct delivery *d, struct view reason, const char *dsn,
     bool has_dsn);
 void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason);
+/* What was learned about the server, if it is one of a pool. */
+void delivery_hop_news(struct delivery *d, enum hop_news news,
+    const char *why);
 
 enum delivery_whom { WHOM_OPEN = 1, WHOM_ACCEPTED, WHOM_ONE };
 /*

@@ -246,6 +246,22 @@ smtp_xforward_reply(struct session *s)
 	session_enter(s, smtp_xforward_due(s) ? RELAY_XFORWARD : RELAY_MAIL);
 }
 
+/* A server that is short of something says so here.  What it said to the first
+ * message of a connection goes for the others. */
+static void
+smtp_tell_hop(struct session *s)
+{
+	char *why;
+
+	if (s->mail.mail_ok && s->uses == 1)
+		delivery_hop_news(s->delivery, HOP_UP, "");
+	if (s->reply.code / 100 == 4) {
+		why = smtp_said(s);
+		delivery_hop_news(s->delivery, HOP_TROUBLE, why);
+		free(why);
+	}
+}
+
 static void
 smtp_mail_reply(struct session *s)
 {
@@ -257,6 +273,7 @@ smtp_mail_reply(struct session *s)
 	}
 	delivery_trouble(s->delivery, TROUBLE_NONE, NULL);
 	m->mail_ok = s->reply.code / 100 == 2;
+	smtp_tell_hop(s);
 	if (!m->mail_ok)
 		smtp_refused(s, WHOM_OPEN, 0);
 	if (m->mail_ok || smtp_pipelining(s))

@@ -418,6 +418,19 @@ void dest_revive_all(void);
 unsigned dest_revive_site(const char *nexthop);
 /* Places of the active queue that are free. */
 unsigned dest_free_places(void);
+/* qmgr_pool.c: next hops that are several servers (queue/sched_pool.h).  Before
+ * the jail: */
+void qpool_load(void);
+/* NULL, or why nothing can go to d. */
+const char *qpool_unusable(const struct dest *d);
+/* The next hop of one delivery to d: servers in their order. */
+void qpool_put_nexthop(struct buf *b, const struct dest *d);
+/* MSG_HOP, MSG_POOL */
+void qpool_heard(struct chan *relay, struct chan_in *in);
+void qpool_command(struct chan_in *in);
+void qpool_status(struct buf *b);
+/* Which servers of a next hop that is a pool are not up; else nothing. */
+void qpool_summary(const char *nexthop, struct buf *out);
 /*
  * What holds which destination back, for tools and `postern status`.  Times
  * in facts are those of clock_mono().

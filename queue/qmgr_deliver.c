@@ -247,7 +247,7 @@ deliver_give(struct relay *r, const struct piece *p, int text)
 	put_u64(b, u->delivery);
 	put_u64(b, m->known.id.n);
 	put_view(b, view_of(transport_name(dest_transport(d))));
-	put_view(b, view_of(dest_nexthop(d)));
+	qpool_put_nexthop(b, d);
 	put_u64(b, m->text_offset);
 	put_u64(b, m->text_size);
 	put_view(b, m->tail.edits);
@@ -265,6 +265,22 @@ deliver_undone(const struct piece *p, const char *why)
 {
 	sched_returned(p->entry);
 	deliver_suspended(p, "4.4.1", why);
+}
+
+/* A piece for a pool that has no server.  False: it has some. */
+static bool
+deliver_no_pool(const struct piece *p)
+{
+	const char *why = qpool_unusable(p->entry->dest);
+	char *text;
+
+	if (why == NULL)
+		return false;
+	text = mem_printf("%s: %s", dest_nexthop(p->entry->dest), why);
+	sched_returned(p->entry);
+	deliver_suspended(p, "4.3.2", text);
+	free(text);
+	return true;
 }
 
 static void
@@ -321,6 +337,8 @@ deliver_schedule(void *arg)
 		service = transport_relays(dest_transport(p.entry->dest));
 		r = relay_pick(service);
 		ensure(r != NULL);
+		if (deliver_no_pool(&p))
+			continue;
 		fd = message_text(p.entry->message);
 		if (fd >= 0)
 			fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -461,6 +479,8 @@ relay_on_msg(struct chan *c, struct chan_in *in, void *arg)
 		relay_delivered(arg, in);
 	else if (in->type == MSG_PROBED)
 		probe_ended(c, in);
+	else if (in->type == MSG_HOP)
+		qpool_heard(c, in);
 	else if (in->type == MSG_PROXY_SAID)
 		proxy_said(c, in);
 	else if (((struct relay *)arg)->writer != NULL)

@@ -66,6 +66,7 @@ qmgr_load(void)
 	journal_load();
 	origin_load();
 	verify_load();
+	qpool_load();
 }
 
 static void
@@ -150,6 +151,9 @@ qmgr_control(struct chan_in *m)
 		handover_begin(taking, m->fd[0]);
 		m->fd[0] = -1;
 		break;
+	case MSG_POOL:
+		qpool_command(m);
+		break;
 	case MSG_FLUSH:
 		dest_revive_all();
 		intake_flush();
@@ -199,6 +203,7 @@ qmgr_status(struct buf *b)
 	    (unsigned long long)qmgr.deferred_total,
 	    (unsigned long long)qmgr.bounced,
 	    (unsigned long long)qmgr.removed, qmgr.messages);
+	qpool_status(b);
 	dest_status(b);
 }
 

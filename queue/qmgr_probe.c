@@ -179,7 +179,7 @@ probe_give(struct probe *p, struct chan *relay)
 	b = chan_begin(relay, MSG_PROBE);
 	put_u64(b, p->number);
 	put_view(b, view_of(transport_name(dest_transport(d))));
-	put_view(b, view_of(dest_nexthop(d)));
+	qpool_put_nexthop(b, d);
 	put_view(b, buf_view(&sender));
 	put_view(b, view_of(p->addr));
 	put_u64(b, (uint64_t)qmgr.cf->daemon_timeout);
@@ -200,6 +200,8 @@ probe_schedule(void)
 		dead = dest_dead_why(p->dest);
 		if (dead == NULL)
 			dead = transport_dead(dest_transport(p->dest));
+		if (dead == NULL)
+			dead = qpool_unusable(p->dest);
 		if (dead != NULL) {
 			probe_unwait(p, dead);
 			continue;

@@ -127,10 +127,17 @@ list_dest(const struct dest_facts *f, void *arg)
 		.window = f->window, .limit = f->limit,
 	};
 
+	struct buf servers;
+
+	buf_init(&servers, 4096);
+	qpool_summary(f->nexthop, &servers);
+	if (servers.n > 0)
+		d.last_error = buf_view(&servers);
 	if (f->next_try.us > loop_now().us)
 		d.next_try_ms = (f->next_try.us - loop_now().us) / 1000;
 	if (part->n < QUEUE_DESTS_MAX && queue_dest_put(&part->entries, &d))
 		part->n++;
+	buf_free(&servers);
 }
 
 static void
