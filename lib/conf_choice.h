@@ -35,7 +35,12 @@ enum milter_default {
 };
 enum networks_style { NETWORKS_HOST = 1, NETWORKS_SUBNET, NETWORKS_CLASS };
 
+/* smtp_dns_support_level: enabled, unless disable_dns_lookups says no. */
+enum dns_support { DNS_SUPPORT_BY_DEFAULT = 0, DNS_SUPPORT_DISABLED,
+	DNS_SUPPORT_ENABLED, DNS_SUPPORT_DNSSEC };
+
 /* These are sets. */
+enum host_lookup { HOST_LOOKUP_DNS = 1 << 0, HOST_LOOKUP_NATIVE = 1 << 1 };
 enum internal_mail { INTERNAL_BOUNCE = 1 << 0, INTERNAL_NOTIFY = 1 << 1 };
 enum protocol {
 	PROTOCOL_IPV4 = 1 << 0,

@@ -55,6 +55,18 @@ enum route_status { ROUTE_OK = 1, ROUTE_NOT_FOUND, ROUTE_TEMPFAIL,
 /* NONE: nothing that is proven; FAILED: not known. */
 enum dane_status { DANE_NONE = 1, DANE_FOUND, DANE_FAILED };
 #define DANE_RECORDS_MAX	50u
+/* How a next hop is looked up: a set. */
+enum route_flag {
+	ROUTE_MX = 1 << 0,
+	ROUTE_NATIVE = 1 << 1,		/* what the DNS does not know, as this
+					 * system does: /etc/hosts first */
+	ROUTE_NO_DNS = 1 << 2,		/* everything that way */
+	ROUTE_IGNORE_MX = 1 << 3,	/* no answer: as if there were no MX */
+	ROUTE_DEFER_MX = 1 << 4,	/* no MX has an address: that may pass */
+	ROUTE_SRV = 1 << 5,		/* "service:domain", by SRV; then: */
+	ROUTE_SRV_FALLBACK = 1 << 6,	/* if there are none, as without it */
+	ROUTE_IGNORE_SRV = 1 << 7	/* the same if there is no answer */
+};
 /* What a relay learns about a server of a pool (MSG_HOP): it answered MAIL; it
  * cannot be reached or does not want to talk; a conversation was lost. */
 enum hop_news { HOP_UP = 1, HOP_DOWN, HOP_TROUBLE };

@@ -65,7 +65,7 @@ lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	uint32_t tag = cursor_u32(&m->body);
 	struct view what;
-	uint8_t with_mx = 0;
+	uint8_t flags = 0;
 
 	(void)arg;
 	if (m->type == MSG_FACT) {
@@ -77,7 +77,7 @@ lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		return;
 	}
 	if (m->type == MSG_ROUTE)
-		with_mx = cursor_u8(&m->body);
+		flags = cursor_u8(&m->body);
 	what = cursor_view(&m->body);
 	if (!chan_check(c, m))
 		return;
@@ -86,7 +86,7 @@ lookup_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		lookup_name(c, tag, what);
 	} else if (m->type == MSG_ROUTE) {
 		n_routes++;
-		lookup_route(c, tag, with_mx != 0, what);
+		lookup_route(c, tag, flags, what);
 	} else {
 		chan_blame(c, "unexpected message");
 	}

@@ -1,5 +1,6 @@
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "lib/cursor.h"
 #include "proxy/lookup_answer.h"
@@ -61,6 +62,80 @@ answer_mx(struct view data, uint16_t *ret_preference,
 		*ret_preference = (uint16_t)((unsigned char)data.p[0] << 8 |
 		    (unsigned char)data.p[1]);
 	return kind;
+}
+
+static uint16_t
+answer_u16(struct view data, size_t at)
+{
+	return (uint16_t)((unsigned char)data.p[at] << 8 |
+	    (unsigned char)data.p[at + 1]);
+}
+
+enum answer_name
+answer_srv(struct view data, struct answer_srv *ret)
+{
+	enum answer_name kind;
+
+	if (data.n < 7)
+		return ANSWER_BAD;
+	kind = answer_name(view_from(data, 6), ret->target);
+	if (kind == ANSWER_BAD)
+		return ANSWER_BAD;
+	ret->priority = answer_u16(data, 0);
+	ret->weight = answer_u16(data, 2);
+	ret->port = answer_u16(data, 4);
+	/* Nobody listens on port 0. */
+	return kind == ANSWER_HOST && ret->port == 0 ? ANSWER_BAD : kind;
+}
+
+static int
+srv_compare(const void *a, const void *b)
+{
+	const struct answer_srv *x = a, *y = b;
+
+	/* Without weight: in front, or the draw would never come to it. */
+	return x->priority != y->priority ?
+	    (x->priority > y->priority) - (x->priority < y->priority) :
+	    (x->weight > 0) - (y->weight > 0);
+}
+
+/* One of the first n, more often if it is heavier.  Without weights the chance
+ * is that of all. */
+static size_t
+srv_draw(const struct answer_srv *list, size_t n,
+    uint32_t (*random)(uint32_t n))
+{
+	uint32_t total = 0, at;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		total += list[i].weight;
+	if (total == 0)
+		return random((uint32_t)n);
+	at = random(total + 1);
+	for (i = 0; i + 1 < n && at > list[i].weight; i++)
+		at -= list[i].weight;
+	return i;
+}
+
+void
+answer_srv_order(struct answer_srv *list, size_t n,
+    uint32_t (*random)(uint32_t n))
+{
+	struct answer_srv one;
+	size_t i, k, end;
+
+	if (n > 1)
+		qsort(list, n, sizeof *list, srv_compare);
+	for (i = 0; i < n; i++) {
+		for (end = i + 1; end < n &&
+		    list[end].priority == list[i].priority; end++)
+			;
+		k = i + srv_draw(list + i, end - i, random);
+		one = list[k];
+		memmove(&list[i + 1], &list[i], (k - i) * sizeof *list);
+		list[i] = one;
+	}
 }
 
 bool

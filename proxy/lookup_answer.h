@@ -19,6 +19,16 @@ enum answer_name answer_name(struct view data, char ret[ANSWER_NAME_MAX]);
 /* MX: ANSWER_ROOT is the null MX of RFC 7505. */
 enum answer_name answer_mx(struct view data, uint16_t *ret_preference,
     char ret[ANSWER_NAME_MAX]);
+/* SRV (RFC 2782): ANSWER_ROOT says that there is no such service. */
+struct answer_srv {
+	uint16_t priority, weight, port;
+	char target[ANSWER_NAME_MAX];
+};
+enum answer_name answer_srv(struct view data, struct answer_srv *ret);
+/* In the order in which they are tried: by priority, then drawn by weight with
+ * random(n), a number below n. */
+void answer_srv_order(struct answer_srv *list, size_t n,
+    uint32_t (*random)(uint32_t n));
 /* TXT: its strings, joined, as much of them as there is room for.  False: it
  * is none. */
 bool answer_txt(struct view data, struct buf *out);

@@ -17,15 +17,18 @@
 #define HOSTS_MAX	(1u << 20)
 #define ANCHORS_MAX	100u
 
-/* libunbound's own; one resolver serves the process. */
-static struct ub_ctx *resolver;
-static struct event resolver_event;
+/* libunbound's own: with /etc/hosts, and without. */
+static struct resolver {
+	struct ub_ctx *ctx;
+	struct event event;
+} resolvers[2];
+#define SOURCES	2
 
 /* A question on its way through the resolver. */
 struct dns_question {
 	dns_done *done;
 	void *arg;
-	int id;
+	int64_t id;
 	struct dns_question *next;	/* in the bucket of its id */
 };
 
@@ -78,7 +81,7 @@ dns_compare(const void *a, const void *b)
 
 /* The first name of each address leads back from it. */
 static void
-dns_reverse(struct dns_host *list, size_t n)
+dns_reverse(struct ub_ctx *ctx, struct dns_host *list, size_t n)
 {
 	char reverse[ANSWER_REVERSE_MAX], *record;
 	size_t i;
@@ -90,7 +93,7 @@ dns_reverse(struct dns_host *list, size_t n)
 		answer_reverse(&list[i].addr, reverse);
 		record = mem_printf("%s. 3600 IN PTR %.*s.", reverse,
 		    VIEW_ARGS(list[i].name));
-		if (ub_ctx_data_add(resolver, record) != 0)
+		if (ub_ctx_data_add(ctx, record) != 0)
 			log_warn("%s: not used: %.*s", HOSTS,
 			    VIEW_ARGS(list[i].name));
 		free(record);
@@ -102,7 +105,7 @@ dns_reverse(struct dns_host *list, size_t n)
  * Adding to its data closes its settings, so this comes last.
  */
 static void
-dns_hosts(void)
+dns_hosts(struct ub_ctx *ctx)
 {
 	struct dns_host *list;
 	struct view rest;
@@ -129,7 +132,7 @@ dns_hosts(void)
 			count++;
 		rest = view_from(rest, n + 1);
 	}
-	dns_reverse(list, count);
+	dns_reverse(ctx, list, count);
 	free(list);
 	free(text);
 }
@@ -139,13 +142,13 @@ dns_hosts(void)
  * question, which is inside the jail.
  */
 static void
-dns_anchors(const char *path)
+dns_anchors(struct ub_ctx *ctx, const char *path)
 {
 	char *line = NULL, *p;
 	size_t room = 0, n = 0;
 	FILE *f;
 
-	dns_must(ub_ctx_set_option(resolver, "module-config:",
+	dns_must(ub_ctx_set_option(ctx, "module-config:",
 	    path[0] != '\0' ? "validator iterator" : "iterator"), "modules");
 	if (path[0] == '\0')
 		return;
@@ -158,7 +161,7 @@ dns_anchors(const char *path)
 			;
 		if (*p == '\0')
 			continue;
-		dns_must(ub_ctx_add_ta(resolver, p), path);
+		dns_must(ub_ctx_add_ta(ctx, p), path);
 		n++;
 	}
 	if (ferror(f) || n == 0)
@@ -167,25 +170,25 @@ dns_anchors(const char *path)
 	(void)fclose(f);
 }
 
-void
-dns_load(const struct conf *cf)
+static struct ub_ctx *
+dns_context(const struct conf *cf, bool hosts)
 {
+	struct ub_ctx *resolver = ub_ctx_create();
 	struct view rest = view_of(cf->dns_resolvers), word;
 	char *address;
 	size_t i;
 	int rc;
 
-	resolver = ub_ctx_create();
 	if (resolver == NULL)
 		fatal("name resolver: cannot be made");
 	(void)ub_ctx_debugout(resolver, NULL);
 	for (i = 0; i < sizeof options / sizeof options[0]; i++)
 		dns_must(ub_ctx_set_option(resolver, options[i][0],
 		    options[i][1]), options[i][0]);
-	dns_anchors(cf->dns_trust_anchor_file);
+	dns_anchors(resolver, cf->dns_trust_anchor_file);
 	if (rest.n == 0) {
 		rc = ub_ctx_resolvconf(resolver, RESOLV_CONF);
-		if (rc != 0)
+		if (rc != 0 && hosts)
 			log_warn("%s: %s", RESOLV_CONF, ub_strerror(rc));
 	}
 	while ((word = conf_word(&rest)).n > 0) {
@@ -197,7 +200,7 @@ dns_load(const struct conf *cf)
 		free(address);
 	}
 	dns_must(ub_ctx_async(resolver, 1), "threads");
-	rc = ub_ctx_hosts(resolver, HOSTS);
+	rc = hosts ? ub_ctx_hosts(resolver, HOSTS) : 0;
 	if (rc != 0)
 		log_warn("%s: %s", HOSTS, ub_strerror(rc));
 	/* RFC 6761 section 6.4.  The first data closes the settings, and here
@@ -207,17 +210,26 @@ dns_load(const struct conf *cf)
 		fatal("name resolver: %s%s%s", ub_strerror(rc),
 		    cf->dns_trust_anchor_file[0] != '\0' ? ": look at " : "",
 		    cf->dns_trust_anchor_file);
-	dns_hosts();
+	if (hosts)
+		dns_hosts(resolver);
+	return resolver;
+}
+
+void
+dns_load(const struct conf *cf)
+{
+	resolvers[DNS_AND_HOSTS].ctx = dns_context(cf, true);
+	resolvers[DNS_ONLY].ctx = dns_context(cf, false);
 }
 
 static void
 dns_on_answer(evutil_socket_t fd, short what, void *arg)
 {
-	int rc = ub_process(resolver);
+	const struct resolver *r = arg;
+	int rc = ub_process(r->ctx);
 
 	(void)fd;
 	(void)what;
-	(void)arg;
 	if (rc != 0)
 		fatal("name resolver: %s", ub_strerror(rc));
 }
@@ -225,20 +237,26 @@ dns_on_answer(evutil_socket_t fd, short what, void *arg)
 void
 dns_start(void)
 {
-	event_assign(&resolver_event, loop_base(), ub_fd(resolver),
-	    EV_READ | EV_PERSIST, dns_on_answer, NULL);
-	event_add(&resolver_event, NULL);
+	struct resolver *r;
+	size_t i;
+
+	for (i = 0; i < SOURCES; i++) {
+		r = &resolvers[i];
+		event_assign(&r->event, loop_base(), ub_fd(r->ctx),
+		    EV_READ | EV_PERSIST, dns_on_answer, r);
+		event_add(&r->event, NULL);
+	}
 }
 
 static struct dns_question **
-dns_bucket(int id)
+dns_bucket(int64_t id)
 {
-	return &questions[(unsigned)id % BUCKETS];
+	return &questions[(uint64_t)id % BUCKETS];
 }
 
 /* Take the question with this id out of the table. */
 static struct dns_question *
-dns_take(int id)
+dns_take(int64_t id)
 {
 	struct dns_question **p, *q;
 
@@ -305,23 +323,25 @@ dns_callback(void *arg, int error, struct ub_result *r)
 }
 
 bool
-dns_ask(const char *name, enum dns_type type, dns_done *done, void *arg,
-    int *ret_id)
+dns_ask(const char *name, enum dns_type type, enum dns_source source,
+    dns_done *done, void *arg, int64_t *ret_id)
 {
 	struct dns_question *q = mem_alloc(sizeof *q), **bucket;
-	int rc;
+	int rc, id = 0;
 
 	q->done = done;
 	q->arg = arg;
 	/* With a thread, no answer can come before the next ub_process(). */
-	rc = ub_resolve_async(resolver, name, (int)type, CLASS_IN, q,
-	    dns_callback, &q->id);
+	rc = ub_resolve_async(resolvers[source].ctx, name, (int)type, CLASS_IN,
+	    q, dns_callback, &id);
 	if (rc != 0) {
 		log_warn("name resolver: %s: %s", log_safe(view_of(name)),
 		    ub_strerror(rc));
 		free(q);
 		return false;
 	}
+	/* Each resolver has its own numbers. */
+	q->id = (int64_t)id * SOURCES + source;
 	bucket = dns_bucket(q->id);
 	q->next = *bucket;
 	*bucket = q;
@@ -330,11 +350,11 @@ dns_ask(const char *name, enum dns_type type, dns_done *done, void *arg,
 }
 
 void
-dns_cancel(int id)
+dns_cancel(int64_t id)
 {
 	struct dns_question *q = dns_take(id);
 
 	ensure(q != NULL);
-	(void)ub_cancel(resolver, id);
+	(void)ub_cancel(resolvers[id % SOURCES].ctx, (int)(id / SOURCES));
 	free(q);
 }

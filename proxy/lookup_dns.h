@@ -14,7 +14,10 @@
 
 /* RFC 1035 section 3.2.2, RFC 3596 section 2.1 */
 enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16,
-	DNS_AAAA = 28, DNS_TLSA = 52 };
+	DNS_AAAA = 28, DNS_SRV = 33, DNS_TLSA = 52 };
+
+/* Who is asked: /etc/hosts has the last word about names that it knows. */
+enum dns_source { DNS_AND_HOSTS = 0, DNS_ONLY };
 
 enum dns_status {
 	DNS_FOUND = 1,
@@ -40,8 +43,8 @@ void dns_load(const struct conf *cf);
 void dns_start(void);
 /* False: cannot be asked now; done is not called.  done is never called
  * before this returns. */
-bool dns_ask(const char *name, enum dns_type type, dns_done *done, void *arg,
-    int *ret_id) __attribute__((warn_unused_result));
-void dns_cancel(int id);
+bool dns_ask(const char *name, enum dns_type type, enum dns_source source,
+    dns_done *done, void *arg, int64_t *ret_id) __attribute__((warn_unused_result));
+void dns_cancel(int64_t id);
 
 #endif

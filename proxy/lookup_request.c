@@ -11,7 +11,7 @@ struct lookup_question {
 	struct lookup_request *request;
 	enum dns_type type;
 	uint32_t which;
-	int id;
+	int64_t id;
 	TAILQ_ENTRY(lookup_question) link;
 };
 
@@ -90,8 +90,8 @@ request_on_answer(const struct dns_answer *a, void *arg)
 }
 
 void
-request_ask(struct lookup_request *r, const char *name, enum dns_type type,
-    uint32_t which)
+request_ask_of(struct lookup_request *r, const char *name,
+    enum dns_type type, enum dns_source source, uint32_t which)
 {
 	static const struct dns_answer failed = { .status = DNS_FAILED };
 	struct lookup_question *q = mem_alloc(sizeof *q);
@@ -99,12 +99,19 @@ request_ask(struct lookup_request *r, const char *name, enum dns_type type,
 	q->request = r;
 	q->type = type;
 	q->which = which;
-	if (dns_ask(name, type, request_on_answer, q, &q->id)) {
+	if (dns_ask(name, type, source, request_on_answer, q, &q->id)) {
 		TAILQ_INSERT_TAIL(&r->open, q, link);
 		return;
 	}
 	free(q);
 	r->kind->answered(r, type, which, &failed);
+}
+
+void
+request_ask(struct lookup_request *r, const char *name, enum dns_type type,
+    uint32_t which)
+{
+	request_ask_of(r, name, type, DNS_AND_HOSTS, which);
 }
 
 void

@@ -48,6 +48,8 @@ struct lookup_request *request_new(struct lookup_kind *kind,
 /* If it cannot be asked, answered() hears at once that it failed. */
 void request_ask(struct lookup_request *r, const char *name,
     enum dns_type type, uint32_t which);
+void request_ask_of(struct lookup_request *r, const char *name,
+    enum dns_type type, enum dns_source source, uint32_t which);
 /* Its first questions were asked: if none is open, finish. */
 void request_begun(struct lookup_request *r);
 /* The asking role is gone. */
@@ -57,7 +59,7 @@ size_t request_count(void);
 
 /* The kinds: messages NAME, ROUTE, FACT and DANE of lib/msg.def. */
 void lookup_name(struct chan *chan, uint32_t tag, struct view address);
-void lookup_route(struct chan *chan, uint32_t tag, bool with_mx,
+void lookup_route(struct chan *chan, uint32_t tag, uint32_t flags,
     struct view domain);
 void lookup_fact(struct chan *chan, uint32_t tag, enum fact_dns type,
     struct view name);

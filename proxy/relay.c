@@ -45,6 +45,37 @@ relay_look_for_end(struct relay *r)
 	role_exit();
 }
 
+/* use_srv_lookup */
+static bool
+relay_wants_srv(const struct relay *r, const struct relay_nexthop *hop)
+{
+	struct view rest = view_of(r->conf->use_srv_lookup), word;
+
+	while (hop->service.n > 0 && (word = conf_word(&rest)).n > 0)
+		if (view_eq_nocase(word, hop->service))
+			return true;
+	return false;
+}
+
+static void
+relay_put_question(const struct relay *r, const struct relay_nexthop *hop,
+    struct buf *b)
+{
+	bool dns = hop->mx && r->dns, srv = dns && relay_wants_srv(r, hop);
+	char *both;
+
+	put_u8(b, (uint8_t)(r->route | (dns ? ROUTE_MX : 0u) |
+	    (srv ? ROUTE_SRV : 0u)));
+	if (!srv) {
+		put_view(b, hop->host);
+		return;
+	}
+	both = mem_printf("%.*s:%.*s", VIEW_ARGS(hop->service),
+	    VIEW_ARGS(hop->host));
+	put_view(b, view_of(both));
+	free(both);
+}
+
 struct chan *
 relay_lookup(void)
 {
@@ -63,7 +94,6 @@ relay_ask_route(struct relay *r, struct delivery *d)
 	struct chan *best = relay_lookup();
 	struct buf *b;
 
-	(void)r;
 	if (best == NULL)
 		return false;
 	if (++last_tag == 0)
@@ -72,10 +102,22 @@ relay_ask_route(struct relay *r, struct delivery *d)
 	d->asked = best;
 	b = chan_begin(best, MSG_ROUTE);
 	put_u32(b, d->tag);
-	put_u8(b, d->hop.mx);
-	put_view(b, d->hop.host);
+	relay_put_question(r, &d->hop, b);
 	chan_end(best);
 	return true;
+}
+
+/* Two bytes behind the address; 0: none. */
+static uint16_t
+relay_address_port(struct view *bytes)
+{
+	const unsigned char *p;
+
+	if (bytes->n != 4 + 2 && bytes->n != 16 + 2)
+		return 0;
+	bytes->n -= 2;
+	p = (const unsigned char *)bytes->p + bytes->n;
+	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
 static void
@@ -86,7 +128,7 @@ relay_route_is(struct chan *c, struct chan_in *m)
 	struct view text, bytes;
 	uint32_t tag, n, i;
 	size_t kept = 0;
-	uint16_t best = UINT16_MAX;
+	uint16_t best = UINT16_MAX, port;
 	uint8_t status;
 
 	tag = cursor_u32(&m->body);
@@ -97,10 +139,13 @@ relay_route_is(struct chan *c, struct chan_in *m)
 		a.preference = cursor_u16(&m->body);
 		a.host = cursor_view(&m->body);
 		bytes = cursor_view(&m->body);
+		port = relay_address_port(&bytes);
 		best = a.preference < best ? a.preference : best;
-		if (netaddr_from_bytes(bytes, &a.addr) &&
-		    kept < RELAY_ADDRESSES_MAX)
-			list[kept++] = a;
+		if (kept == RELAY_ADDRESSES_MAX ||
+		    !netaddr_from_bytes(bytes, &a.addr))
+			continue;
+		a.addr.port = port;
+		list[kept++] = a;
 	}
 	if (!chan_check(c, m))
 		return;
@@ -226,6 +271,30 @@ relay_bind_only(const struct relay *r, uint8_t family, struct netaddr *ret)
 }
 
 static void
+relay_load_route(struct relay *r)
+{
+	const struct conf *cf = r->conf;
+	uint32_t level = conf_choice("smtp_dns_support_level",
+	    view_of(cf->smtp_dns_support_level));
+	uint32_t hosts = conf_choice("smtp_host_lookup",
+	    view_of(cf->smtp_host_lookup));
+
+	r->dns = level == DNS_SUPPORT_BY_DEFAULT ? !cf->disable_dns_lookups :
+	    level != DNS_SUPPORT_DISABLED;
+	r->route = (hosts & HOST_LOOKUP_NATIVE) != 0 ? ROUTE_NATIVE : 0;
+	if (!r->dns || (hosts & HOST_LOOKUP_DNS) == 0)
+		r->route |= ROUTE_NO_DNS;
+	if (cf->ignore_mx_lookup_error)
+		r->route |= ROUTE_IGNORE_MX;
+	if (cf->smtp_defer_if_no_mx_address_found)
+		r->route |= ROUTE_DEFER_MX;
+	if (cf->allow_srv_lookup_fallback)
+		r->route |= ROUTE_SRV_FALLBACK;
+	if (cf->ignore_srv_lookup_error)
+		r->route |= ROUTE_IGNORE_SRV;
+}
+
+static void
 relay_load(void)
 {
 	const struct conf *cf = role_conf();
@@ -240,6 +309,7 @@ relay_load(void)
 	    view_of(cf->inet_protocols));
 	r->preferred = FAMILY_ANY & conf_choice("smtp_address_preference",
 	    view_of(cf->smtp_address_preference));
+	relay_load_route(r);
 	relay_bind_address("smtp_bind_address", cf->smtp_bind_address,
 	    AF_INET, &r->bind4);
 	relay_bind_address("smtp_bind_address6", cf->smtp_bind_address6,

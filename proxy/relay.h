@@ -33,6 +33,8 @@ struct relay {
 	uint32_t discard;		/* EHLO keywords not used */
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */
+	bool dns;			/* MX and SRV are asked for */
+	uint32_t route;			/* enum route_flag, of all next hops */
 	struct netaddr bind4, bind6;	/* family 0: none */
 	bool bind_enforce;		/* smtp_bind_address_enforce */
 	struct netaddr own[OWN_ADDR_MAX];

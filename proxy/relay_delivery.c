@@ -502,7 +502,8 @@ delivery_routed(struct delivery *d, enum route_status status,
 		d->addresses[i] = list[i];
 		d->addresses[i].host = arena_copy(d->arena,
 		    view_head(list[i].host, 255));
-		d->addresses[i].addr.port = d->hop.port;
+		if (list[i].addr.port == 0)
+			d->addresses[i].addr.port = d->hop.port;
 	}
 	d->n_addresses = n;
 	d->best = best;

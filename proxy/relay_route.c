@@ -8,7 +8,8 @@
 bool
 relay_nexthop_parse(struct view text, struct relay_nexthop *ret)
 {
-	struct relay_nexthop h = { .port = SMTP_PORT, .mx = true };
+	struct relay_nexthop h = { .port = SMTP_PORT, .mx = true,
+		.service = view_of("smtp") };
 	struct view rest, none, literal;
 	size_t n;
 	uint16_t port;
@@ -37,6 +38,9 @@ relay_nexthop_parse(struct view text, struct relay_nexthop *ret)
 		    none.n > 0 || port == 0)
 			return false;
 		h.port = port;
+		h.service = view_from(rest, 1);
+		if (h.service.p[0] >= '0' && h.service.p[0] <= '9')
+			h.service.n = 0;
 	}
 	/* A numeric host without brackets is not a domain either. */
 	if (netaddr_parse(literal, &h.addr)) {

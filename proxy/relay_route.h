@@ -16,6 +16,7 @@
  */
 struct relay_nexthop {
 	struct view host;
+	struct view service;	/* "smtp", or as given; not a number */
 	uint16_t port;
 	bool mx;
 	bool numeric;		/* addr is set; nothing to ask */

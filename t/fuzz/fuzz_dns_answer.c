@@ -44,8 +44,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct view v = view_make(data, size), host;
 	char name[ANSWER_NAME_MAX];
 	struct netaddr a;
+	struct answer_srv srv;
 	uint16_t preference;
 
+	if (answer_srv(v, &srv) != ANSWER_BAD) {
+		check_name(srv.target, view_from(v, 6));
+		check(srv.port != 0 || srv.target[0] == '\0');
+	}
 	if (answer_name(v, name) != ANSWER_BAD)
 		check_name(name, v);
 	if (answer_mx(v, &preference, name) != ANSWER_BAD) {

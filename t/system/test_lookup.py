@@ -9,7 +9,10 @@ import pytest
 from postern import wait_for
 from role_driver import Role, u8, u32, view
 
-A, PTR, MX, AAAA = 1, 12, 15, 28
+A, PTR, MX, AAAA, SRV = 1, 12, 15, 28, 33
+# enum route_flag
+WITH_MX, NATIVE, NO_DNS, IGNORE_MX, DEFER_MX, WITH_SRV, SRV_FALLBACK, \
+    IGNORE_SRV = (1 << i for i in range(8))
 NAME_OK, UNVERIFIED, NO_NAME, NAME_TEMPFAIL = 1, 2, 3, 4
 FOUND, NOT_FOUND, TEMPFAIL, NULL_MX = 1, 2, 3, 4
 
@@ -24,6 +27,10 @@ def wire(name):
 
 def mx(preference, name):
     return struct.pack(">H", preference) + wire(name)
+
+
+def srv(priority, weight, port, name):
+    return struct.pack(">HHH", priority, weight, port) + wire(name)
 
 
 def ip(text):
@@ -127,9 +134,9 @@ class Lookup(Role):
         assert tag == self.tag
         return r
 
-    def ask_route(self, domain, with_mx=True):
+    def ask_route(self, domain, flags=WITH_MX):
         self.tag += 1
-        self.relay.send("ROUTE", u32(self.tag) + u8(with_mx) + view(domain))
+        self.relay.send("ROUTE", u32(self.tag) + u8(flags) + view(domain))
 
     def route_is(self, seconds=35):
         f = self.relay.expect("ROUTE_IS", seconds)
@@ -138,14 +145,18 @@ class Lookup(Role):
         routes = []
         for _ in range(f.u32()):
             preference, host, addr = f.u16(), f.text(), f.view()
+            port = (struct.unpack(">H", addr[-2:]) if len(addr) in (6, 18)
+                    else ())
+            if port:
+                addr = addr[:-2]
             routes.append((preference, host.lower(), socket.inet_ntop(
                 socket.AF_INET if len(addr) == 4 else socket.AF_INET6,
-                addr)))
+                addr) if addr else None) + port)
         f.done()
         return tag, status, text, routes
 
-    def route(self, domain, with_mx=True):
-        self.ask_route(domain, with_mx)
+    def route(self, domain, flags=WITH_MX):
+        self.ask_route(domain, flags)
         tag, *rest = self.route_is()
         assert tag == self.tag
         return tuple(rest)
@@ -191,7 +202,25 @@ ZONE = {
     **{(f"h{i}.example.org", A): [ip(f"192.0.3.{i}")] for i in range(70)},
     ("wide.example.org", A): [ip(f"192.0.4.{i}") for i in range(80)],
     ("wide.example.org", AAAA): [ip(f"2001:db8::{i:x}") for i in range(80)],
+    ("late.example.org", MX): [mx(10, "mail.example.org"),
+                               mx(20, "broken.example.org")],
+    ("numeric.example.org", MX): [mx(10, "192.0.2.40")],
+    ("fail.example.org", A): [ip("192.0.2.41")],
+    ("bad.example.org", A): [ip("192.0.2.42")],
     ("slow.example.org", MX): "silence",
+    ("_submission._tcp.example.org", SRV): [
+        srv(20, 0, 465, "back.example.org"),
+        srv(10, 5, 587, "nomx.example.org"),
+        srv(10, 95, 588, "six.example.org")],
+    ("_submission._tcp.null.example.org", SRV): [srv(0, 0, 0, "")],
+    ("_submission._tcp.fail.example.org", SRV): "servfail",
+    ("_submission._tcp.bad.example.org", SRV): [b"\0\0\0"],
+    ("_submission._tcp.gone.example.org", SRV): [
+        srv(0, 0, 587, "gone.example.org")],
+    **{(f"_submission._tcp.s{n}.example.org", SRV): [
+        (struct.pack(">HHH", 1, 2, 3) + b"\1x" * 9)[:n]] for n in range(21)},
+    **{(f"s{n}.example.org", MX): [(b"\0\1" + b"\1x" * 9)[:n]]
+       for n in range(21)},
 }
 
 
@@ -265,15 +294,22 @@ def test_route(lookup):
         (20, "back.example.org", "2001:db8::20")]
     assert lookup.route("nomx.example.org") == (
         FOUND, "", [(0, "nomx.example.org", "192.0.2.30")])
-    assert lookup.route("example.org", with_mx=False)[0] == NOT_FOUND
-    assert lookup.route("back.example.org", with_mx=False)[2] != []
+    assert lookup.route("example.org", 0)[0] == NOT_FOUND
+    assert lookup.route("back.example.org", 0)[2] != []
+    assert lookup.route("numeric.example.org")[2] == [
+        (10, "192.0.2.40", "192.0.2.40")]
     # a null MX among others is no null MX
     assert {r[1] for r in lookup.route("dot.example.org")[2]} == \
         {"mail.example.org"}
-    # one host's failure does not matter while another is known
-    assert {r[1] for r in lookup.route("half.example.org")[2]} == \
-        {"mail.example.org"}
-    assert lookup.route("localhost", with_mx=False)[2] != []
+    # one host's failure does not matter while another is known; but if it
+    # was the best, that is told
+    assert sorted(lookup.route("half.example.org")[2]) == [
+        (10, "broken.example.org", None),
+        (20, "mail.example.org", "192.0.2.1"),
+        (20, "mail.example.org", "192.0.2.99")]
+    assert {r[2] for r in lookup.route("late.example.org")[2]} == {
+        "192.0.2.1", "192.0.2.99"}
+    assert lookup.route("localhost", 0)[2] != []
 
 
 def test_limits_of_an_answer(lookup):
@@ -329,6 +365,109 @@ def test_families():
         assert [r[2] for r in lookup.route("back.example.org")[2]] == \
             ["192.0.2.20"]
         assert ("back.example.org", AAAA) not in server.asked
+
+
+def test_errors_that_are_ignored(lookup):
+    for domain, address in (("fail", "192.0.2.41"), ("bad", "192.0.2.42")):
+        domain += ".example.org"
+        assert lookup.route(domain)[0] == TEMPFAIL
+        assert lookup.route(domain, WITH_MX | IGNORE_MX) == (
+            FOUND, "", [(0, domain, address)])
+    assert lookup.route("dead.example.org")[0] == NOT_FOUND
+    assert lookup.route("dead.example.org", WITH_MX | DEFER_MX)[0] == TEMPFAIL
+    # no MX at all is another thing
+    assert lookup.route("nosuch.example.org",
+                        WITH_MX | DEFER_MX)[0] == NOT_FOUND
+
+
+def test_srv(lookup):
+    first = set()
+    for _ in range(300):
+        status, _, routes = lookup.route("submission:example.org",
+                                         WITH_MX | WITH_SRV)
+        assert status == FOUND
+        by_rank = {r[0]: r for r in routes}
+        assert sorted(by_rank) == [0, 1, 2]
+        assert {by_rank[i][1] for i in (0, 1)} == {"nomx.example.org",
+                                                   "six.example.org"}
+        assert by_rank[2][1] == "back.example.org"
+        for r in routes:
+            assert r[3] == {"nomx.example.org": 587, "six.example.org": 588,
+                            "back.example.org": 465}[r[1]]
+        first.add(by_rank[0][1])
+        if len(first) == 2:
+            break
+    assert len(first) == 2
+
+
+@pytest.mark.parametrize("domain,flags,status", [
+    ("nomx", 0, NOT_FOUND), ("nomx", IGNORE_SRV, NOT_FOUND),
+    ("nomx", SRV_FALLBACK, FOUND), ("fail", 0, TEMPFAIL),
+    ("fail", IGNORE_SRV | IGNORE_MX, FOUND),
+    ("fail", SRV_FALLBACK | IGNORE_MX, FOUND), ("bad", 0, TEMPFAIL),
+    ("bad", IGNORE_SRV | IGNORE_MX, FOUND), ("null", 0, NOT_FOUND),
+    ("null", SRV_FALLBACK, NOT_FOUND), ("gone", SRV_FALLBACK, NOT_FOUND)])
+def test_no_srv(lookup, domain, flags, status):
+    got = lookup.route(f"submission:{domain}.example.org",
+                       WITH_MX | WITH_SRV | flags)
+    assert got[0] == status, got
+
+
+@pytest.mark.parametrize("key", [
+    "example.org", ":example.org", "a_b:example.org", "x" * 64 + ":a.example",
+    "submission:", "submission:a b", "a.b:example.org",
+    "submission:" + "x." * 122 + "example"])
+def test_bad_service(lookup, key):
+    assert lookup.route(key, WITH_MX | WITH_SRV)[0] == NOT_FOUND
+
+
+def test_records_of_all_lengths(lookup):
+    """No record that is cut off is read beyond its end."""
+    for n in range(21):
+        assert lookup.route(f"s{n}.example.org")[0] == TEMPFAIL
+        assert lookup.route(f"submission:s{n}.example.org",
+                            WITH_MX | WITH_SRV)[0] == TEMPFAIL
+    assert lookup.status()["open"] == "0"
+
+
+def hosts_names():
+    """A name of /etc/hosts that no resolver has by itself."""
+    with open("/etc/hosts") as f:
+        for line in f:
+            words = line.split("#")[0].split()
+            for name in words[1:]:
+                if "." in words[0] and "localhost" not in name and \
+                        not name.startswith("ip6-"):
+                    yield name, words[0]
+
+
+def test_native_names():
+    names = list(hosts_names())
+    if not names:
+        pytest.skip("/etc/hosts has no name of its own")
+    name, address = names[0]
+    there = (FOUND, [(0, name, address)])
+    with NameServer({("mail.example.org", A): [ip("192.0.2.1")],
+                     (name + ".", 16): [b"\1x"]}) as server, \
+            Lookup(server, inet_protocols="ipv4") as lookup:
+        def ask(name, flags):
+            status, _, routes = lookup.route(name, flags)
+            return status, routes
+        assert ask(name, 0) == (NOT_FOUND, [])
+        assert ask(name, NATIVE) == there
+        assert ask(name, NO_DNS) == there
+        assert ask(name, WITH_MX) == (NOT_FOUND, [])
+        assert ask("mail.example.org", NO_DNS) == (
+            FOUND, [(0, "mail.example.org", "192.0.2.1")])
+        # the DNS goes first
+        server.zone[(name, A)] = [ip("192.0.2.9")]
+        server.zone[(name, MX)] = [mx(10, "mail.example.org")]
+    with NameServer(server.zone) as server, \
+            Lookup(server, inet_protocols="ipv4") as lookup:
+        assert ask(name, NATIVE) == (FOUND, [(0, name, "192.0.2.9")])
+        # /etc/hosts does not hide an MX
+        assert ask(name, WITH_MX) == (
+            FOUND, [(10, "mail.example.org", "192.0.2.1")])
 
 
 class Nobody:

@@ -915,10 +915,11 @@ class Lookup:
         self.chan.send("ROUTE_IS", u32(self.tag) + u8(status) + view(text) +
                        u32(len(list)) + b"".join(
                            u16(p) + view(h) + view(
-                               b"" if a is None else socket.inet_pton(
+                               (b"" if a is None else socket.inet_pton(
                                    socket.AF_INET6 if ":" in a else
-                                   socket.AF_INET, a))
-                           for p, h, a in list))
+                                   socket.AF_INET, a)) + b"".join(
+                                       n.to_bytes(2, "big") for n in port))
+                           for p, h, a, *port in list))
 
 
 def test_route_by_mx():
@@ -1062,6 +1063,60 @@ def test_mx_before_ours_without_address():
         r = relay.result()
         assert (r.dsn, r.reason) == (
             "4.4.4", "unable to find primary relay for example.org")
+
+
+MX, NATIVE, NO_DNS, IGNORE_MX, DEFER_MX, SRV, SRV_FALLBACK, IGNORE_SRV = (
+    1 << i for i in range(8))
+
+
+@pytest.mark.parametrize("conf,domain,host", [
+    ({}, MX, 0),
+    ({"smtp_dns_support_level": "enabled", "disable_dns_lookups": "yes"},
+     MX, 0),
+    ({"smtp_dns_support_level": "dnssec"}, MX, 0),
+    ({"smtp_dns_support_level": "disabled"}, NO_DNS, NO_DNS),
+    ({"disable_dns_lookups": "yes"}, NO_DNS, NO_DNS),
+    ({"smtp_host_lookup": "native"}, MX | NATIVE | NO_DNS, NATIVE | NO_DNS),
+    ({"smtp_host_lookup": "dns, native"}, MX | NATIVE, NATIVE),
+    ({"ignore_mx_lookup_error": "yes"}, MX | IGNORE_MX, IGNORE_MX),
+    ({"smtp_defer_if_no_mx_address_found": "yes"}, MX | DEFER_MX, DEFER_MX),
+    ({"use_srv_lookup": "submission"}, MX, 0)])
+def test_how_names_are_looked_up(conf, domain, host):
+    with Relay(**conf) as relay:
+        lookup = Lookup(relay)
+        for hop, question in (("example.org", (domain, "example.org")),
+                              ("[host]", (host, "host"))):
+            relay.deliver(hop)
+            assert lookup.question() == question
+            lookup.answer(2, "no")
+            relay.result()
+
+
+def test_srv():
+    with Server(script()) as server, \
+            Relay(use_srv_lookup="submission, smtp",
+                  allow_srv_lookup_fallback="yes",
+                  ignore_srv_lookup_error="yes") as relay:
+        lookup = Lookup(relay)
+        both = SRV_FALLBACK | IGNORE_SRV
+        for hop, question in (
+                ("example.org:submission",
+                 (both | MX | SRV, "submission:example.org")),
+                ("example.net", (both | MX | SRV, "smtp:example.net")),
+                ("example.org:smtps", (both | MX, "example.org")),
+                ("example.org:587", (both | MX, "example.org")),
+                ("[host]:submission", (both, "host"))):
+            relay.deliver(hop)
+            assert lookup.question() == question
+            lookup.answer(2, "no")
+            relay.result()
+        # the port comes with the address, and each has its own
+        relay.deliver("example.org:submission")
+        lookup.question()
+        lookup.answer(list=[(0, "one", "127.0.0.1", free_port()),
+                            (1, "two", "127.0.0.1", server.port)])
+        assert relay.result().status == SENT
+        relay.wait_log(f"relay=two[127.0.0.1]:{server.port},")
 
 
 def test_an_mx_has_no_fallback():

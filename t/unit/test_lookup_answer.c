@@ -73,6 +73,76 @@ test_long_name(void **state)
 }
 
 static void
+test_srv_record(void **state)
+{
+	static const char data[] =
+	    "\0\1\0\2\2\113\4mail\3org\0....................";
+	struct answer_srv got = { .port = 7 };
+	size_t n;
+
+	(void)state;
+	for (n = 0; n < sizeof data; n++) {
+		if (n == 16)
+			continue;
+		assert_int_equal(answer_srv(view_make(data, n), &got),
+		    ANSWER_BAD);
+		assert_int_equal(got.port, 7);
+	}
+	assert_int_equal(answer_srv(view_make(data, 16), &got), ANSWER_HOST);
+	assert_int_equal(got.priority, 1);
+	assert_int_equal(got.weight, 2);
+	assert_int_equal(got.port, 587);
+	assert_string_equal(got.target, "mail.org");
+	assert_int_equal(answer_srv(DATA("\0\0\0\0\0\0\0"), &got),
+	    ANSWER_ROOT);
+	assert_int_equal(answer_srv(DATA("\0\0\0\0\0\0\1a\0"), &got),
+	    ANSWER_BAD);
+}
+
+/* The same numbers each time. */
+static uint32_t seed;
+
+static uint32_t
+not_random(uint32_t n)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (seed >> 8) % n;
+}
+
+static void
+test_srv_order(void **state)
+{
+	struct answer_srv list[5];
+	unsigned first[5] = { 0 }, i;
+
+	(void)state;
+	seed = 0;
+	for (i = 0; i < 4000; i++) {
+		list[0] = (struct answer_srv){ .priority = 9, .port = 1 };
+		list[1] = (struct answer_srv){ .priority = 1, .weight = 1,
+			.port = 2 };
+		list[2] = (struct answer_srv){ .priority = 1, .weight = 8,
+			.port = 3 };
+		list[3] = (struct answer_srv){ .priority = 1, .weight = 0,
+			.port = 4 };
+		list[4] = (struct answer_srv){ .priority = 65535,
+			.weight = 65535, .port = 5 };
+		answer_srv_order(list, 5, not_random);
+		assert_int_equal(list[3].port, 1);
+		assert_int_equal(list[4].port, 5);
+		assert_int_equal(list[0].priority, 1);
+		assert_int_equal(list[2].priority, 1);
+		first[list[0].port - 1]++;
+	}
+	/* 1, 8 and 1 of ten */
+	assert_in_range(first[1], 300, 500);
+	assert_in_range(first[2], 3000, 3400);
+	assert_in_range(first[3], 300, 500);
+	assert_int_equal(first[0] + first[4], 0);
+	answer_srv_order(list, 0, not_random);
+}
+
+static void
 test_mx(void **state)
 {
 	static const char data[] = "\1\2\4mail\3org\0....................";
@@ -165,6 +235,8 @@ main(void)
 		cmocka_unit_test(test_name),
 		cmocka_unit_test(test_long_name),
 		cmocka_unit_test(test_mx),
+		cmocka_unit_test(test_srv_record),
+		cmocka_unit_test(test_srv_order),
 		cmocka_unit_test(test_address),
 		cmocka_unit_test(test_reverse),
 		cmocka_unit_test(test_hosts_line),
