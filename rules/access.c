@@ -158,6 +158,7 @@ access_find(const struct table *t, enum access_key kind, struct view key,
 	case ACCESS_RECIPIENT:
 	case ACCESS_ADDRESS:
 		return access_address(&q, key);
+	case ACCESS_NAME:
 	case ACCESS_NONE:
 		break;
 	}

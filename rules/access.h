@@ -20,6 +20,7 @@ enum access_key {
 	/* A name of HELO, MX, NS ...: the name, then its parents.  A name
 	 * that is an address has no parents. */
 	ACCESS_DOMAIN,
+	ACCESS_NAME,			/* a login: as it is */
 	/*
 	 * Mail addresses in internal form: user+ext@domain, user@domain,
 	 * domain and parents, user+ext@, user@.  The null sender is given as

@@ -23,6 +23,7 @@ static const char *const subject_texts[SUBJECTS] = {
 	[SUBJECT_DATA] = "Data command",
 	[SUBJECT_EOD] = "End-of-data",
 	[SUBJECT_CCERT] = "Client certificate",
+	[SUBJECT_LOGIN] = "SASL login name",
 };
 
 static const char *const stage_names[STAGES] = {
@@ -57,6 +58,8 @@ subject_value(const struct eval *e, enum subject s)
 		return f->has_recipient ? f->recipient : none;
 	case SUBJECT_ETRN:
 		return f->etrn;
+	case SUBJECT_LOGIN:
+		return f->login.n > 0 ? f->login : none;
 	case SUBJECT_NONE:
 	case SUBJECT_DATA:
 	case SUBJECT_EOD:
@@ -71,7 +74,7 @@ enum fact_shelf
 subject_shelf(enum subject s)
 {
 	return s == SUBJECT_CLIENT || s == SUBJECT_REVERSE ||
-	    s == SUBJECT_HELO ? SHELF_SESSION : s == SUBJECT_SENDER ?
+	    s == SUBJECT_LOGIN || s == SUBJECT_HELO ? SHELF_SESSION : s == SUBJECT_SENDER ?
 	    SHELF_TRANSACTION : SHELF_EVALUATION;
 }
 

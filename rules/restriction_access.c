@@ -432,5 +432,6 @@ access_check(struct eval *e, const struct restriction *r)
 		return access_client(e, r, s);
 	if (s == SUBJECT_SENDER || s == SUBJECT_RECIPIENT)
 		return access_mail(e, r, s);
-	return access_lookup(e, r->table, ACCESS_DOMAIN, v, v, s, &found);
+	return access_lookup(e, r->table, s == SUBJECT_LOGIN ? ACCESS_NAME :
+	    ACCESS_DOMAIN, v, v, s, &found);
 }

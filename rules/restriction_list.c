@@ -41,7 +41,6 @@ static const struct {
 	{ "check_relay_domains", "was removed; use reject_unauth_destination" },
 	{ "permit_naked_ip_address", "was removed; use permit_mynetworks" },
 	{ "reject_maps_rbl", "was removed; use reject_rbl_client" },
-	{ "check_sasl_access", "needs SASL, which does not exist here" },
 };
 
 static const struct restriction_kind *

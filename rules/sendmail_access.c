@@ -222,6 +222,7 @@ sendmail_access_ask(void *data, enum access_key kind, struct view key,
 		break;
 	case ACCESS_NONE:
 	case ACCESS_DOMAIN:
+	case ACCESS_NAME:
 	case ACCESS_ADDRESS:
 		/* sendmail does not look up such names. */
 		break;
