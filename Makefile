@@ -57,7 +57,7 @@ postqueue_SRC = $(wildcard queue/postqueue*.c) $(QUEUE_CLIENT)
 postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
 postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
-CHECKED = config listen plan report setup tables
+CHECKED = auth config listen plan report setup tables
 postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c) \
 	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c \
 	proxy/relay_tls_context.c
@@ -104,6 +104,10 @@ $(call all_of,proxy/engine_pgsql): ALL_CFLAGS += \
 TABLES += $(if $(call there,sqlite3),sqlite)
 lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
 lookup-sqlite_LIBS = -lsqlite3
+# A program for each kind of authentication server
+AUTHS = dovecot
+AUTH_SRC = proxy/auth_main.c
+auth-dovecot_SRC = proxy/auth_dovecot.c proxy/auth_dovecot_wire.c
 # OpenSSL: what faces clients, and what checks that it can.
 smtpd_LIBS = -lssl -lcrypto
 relay_LIBS = -lssl -lcrypto
@@ -129,7 +133,8 @@ LIB_A = $(BUILD)/lib.a
 RULES_A = $(BUILD)/rules.a
 PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(PMILTER:%=$(BUILD)/libexec/%) \
 	$(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
-	$(TABLES:%=$(BUILD)/libexec/lookup-%) $(COMMANDS:%=$(BUILD)/bin/%)
+	$(TABLES:%=$(BUILD)/libexec/lookup-%) $(AUTHS:%=$(BUILD)/libexec/auth-%) \
+	$(COMMANDS:%=$(BUILD)/bin/%)
 
 all: $(PROGRAMS) $(SENDMAIL_NAMES:%=$(BUILD)/bin/%)
 
@@ -155,6 +160,9 @@ $(foreach p,$(COMMANDS) $(PMILTER_COMMAND),$(eval $(call program,$(p),$(BUILD)/b
 $(foreach t,$(TABLES),$(eval lookup-$(t)_SRC += $(TABLE_SRC)))
 $(foreach t,$(TABLES),$(eval $(call program,lookup-$(t),\
 	$(BUILD)/libexec/lookup-$(t))))
+
+$(foreach t,$(AUTHS),$(eval auth-$(t)_SRC += $(AUTH_SRC)))
+$(foreach t,$(AUTHS),$(eval $(call program,auth-$(t),$(BUILD)/libexec/auth-$(t))))
 
 $(SENDMAIL_NAMES:%=$(BUILD)/bin/%): $(BUILD)/bin/sendmail
 	$(Q)ln -sf sendmail $@

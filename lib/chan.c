@@ -42,6 +42,7 @@ struct chan {
 	struct chan_fd *out_fds;
 	size_t n_out_fds, cap_out_fds;
 
+	bool secret;		/* passwords travel on it */
 	bool closed;		/* on_close was or will be called */
 	bool busy;		/* inside a handler */
 	bool freed;		/* chan_free() came inside a handler */
@@ -140,6 +141,14 @@ chan_one(struct chan *c, const char *p, size_t n)
 	return length;
 }
 
+/* Nothing of what was there stays behind what is. */
+static void
+chan_wipe(const struct chan *c, struct buf *b)
+{
+	if (c->secret && b->cap > b->n)
+		explicit_bzero(b->p + b->n, b->cap - b->n);
+}
+
 static void
 chan_destroy(struct chan *c)
 {
@@ -156,6 +165,10 @@ chan_destroy(struct chan *c)
 		close(c->out_fds[i].fd);
 	free(c->in_fds);
 	free(c->out_fds);
+	buf_clear(&c->in);
+	buf_clear(&c->out);
+	chan_wipe(c, &c->in);
+	chan_wipe(c, &c->out);
 	buf_free(&c->in);
 	buf_free(&c->out);
 	c->magic = 0;
@@ -252,11 +265,14 @@ chan_read(evutil_socket_t fd, short what, void *arg)
 		if (!c->freed && !c->closed && used < (size_t)n &&
 		    !buf_put(&c->in, shared + used, (size_t)n - used))
 			panic("channel input over its maximum");
+		if (c->secret)
+			explicit_bzero(shared, (size_t)n);
 	} else {
 		c->in.n += (size_t)n;
 		used = chan_messages(c, c->in.p, c->in.n);
 		if (!c->freed) {
 			buf_consume(&c->in, used);
+			chan_wipe(c, &c->in);
 			if (c->in.n == 0)
 				buf_free(&c->in);
 		}
@@ -326,6 +342,7 @@ chan_send_some(struct chan *c)
 		c->out_fds[i].at -= (size_t)n < c->out_fds[i].at ?
 		    (size_t)n : c->out_fds[i].at;
 	buf_consume(&c->out, (size_t)n);
+	chan_wipe(c, &c->out);
 	return true;
 }
 
@@ -352,6 +369,7 @@ chan_write(void *arg)
 			    role_kind_name(c->peer), (int)c->peer_pid,
 			    strerror(errno));
 		buf_clear(&c->out);
+		chan_wipe(c, &c->out);
 		return;
 	}
 	if (c->out.n == 0 && c->out.cap > READ_SIZE)
@@ -505,6 +523,14 @@ void *
 chan_arg(const struct chan *c)
 {
 	return c->arg;
+}
+
+void
+chan_secret(struct chan *c)
+{
+	c->secret = true;
+	/* It does not move while little waits. */
+	ensure(buf_room(&c->out, READ_SIZE) != NULL);
 }
 
 size_t

@@ -64,6 +64,8 @@ bool chan_check(struct chan *c, const struct chan_in *m);
 enum role_kind chan_peer(const struct chan *c);
 pid_t chan_peer_pid(const struct chan *c);
 void *chan_arg(const struct chan *c);
+/* Passwords travel here: what was sent and read is overwritten. */
+void chan_secret(struct chan *c);
 /* Bytes not yet taken by the other side. */
 size_t chan_unsent(const struct chan *c);
 

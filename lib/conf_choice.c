@@ -6,6 +6,7 @@
 #include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/tls_words.h"
+#include "lib/sasl.h"
 
 #define WHY_MAX	1000u
 

@@ -10,7 +10,8 @@ enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
 	ROLE_SHOWQ, ROLE_TABLE, ROLE_MILTER, ROLE_PMILTER, ROLE_LOCAL,
-	ROLE_POLICY, ROLE_KINDS
+	ROLE_POLICY, ROLE_AUTH,
+	ROLE_KINDS
 };
 
 enum role_phase { PHASE_NONE = 0, PHASE_STARTING, PHASE_RUNNING,
@@ -47,6 +48,14 @@ enum milter_stage { MILTER_STAGE_CONNECT = 1, MILTER_STAGE_HELO,
 enum milter_says { MILTER_SAYS_GO_ON = 1, MILTER_SAYS_REFUSE,
 	MILTER_SAYS_DISCARD,		/* go on, and drop the message */
 	MILTER_SAYS_HANG_UP };		/* 421 */
+
+/* What came of a step of an authentication. */
+enum auth_says {
+	AUTH_SAYS_CHALLENGE = 1,
+	AUTH_SAYS_SUCCESS,
+	AUTH_SAYS_FAILURE,
+	AUTH_SAYS_TEMPORARY,		/* nobody could tell */
+};
 
 /* Answers inside messages. */
 enum name_status { NAME_OK = 1, NAME_UNVERIFIED, NAME_NONE, NAME_TEMPFAIL };

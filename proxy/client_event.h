@@ -10,6 +10,7 @@ enum client_event {
 	EVENT_MESSAGE,		/* MAIL FROM, whatever became of it */
 	EVENT_RECIPIENT,	/* RCPT TO, likewise */
 	EVENT_TLS,		/* the begin of a TLS handshake */
+	EVENT_AUTH,		/* AUTH, whatever became of it */
 	CLIENT_EVENTS
 };
 

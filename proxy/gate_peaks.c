@@ -44,6 +44,7 @@ gate_peaks_log(struct gate_peaks *p, int64_t unit_ms)
 		{ EVENT_MESSAGE, "message rate" },
 		{ EVENT_RECIPIENT, "recipient rate" },
 		{ EVENT_TLS, "newtls rate" },
+		{ EVENT_AUTH, "auth rate" },
 		{ PEAK_CLIENTS, "cache size" },
 	};
 	char addr[NETADDR_TEXT], when[32], unit[32], bits[16];

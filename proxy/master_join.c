@@ -16,6 +16,7 @@ static const struct {
 	{ ROLE_SMTPD, ROLE_QMGR, true },
 	{ ROLE_SMTPD, ROLE_LOOKUP, true },
 	{ ROLE_SMTPD, ROLE_TABLE, true },
+	{ ROLE_SMTPD, ROLE_AUTH, true },
 	{ ROLE_FILTER, ROLE_TABLE, true },
 	{ ROLE_QMGR, ROLE_TABLE, true },
 	{ ROLE_RELAY, ROLE_TABLE, true },

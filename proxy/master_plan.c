@@ -283,6 +283,7 @@ plan_free(struct plan **pp)
 		free(p->tables[i].settings);
 	}
 	free(p->tables);
+	free(p->auth_settings);
 	free(p->list);
 	buf_free(&p->ignored);
 	free(p);

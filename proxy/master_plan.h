@@ -15,10 +15,14 @@
 #include "proxy/master_report.h"
 #include "rules/milters.h"
 
+/* What lib/msg.def calls auth-TYPE. */
+enum auth_type { AUTH_DOVECOT = 1 };
+
 struct plan_entry {
 	enum role_kind kind;
 	/* smtpd: number of its inet service, from 1.  lookup-TYPE: the type's
-	 * number.  relay and local: service_relays().  0 for all others. */
+	 * number.  auth-TYPE: enum auth_type.  relay and local:
+	 * service_relays().  0 for all others. */
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */
@@ -42,6 +46,7 @@ struct plan {
 	size_t n;
 	struct plan_tables *tables;	/* by service */
 	size_t n_tables;
+	char *auth_settings;	/* "auth_servers=..." */
 	struct buf ignored;	/* "rewrite, anvil, ..." */
 };
 
@@ -62,6 +67,10 @@ bool plan_add_tables(struct plan *p, const struct conf *cf,
 /* The milter role runs if cf, or a "-o" of a service, has outside filters. */
 void plan_add_milter(struct plan *p, const struct conf *cf,
     const struct service_table *t);
+/* An auth-TYPE for the authentication servers that services name.  False after
+ * a report. */
+bool plan_add_auth(struct plan *p, const struct conf *cf,
+    const struct service_table *t, const struct reporter *r);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */
 const char *plan_program(const struct plan_entry *e);

@@ -58,6 +58,9 @@ instance_jail(const struct instance *i, const struct team *t,
 	case ROLE_RELAY:
 		*ret_user = cf->relay_user;
 		break;
+	case ROLE_AUTH:
+		*ret_user = cf->auth_user;
+		break;
 	default:
 		*ret_user = cf->net_user;
 		break;
@@ -86,7 +89,8 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	log = master_log_fd(i->m, &sink);
 	instance_jail(i, t, &user, &root);
 	name = mem_printf("%s/%s", t->cf->syslog_name,
-	    i->kind == ROLE_TABLE ? plan_program(t->entry) :
+	    i->kind == ROLE_TABLE || i->kind == ROLE_AUTH ?
+	    plan_program(t->entry) :
 	    plan_log_name(i->kind));
 	in = (struct role_init){ .generation = i->generation,
 		.index = i->index, .service = i->service,

@@ -11,7 +11,7 @@
 #include "proxy/master_setup.h"
 
 static const char *const account_params[SETUP_ACCOUNTS] = {
-	"mail_owner", "net_user", "scan_user", "relay_user",
+	"mail_owner", "net_user", "scan_user", "relay_user", "auth_user",
 };
 
 const char *const *
@@ -25,6 +25,7 @@ setup_account(const struct conf *cf, size_t i)
 {
 	const char *const names[SETUP_ACCOUNTS] = {
 		cf->mail_owner, cf->net_user, cf->scan_user, cf->relay_user,
+		cf->auth_user,
 	};
 
 	return names[i];

@@ -11,7 +11,7 @@
 #include "proxy/master_plan.h"
 
 /* The four accounts, in the order of setup_account_params(). */
-#define SETUP_ACCOUNTS	4u
+#define SETUP_ACCOUNTS	5u
 const char *const *setup_account_params(void);
 const char *setup_account(const struct conf *cf, size_t i);
 

@@ -61,6 +61,8 @@ static const char *const at_once[] = {
 	"smtpd_noop_commands",
 	"smtpd_reject_filter_maps",
 	"smtpd_reject_footer_maps",
+	"smtpd_sasl_exceptions_networks",
+	"smtpd_sasl_mechanism_filter",
 };
 
 struct misplaced {
@@ -219,5 +221,5 @@ plan_add_tables(struct plan *p, const struct conf *cf,
 const char *
 plan_program(const struct plan_entry *e)
 {
-	return e->kind == ROLE_TABLE ? e->name : role_kind_name(e->kind);
+	return e->kind == ROLE_TABLE || e->kind == ROLE_AUTH ? e->name : role_kind_name(e->kind);
 }

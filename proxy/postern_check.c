@@ -225,6 +225,10 @@ check_words(const struct conf *cf, const struct reporter *r)
 	} lists[] = {
 		{ "smtpd_forbid_bare_newline_exclusions",
 		    cf->smtpd_forbid_bare_newline_exclusions, net_list_open },
+		{ "smtpd_sasl_exceptions_networks",
+		    cf->smtpd_sasl_exceptions_networks, net_list_open },
+		{ "smtpd_sasl_mechanism_filter",
+		    cf->smtpd_sasl_mechanism_filter, word_list_open },
 		{ "smtpd_client_event_limit_exceptions",
 		    cf->smtpd_client_event_limit_exceptions, net_list_open },
 		{ "smtpd_noop_commands", cf->smtpd_noop_commands,

@@ -103,7 +103,8 @@ const char postern_main_cf_text[] =
 "#mail_owner = postern\n"
 "#net_user = postern-net\n"
 "#scan_user = postern-scan\n"
-"#relay_user = postern-out\n";
+"#relay_user = postern-out\n"
+"#auth_user = postern-auth\n";
 
 const char postern_master_cf_text[] =
 "# The processes of this Postern gateway.  See master.cf(5).\n"

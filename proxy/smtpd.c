@@ -9,6 +9,7 @@
 #include "lib/mem.h"
 #include "lib/own_addr.h"
 #include "lib/table_client.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_tls_context.h"
 #include "rules/pattern_set.h"
@@ -139,7 +140,7 @@ smtpd_client(struct gate *g, struct chan_in *m)
 	s->client = client;
 	/* Until qmgr has said whether there is room, nobody is greeted: what
 	 * is offered must be true from the first client on. */
-	if (server.space_known)
+	if (server.space_known && auth_known(&server))
 		names_find(s);
 	else
 		session_wait_for(s, WAIT_NAME, SPACE_WAIT_MS);
@@ -192,6 +193,8 @@ smtpd_peer(const struct role_peer *peer, int fd)
 		table_client_peer(peer, fd);
 	} else if (peer->kind == ROLE_MILTER) {
 		milters_peer(peer, fd);
+	} else if (peer->kind == ROLE_AUTH) {
+		auths_peer(peer, fd);
 	} else if (peer->kind == ROLE_GATE) {
 		g = mem_alloc(sizeof *g);
 		g->c = chan_new(fd, ROLE_SMTPD, ROLE_GATE, peer->pid,
@@ -269,6 +272,7 @@ smtpd_load(void)
 	names_init(&server);
 	queue_init(&server);
 	milters_init(&server);
+	auths_init(&server);
 }
 
 static void

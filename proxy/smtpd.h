@@ -45,6 +45,7 @@ struct server {
 	struct view ehlo_starttls;	/* the same with STARTTLS */
 	bool starttls;		/* which may be announced */
 	struct tls_server *tls;	/* NULL: no TLS; smtpd_tls_context.h */
+	struct auth_service *auth;	/* NULL: no AUTH; smtpd_auth.h */
 
 	struct session **sessions;	/* by number; NULL: free */
 	uint32_t cap, n, free_hint;
@@ -94,6 +95,8 @@ bool refusal_write(struct session *s, struct view reply, struct view footer);
 
 /* Find the name of s's client: session_named() comes now or later. */
 void names_find(struct session *s);
+/* Those who connected before it was known what can be offered. */
+void server_greet_waiting(struct server *sv);
 /* Ask lookup; session_fact() comes later.  False: there is none. */
 bool facts_ask(struct session *s, const struct fact_name *name,
     struct view request, int64_t request_ms);

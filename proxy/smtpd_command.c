@@ -1,6 +1,7 @@
 /* Command lines: from bytes to a verb, its rules, and its functions. */
 #include "lib/address.h"
 #include "lib/log.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
 
@@ -37,6 +38,12 @@ const struct verb_rule verb_rules[VERBS] = {
 		.refused_open = "503 5.5.1 Error: MAIL transaction in "
 		    "progress",
 		.check = starttls_check, .proceed = starttls_proceed },
+	/* What follows in one packet may be its responses. */
+	[VERB_AUTH] = { .name = "AUTH", .event = EVENT_AUTH,
+		.refused_idle = "503 5.5.1 Error: send EHLO first",
+		.refused_open = "503 5.5.1 Error: MAIL transaction in "
+		    "progress",
+		.check = auth_check, .proceed = auth_proceed },
 	[VERB_QUIT] = { .name = "QUIT", .flags = VERB_PLAIN,
 		.check = quit_check, .proceed = quit_proceed },
 	[VERB_XFORWARD] = { .name = "XFORWARD",
@@ -99,6 +106,28 @@ command_unknown(struct session *s, struct view word, struct view line)
 		command_not_known(s);
 }
 
+/* What of ahead may be shown: nothing behind an AUTH. */
+static struct view
+ahead_shown(enum verb v, struct view ahead)
+{
+	struct view rest = ahead, line, shown;
+	size_t n;
+
+	ahead = view_head(ahead, 100);
+	if (v == VERB_AUTH)
+		return view_head(ahead, 0);
+	while (rest.n > 0) {
+		n = view_find(rest, '\n');
+		line = view_head(rest, n);
+		shown = auth_shown(line);
+		if (shown.n < line.n)
+			return view_head(ahead,
+			    (size_t)(shown.p + shown.n - ahead.p));
+		rest = view_from(rest, n + 1);
+	}
+	return ahead;
+}
+
 /* Nothing may follow in one packet what ends a pipelining group; without
  * EHLO, nothing at all. */
 static bool
@@ -114,7 +143,7 @@ command_ahead(struct session *s, enum verb v, struct view ahead)
 		return false;
 	}
 	log_info("improper command pipelining after %s from %s: %.100s",
-	    verb_rules[v].name, s->name, log_safe(view_head(ahead, 100)));
+	    verb_rules[v].name, s->name, log_safe(ahead_shown(v, ahead)));
 	session_reply(s, "554 5.5.0 Error: SMTP protocol synchronization");
 	s->hangup = true;
 	return true;
@@ -222,15 +251,15 @@ command_filter(struct session *s, struct view *line, struct buf *out)
 		return true;
 	case TABLE_FOUND:
 		log_info("%s: replacing command \"%.100s\" with \"%.100s\"",
-		    s->name, log_safe(view_head(*line, 100)),
-		    log_safe(view_head(buf_view(out), 100)));
+		    s->name, log_safe(view_head(auth_shown(*line), 100)),
+		    log_safe(view_head(auth_shown(buf_view(out)), 100)));
 		*line = view_trim(buf_view(out));
 		return true;
 	case TABLE_FAILED:
 		break;
 	}
 	log_warn("%s lookup error for \"%.100s\"", table_name(t),
-	    log_safe(view_head(*line, 100)));
+	    log_safe(view_head(auth_shown(*line), 100)));
 	session_reply(s, "421 4.3.0 %s Server local data error",
 	    s->server->cf->myhostname);
 	s->hangup = true;
@@ -264,7 +293,7 @@ command_filtered(struct session *s, struct view line, struct view ahead)
 		command_line(s, line, ahead);
 		return;
 	}
-	buf_init(&out, (size_t)s->server->cf->line_length_limit);
+	buf_init(&out, auth_command_limit(s, line));
 	/* What comes out is looked at as if it had been sent. */
 	if (command_filter(s, &line, &out) && !command_malformed(s, line))
 		command_line(s, line, ahead);
@@ -293,7 +322,7 @@ command_bare_lf(struct session *s)
 size_t
 session_command(struct session *s, struct view in)
 {
-	size_t limit = (size_t)s->server->cf->line_length_limit;
+	size_t limit = auth_command_limit(s, in);
 	size_t lf = view_find(in, '\n'), used = lf + 1;
 	struct view line;
 
@@ -317,7 +346,7 @@ session_command(struct session *s, struct view in)
 	if ((lf == 0 || in.p[lf - 1] != '\r') && command_bare_lf(s))
 		return used;
 	line = view_trim(view_head(in, lf));
-	notice_said(s, "In", line);
+	notice_said(s, "In", auth_shown(line));
 	if (s->denied && !view_is_nocase(line, "quit")) {
 		/* RFC 5321 section 3.1 */
 		s->total[VERB_UNKNOWN]++;

@@ -14,6 +14,7 @@
 
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls.h"
 
 #define PIECE		16384u	/* input decoded at once */
@@ -123,7 +124,8 @@ static bool
 data_is_local(const struct session *s)
 {
 	struct local_client c = { .addr = s->addr,
-		.name = session_client_name(s) };
+		.name = session_client_name(s),
+		.authenticated = s->login != NULL };
 	struct policy_facts f = { .tls_trusted = false };
 
 	tls_facts(s, &f);
@@ -148,6 +150,8 @@ data_seal(struct session *s)
 		.client_port = s->addr.port,
 		.helo = session_helo(s),
 		.proto = view_of(s->esmtp ? "ESMTP" : "SMTP"),
+		.login = s->login != NULL ? view_of(s->login->name) :
+		    view_of(""),
 		.envid = tx->envid,
 		.ret = tx->ret,
 		.nrcpts = tx->nrcpts,

@@ -10,6 +10,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls.h"
 
 /* The name goes into the Received header and the log: what has a meaning in a
@@ -69,11 +70,10 @@ ehlo_put(struct session *s)
 	struct view all = ehlo_text(s);
 	size_t first = view_find(all, '\n') + 1;
 
-	if (!xforward_allowed(s))
-		return buf_putv(&s->out, all);
 	return buf_putv(&s->out, view_head(all, first)) &&
+	    auth_ehlo(s, &s->out) && (!xforward_allowed(s) ||
 	    buf_puts(&s->out, "250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT "
-	    "IDENT\r\n") && buf_putv(&s->out, view_from(all, first));
+	    "IDENT\r\n")) && buf_putv(&s->out, view_from(all, first));
 }
 
 void

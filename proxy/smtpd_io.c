@@ -4,6 +4,7 @@
 
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
 
@@ -111,6 +112,13 @@ session_flush(struct session *s)
 	return true;
 }
 
+/* A password was in the first bytes of in. */
+static void
+session_wipe(struct view in, size_t used)
+{
+	explicit_bzero(shared + (in.p - shared), used);
+}
+
 /*
  * Work on in until it is used up, the session waits, or the replies fill the
  * connection.  False: s is closed and gone.
@@ -142,8 +150,14 @@ session_work(struct session *s, struct view *in)
 			session_reply(s, "421 4.7.0 %s Error: too many errors",
 			    cf->myhostname);
 			break;
-		} else
+		} else if (auth_expects(s)) {
+			used = auth_line(s, *in);
+			session_wipe(*in, used);
+		} else {
 			used = session_command(s, *in);
+			if (s->verb == VERB_AUTH)
+				session_wipe(*in, used);
+		}
 		if (used == 0)
 			break;
 		*in = view_from(*in, used);
@@ -175,6 +189,9 @@ session_serve(struct session *s, struct view in)
 {
 	s->server->current = s;
 	if (session_work(s, &in)) {
+		/* It may have been a part of a password. */
+		if (s->in.n > 0 && s->server->auth != NULL)
+			explicit_bzero(s->in.p, s->in.n);
 		buf_clear(&s->in);
 		if (in.n == 0)
 			buf_free(&s->in);
@@ -305,6 +322,9 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 		break;
 	case WAIT_MILTER:
 		milter_give_up(s);
+		break;
+	case WAIT_AUTH:
+		auth_give_up(s);
 		break;
 	case WAIT_TLS:
 		handshake_failed(s, "timeout");

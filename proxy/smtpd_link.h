@@ -20,6 +20,8 @@ void queue_init(struct server *sv);
 void queue_peer(const struct role_peer *peer, int fd);
 void milters_init(struct server *sv);
 void milters_peer(const struct role_peer *peer, int fd);
+void auths_init(struct server *sv);
+void auths_peer(const struct role_peer *peer, int fd);
 /* Give back what is not needed: before the role ends. */
 void queue_end(void);
 

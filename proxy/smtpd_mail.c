@@ -2,9 +2,10 @@
  *	mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
  *	Mail-parameters = esmtp-param *(SP esmtp-param)
  *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
- *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext / "PRDR"
+ *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext / "PRDR" /
+ *	    "AUTH=" ( xtext / "<>" )
  *
- * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461,
+ * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461, RFC 4954,
  * draft-hall-prdr.  White space after the colon, and a path without brackets,
  * are accepted as everywhere.
  */
@@ -12,6 +13,7 @@
 #include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
 
 struct mail_args {
@@ -20,6 +22,7 @@ struct mail_args {
 	uint64_t size;
 	uint8_t ret;
 	bool prdr;
+	struct view login;	/* AUTH= */
 	struct buf *envid;	/* decoded */
 };
 
@@ -61,6 +64,14 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 	} else if (s->server->dsn && (view_starts_nocase(word, "RET=") ||
 	    view_starts_nocase(word, "ENVID="))) {
 		return mail_dsn(s, word, a);
+	} else if (s->server->auth != NULL &&
+	    view_starts_nocase(word, "AUTH=")) {
+		if (a->login.n > 0 || !auth_sender_good(view_from(word, 5))) {
+			session_refuse(s, "501 5.5.4 Bad AUTH parameter "
+			    "syntax");
+			return false;
+		}
+		a->login = view_from(word, 5);
 	} else if (view_starts_nocase(word, "SIZE=")) {
 		digits = view_from(word, 5);
 		for (n = 0; (size_t)n < digits.n; n++)
@@ -141,6 +152,7 @@ mail_check(struct session *s, struct view args)
 	ok = mail_parse(s, args, &sender, &envid, &a) && mail_room(s, a.size);
 	if (ok) {
 		s->announced = a.size;
+		auth_sender(s, a.login);
 		s->announced_utf8 = (a.flags & ENVELOPE_SMTPUTF8) != 0;
 		ok = session_policy(s, STAGE_MAIL, args, buf_view(&sender));
 	}

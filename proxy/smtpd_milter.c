@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls.h"
 #include "rules/milters.h"
 
@@ -423,6 +424,21 @@ milter_verb(struct session *s, struct view args)
 	return telling_send(&t, args);
 }
 
+/* Who logged in, and for whom he says that he speaks. */
+static void
+telling_login(struct telling *t)
+{
+	struct policy_facts f = { .utf8 = false };
+
+	auth_facts(t->s, &f);
+	if (f.login.n == 0)
+		return;
+	telling_value(t, "auth_type", f.login_method);
+	telling_value(t, "auth_authen", f.login);
+	if (f.login_sender.n > 0)
+		telling_value(t, "auth_author", f.login_sender);
+}
+
 bool
 milter_mail(struct session *s, struct view args)
 {
@@ -441,6 +457,7 @@ milter_mail(struct session *s, struct view args)
 	telling_value(&t, "mail_addr", telling_bare(&t));
 	telling_value(&t, "mail_host", telling_host(&t));
 	telling_value(&t, "mail_mailer", view_of("smtp"));
+	telling_login(&t);
 	return telling_send(&t, args);
 }
 

@@ -5,6 +5,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_link.h"
 
 #define CACHE_SIZE	4096u
@@ -247,4 +248,23 @@ facts_ask(struct session *s, const struct fact_name *name,
 	(void)put_view(b, request);
 	chan_end(l->c);
 	return true;
+}
+
+void
+server_greet_waiting(struct server *sv)
+{
+	struct session *s;
+	uint32_t i;
+
+	if (!sv->space_known || !auth_known(sv))
+		return;
+	for (i = 0; i < sv->cap; i++) {
+		s = sv->sessions[i];
+		/* Not those whose name has been asked for. */
+		if (s == NULL || s->state != SMTP_NAMELESS ||
+		    s->wait != WAIT_NAME || s->tag != 0)
+			continue;
+		s->wait = WAIT_NONE;
+		names_find(s);
+	}
 }

@@ -13,6 +13,7 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/table_client.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
@@ -54,6 +55,7 @@ policy_facts_fill(const struct session *s, enum policy_stage stage,
 		.carry = &s->carry,
 	};
 	tls_facts(s, f);
+	auth_facts(s, f);
 	if (stage == STAGE_HELO) {
 		f->has_helo = true;
 		f->helo = view_head(args, HELO_NAME_MAX);

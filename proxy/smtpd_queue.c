@@ -455,20 +455,10 @@ queue_on_sealed(struct queue_link *l, struct chan_in *m, struct queue_id id)
 static void
 queue_space_known(struct server *sv)
 {
-	struct session *s;
-	uint32_t i;
-
 	if (sv->space_known)
 		return;
 	sv->space_known = true;
-	for (i = 0; i < sv->cap; i++) {
-		s = sv->sessions[i];
-		if (s == NULL || s->state != SMTP_NAMELESS ||
-		    s->wait != WAIT_NAME)
-			continue;
-		s->wait = WAIT_NONE;
-		names_find(s);
-	}
+	server_greet_waiting(sv);
 }
 
 static void

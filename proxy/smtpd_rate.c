@@ -1,5 +1,5 @@
 /*
- * How often a client may say MAIL and RCPT (smtpd_client_*_rate_limit).  gate
+ * How often a client may say MAIL, RCPT and others (smtpd_client_*_rate_limit).  gate
  * counts, for all smtpds together: the command waits for its answer.  When
  * the gate that knows the client is gone, as it is for an old session after a
  * reload, the session counts for itself.
@@ -23,6 +23,14 @@ struct counting {
 	char args[];
 };
 
+/* It may have a password in it. */
+static void
+rate_forget(struct counting *c)
+{
+	explicit_bzero(c->args, c->args_n);
+	free(c);
+}
+
 static uint64_t
 rate_most(const struct conf *cf, enum client_event event)
 {
@@ -33,6 +41,8 @@ rate_most(const struct conf *cf, enum client_event event)
 		return (uint64_t)cf->smtpd_client_recipient_rate_limit;
 	case EVENT_TLS:
 		return (uint64_t)cf->smtpd_client_new_tls_session_rate_limit;
+	case EVENT_AUTH:
+		return (uint64_t)cf->smtpd_client_auth_rate_limit;
 	case EVENT_CONNECTION:
 	case CLIENT_EVENTS:
 		break;
@@ -51,6 +61,7 @@ rate_within(struct session *s, enum client_event event, uint32_t n)
 	log_warn("%s rate limit exceeded: %u from %s for service %s",
 	    event == EVENT_MESSAGE ? "Message delivery request" :
 	    event == EVENT_TLS ? "New TLS session" :
+	    event == EVENT_AUTH ? "AUTH command" :
 	    "Recipient address", n, s->name, role_service_name());
 	s->server->refused++;
 	notice_policy(s);
@@ -59,7 +70,8 @@ rate_within(struct session *s, enum client_event event, uint32_t n)
 		return false;
 	}
 	session_refuse(s, "450 4.7.1 Error: too %s from %s",
-	    event == EVENT_MESSAGE ? "much mail" : "many recipients",
+	    event == EVENT_MESSAGE ? "much mail" :
+	    event == EVENT_AUTH ? "many AUTH commands" : "many recipients",
 	    netaddr_text(&s->addr, addr));
 	return false;
 }
@@ -124,5 +136,5 @@ session_rate_resume(struct session *s)
 	s->counting = NULL;
 	if (rate_within(s, c->event, c->n))
 		command_run(s, view_make(c->args, c->args_n));
-	free(c);
+	rate_forget(c);
 }

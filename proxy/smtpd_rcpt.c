@@ -13,7 +13,7 @@
 #include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_auth.h"
 #include "rules/rewrite.h"
 #include "rules/verify_sender.h"
 
@@ -165,7 +165,8 @@ session_slot(struct session *s)
 		return true;
 	if (!queue_take(s->tx))
 		return false;
-	buf_init(&b, 1024);
+	buf_init(&b, 4096);
+	auth_log(s, &b);
 	xforward_log(s, &b);
 	log_info("%s: client=%s%s", session_queue_id(s, id), s->name,
 	    buf_cstr(&b));

@@ -3,6 +3,7 @@
 
 #include "lib/address.h"
 #include "lib/clock.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls.h"
 
 /* Made once a second. */
@@ -38,6 +39,21 @@ received_date(void)
 	return text;
 }
 
+/* A comment of RFC 5322 section 3.2.2. */
+static void
+received_login(const struct session *s, struct buf *out)
+{
+	const char *p;
+
+	(void)buf_puts(out, "\t(Authenticated sender: ");
+	for (p = s->login->name; *p != '\0'; p++) {
+		if (strchr("()\\", *p) != NULL)
+			(void)buf_putc(out, '\\');
+		(void)buf_putc(out, *p);
+	}
+	(void)buf_puts(out, ")\r\n");
+}
+
 void
 received_put(const struct session *s, struct buf *out)
 {
@@ -52,9 +68,12 @@ received_put(const struct session *s, struct buf *out)
 	    netaddr_text(&s->addr, addr));
 	if (tls_active(s) && cf->smtpd_tls_received_header)
 		tls_info_received(tls_session_info(s), out);
-	(void)buf_printf(out, "\tby %s (%s) with %s%s id %s", cf->myhostname,
+	if (s->login != NULL && cf->smtpd_sasl_authenticated_header)
+		received_login(s, out);
+	(void)buf_printf(out, "\tby %s (%s) with %s%s%s id %s", cf->myhostname,
 	    cf->mail_name, (tx->flags & ENVELOPE_SMTPUTF8) != 0 ? "UTF8SMTP" :
 	    s->esmtp ? "ESMTP" : "SMTP", tls_active(s) ? "S" : "",
+	    s->login != NULL ? "A" : "",
 	    session_queue_id(s, id));
 	/* More than one would tell recipients about each other. */
 	if (tx->nrcpts == 1) {

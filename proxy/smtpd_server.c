@@ -2,7 +2,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
-#include "proxy/smtpd.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls_context.h"
 #include "rules/class.h"
 #include "rules/override.h"
@@ -139,7 +139,8 @@ server_load(struct server *sv, const struct conf *cf,
 	if (!override_filter_check(cf, report, arg) ||
 	    !proxy_filter_check(cf, report, arg))
 		return false;
-	if (!server_commands(sv, report, arg))
+	if (!auth_service_open(cf, !ehlo_discarded(cf, "auth"), &sv->auth,
+	    report, arg) || !server_commands(sv, report, arg))
 		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
@@ -167,7 +168,7 @@ void
 server_free(struct server *sv)
 {
 	tls_server_free(&sv->tls);
-
+	auth_service_free(&sv->auth);
 	addr_list_free(&sv->bare_lf_exclusions);
 	addr_list_free(&sv->xforward_hosts);
 	addr_list_free(&sv->noop_commands);

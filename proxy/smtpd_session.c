@@ -5,6 +5,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
 #include "proxy/smtpd_tls.h"
 #include "rules/policy_line.h"
@@ -31,6 +32,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_HELO] = SMTP_GREETED,
 		[VERB_EHLO] = SMTP_GREETED,
 		[VERB_STARTTLS] = SMTP_CONNECTED,
+		[VERB_AUTH] = SMTP_GREETED,
 		[VERB_MAIL] = SMTP_MAIL,
 		[VERB_RSET] = SMTP_GREETED,
 		[VERB_NOOP] = SMTP_GREETED,
@@ -165,6 +167,7 @@ session_free(struct session *s)
 	buf_free(&s->in);
 	buf_free(&s->out);
 	buf_free(&s->talk);
+	auth_forget(s);
 	session_ask_end(s);
 	session_policy_free(s);
 	milter_free(s, sealed);
@@ -185,7 +188,7 @@ static void
 session_counts(const struct session *s, struct buf *b)
 {
 	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_STARTTLS,
-		VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
+		VERB_AUTH, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
 		VERB_ETRN, VERB_QUIT, VERB_UNKNOWN };
 	unsigned total = 0, good = 0;
 	size_t i, k;
@@ -345,7 +348,8 @@ session_log_event(struct session *s, const struct session_event *ev)
 		s->verb == VERB_UNKNOWN ? "UNKNOWN" : verb_rules[s->verb].name,
 		.client = s->name, .text = ev->text, .sender = ev->sender,
 		.rcpt = ev->rcpt, .rule = ev->rule,
-		.proto = s->esmtp ? "ESMTP" : "SMTP", .helo = s->helo };
+		.proto = s->esmtp ? "ESMTP" : "SMTP", .helo = s->helo,
+		.login = s->login != NULL ? s->login->name : NULL };
 
 	policy_line_log(&line);
 }
@@ -409,11 +413,13 @@ session_resume(struct session *s)
 	case WAIT_SEAL:
 	case WAIT_PAUSE:
 	case WAIT_TLS:
+	case WAIT_AUTH:
 	case WAITS:
 		break;
 	}
 	/* An answer that had to be waited for is no quicker way to err. */
-	if (w == WAIT_FACT || w == WAIT_RATE || w == WAIT_MILTER)
+	if (w == WAIT_FACT || w == WAIT_RATE || w == WAIT_MILTER ||
+	    w == WAIT_AUTH)
 		command_pause(s);
 	session_timer_state(s);
 	session_go(s);

@@ -40,7 +40,7 @@ enum smtp_state {
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
 	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-	VERB_XFORWARD, VERB_STARTTLS, VERBS
+	VERB_XFORWARD, VERB_STARTTLS, VERB_AUTH, VERBS
 };
 
 enum session_wait {
@@ -54,6 +54,7 @@ enum session_wait {
 	WAIT_PAUSE,		/* the client made many errors */
 	WAIT_MILTER,		/* milter: what filters say */
 	WAIT_TLS,		/* the client: a TLS handshake */
+	WAIT_AUTH,		/* auth: what comes of a password */
 	WAITS
 };
 
@@ -140,6 +141,8 @@ struct session {
 	struct transaction *tx;
 	struct buf in, out;
 	struct session_tls *tls;	/* NULL: none; proxy/smtpd_tls.h */
+	struct session_auth *auth;	/* NULL: no AUTH goes on */
+	struct session_login *login;	/* NULL: nobody; smtpd_auth.h */
 	struct buf talk;		/* for a mail to the postmaster */
 	uint8_t noted;			/* classes of its errors */
 	bool note_known;		/* the next one's is known */

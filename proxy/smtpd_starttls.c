@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "lib/log.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_tls.h"
 
 bool
@@ -78,6 +79,7 @@ starttls_forget(struct session *s)
 	s->esmtp = false;
 	s->pipelined = false;
 	xforward_forget(s);
+	auth_forget(s);
 	free(s->carry.helo);
 	free(s->carry.mail);
 	s->carry.helo = s->carry.mail = NULL;

@@ -74,6 +74,8 @@ static const struct {
 	{ "smtpd_log_access_permit_actions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_reject_filter_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_reject_footer_maps", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_sasl_exceptions_networks", ROLE_BIT(ROLE_SMTPD) },
+	{ "smtpd_sasl_mechanism_filter", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_sender_login_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_recipient_restrictions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_forbid_bare_newline_exclusions", ROLE_BIT(ROLE_SMTPD) },

@@ -16,6 +16,9 @@ policy_line_log(const struct policy_line *l)
 	(void)buf_printf(&b, " proto=%s", l->proto);
 	if (l->helo != NULL)
 		(void)buf_printf(&b, " helo=<%s>", l->helo);
+	if (l->login != NULL)
+		(void)buf_printf(&b, " sasl_username=<%s>",
+		    log_safe(view_of(l->login)));
 	if (l->rule.n > 0)
 		(void)buf_printf(&b, " rule=%s", log_safe(l->rule));
 	log_info("%s", buf_cstr(&b));

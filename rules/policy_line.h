@@ -20,9 +20,10 @@ struct policy_line {
 	struct view rcpt, rule;	/* empty: none */
 	const char *proto;
 	const char *helo;	/* NULL: none */
+	const char *login;	/* of AUTH; NULL: none */
 };
 
-/* To the log.  The views are escaped; the strings are so already. */
+/* To the log.  The views are escaped; the strings but login are so already. */
 void policy_line_log(const struct policy_line *l);
 
 #endif

@@ -14,7 +14,7 @@ UNIT_SRC = $(wildcard t/unit/test_*.c)
 FUZZ_SRC = $(wildcard t/fuzz/fuzz_*.c)
 UNITS = $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZERS = $(FUZZ_SRC:%.c=$(BUILD)/%)
-JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp
+JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp auth-dovecot
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
 TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash -larchive \
@@ -208,7 +208,8 @@ install-tables: all
 install: all
 	install -d $(DAEMONS)/bin $(SBIN) $(SHARE)/postern/stock
 	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) \
-		$(PMILTER:%=$(BUILD)/libexec/%) $(DAEMONS)
+		$(PMILTER:%=$(BUILD)/libexec/%) \
+		$(AUTHS:%=$(BUILD)/libexec/auth-%) $(DAEMONS)
 	install -m 755 $(BUILD)/bin/postern $(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
 		$(SBIN)
 	install -m 755 $(POSTFIX_NAMES:%=$(BUILD)/bin/%) $(DAEMONS)/bin

@@ -15,7 +15,8 @@ OWNERS = {"gate": "net_user", "smtpd": "net_user", "lookup": "net_user",
           "pickup": "mail_owner", "showq": "mail_owner",
           "scan-keeper": "scan_user"}
 ACCOUNTS = {"mail_owner": "postern", "net_user": "postern-net",
-            "scan_user": "postern-scan", "relay_user": "postern-out"}
+            "scan_user": "postern-scan", "relay_user": "postern-out",
+            "auth_user": "postern-auth"}
 ROLES = ["gate", "smtpd", "lookup", "filter", "relay", "qmgr", "pickup",
          "showq"]
 
@@ -114,6 +115,7 @@ CASES = [(role, call) for role, calls in {
     "milter": ["open", "zone", "create", "listen", "accept"],
     "lookup": ["create", "listen", "accept"],
     "lookup-tcp": ["create", "listen", "accept"],
+    "auth-dovecot": ["open", "zone", "create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],
     "pickup": ["create", "socket", "connect", "listen", "accept"],

@@ -7,6 +7,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
 #include "t/unit/fake_smtpd.h"
 
@@ -313,4 +314,25 @@ milter_link_chan(const struct milter_link *l)
 {
 	(void)l;
 	abort();
+}
+
+/* -- authentication: there is no auth role --------------------------------- */
+
+struct auth_link *
+auth_link_take(void)
+{
+	return NULL;
+}
+
+void
+auth_link_release(struct auth_link *l)
+{
+	(void)l;
+}
+
+struct chan *
+auth_link_chan(const struct auth_link *l)
+{
+	(void)l;
+	return NULL;
 }
