@@ -159,7 +159,7 @@ hits_book_take(struct hits_book *b, struct chan *from, struct chan_in *m,
 		m->body.bad = true;
 	for (k = 0; k < n && !m->body.bad; k++)
 		hits_get(&m->body, &rows[k]);
-	if (!chan_check(from, m))
+	if (!chan_check(from, m) || m->body.bad)
 		return;
 	for (k = 0; k < n; k++)
 		hits_book_add(b, &rows[k], now);

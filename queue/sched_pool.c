@@ -348,6 +348,7 @@ pools_order(struct pools *p, struct view name, struct mono now,
 		for (i = 0; i < pool->n; i++)
 			if (!pool->list[i].drained)
 				order_add(&o, &pool->list[i]);
+	ensure(o.n > 0 && o.list[0] != NULL);
 	o.list[0]->chosen++;
 	(void)buf_printf(out, POOL_PREFIX "%s", pool->name);
 	for (i = 0; i < o.n; i++)
