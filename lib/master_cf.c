@@ -345,7 +345,15 @@ service_is_relay(const struct service *s)
 {
 	return strcmp(s->type, "unix") == 0 &&
 	    (strcmp(s->command, "smtp") == 0 ||
-	    strcmp(s->command, "relay") == 0);
+	    strcmp(s->command, "relay") == 0 ||
+	    strcmp(s->command, "lmtp") == 0);
+}
+
+bool
+service_is_lmtp(const struct service *s)
+{
+	return strcmp(s->type, "unix") == 0 &&
+	    strcmp(s->command, "lmtp") == 0;
 }
 
 bool
@@ -362,7 +370,9 @@ same_settings(const struct service *a, const struct service *b)
 {
 	size_t i;
 
-	if (a->n_overrides != b->n_overrides)
+	/* It says which sockets a client of LMTP can reach. */
+	if (a->n_overrides != b->n_overrides ||
+	    (service_is_lmtp(a) && a->chroot != b->chroot))
 		return false;
 	for (i = 0; i < a->n_overrides; i++)
 		if (strcmp(a->overrides[i], b->overrides[i]) != 0)
@@ -389,9 +399,11 @@ service_relays(const struct service_table *t, const struct service *s)
 
 	for (i = 0; i < t->n; i++) {
 		if (service_is_local(s) ? !service_is_local(&t->list[i]) :
-		    !service_is_relay(&t->list[i]))
+		    !service_is_relay(&t->list[i]) ||
+		    service_is_lmtp(s) != service_is_lmtp(&t->list[i]))
 			continue;
-		if (first == NULL)
+		/* 0 is for SMTP. */
+		if (first == NULL && !service_is_lmtp(s))
 			first = &t->list[i];
 		if (same_settings(&t->list[i], s))
 			break;

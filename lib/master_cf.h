@@ -41,8 +41,10 @@ struct service_table *master_cf_parse(struct view text, const char *origin,
     conf_report *report, void *arg);
 void master_cf_free(struct service_table **t);
 
-/* Is it an SMTP client: "smtp" or "relay", as a unix service? */
+/* Is it a client: "smtp", "relay" or "lmtp", as a unix service? */
 bool service_is_relay(const struct service *s);
+/* One of them that speaks LMTP. */
+bool service_is_lmtp(const struct service *s);
 /* Does it deliver on this host: "local", "virtual" or "pipe", the same? */
 bool service_is_local(const struct service *s);
 /* No name's number, see below. */
@@ -50,8 +52,8 @@ bool service_is_local(const struct service *s);
 /*
  * Which processes serve it, of those that deliver mail.  SMTP clients: 0,
  * those of the first such service; those that deliver on this host:
- * SERVICE_LOCAL, the same; else a number that belongs to its name, or to the
- * first service of its sort with the same settings ("-o").  It does not depend
+ * SERVICE_LOCAL, the same; else, and for LMTP, a number that belongs to its
+ * name, or to the first service of its sort with the same settings ("-o").  It does not depend
  * on where in master.cf it stands.
  */
 uint32_t service_relays(const struct service_table *t,

@@ -38,7 +38,7 @@ static struct {
 	enum role_phase phase;
 	uint32_t generation, index, service;
 	char *service_name;
-	bool jailed;
+	bool jailed, lmtp;
 	char *user, *root;	/* of the jail; NULL: skipped */
 	int log_facility;
 } role = { .phase = PHASE_STARTING };
@@ -83,6 +83,18 @@ bool
 role_jailed(void)
 {
 	return role.jailed;
+}
+
+bool
+role_lmtp(void)
+{
+	return role.lmtp;
+}
+
+const char *
+role_root(void)
+{
+	return role.root != NULL ? role.root : "";
 }
 
 enum role_phase
@@ -208,6 +220,7 @@ role_init(struct chan_in *m)
 	role.index = cursor_u32(c);
 	role.service = cursor_u32(c);
 	role.jailed = cursor_u8(c) != 0;
+	role.lmtp = cursor_u8(c) != 0;
 	user = cursor_view(c);
 	root = cursor_view(c);
 	(void)cursor_view(c);	/* config directory: stands in the snapshot */

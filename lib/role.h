@@ -56,6 +56,10 @@ uint32_t role_service(void);
 const char *role_service_name(void);
 uint32_t role_generation(void);
 bool role_jailed(void);
+/* The service is "lmtp". */
+bool role_lmtp(void);
+/* The directory it is locked into; "": none. */
+const char *role_root(void);
 /* For a process that load() forked: the role's own user and root directory,
  * with a list of system calls of its own.  Says whether there is one. */
 bool role_jail(const struct jail_spec *spec);

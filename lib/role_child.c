@@ -82,6 +82,7 @@ role_child_init(struct chan *c, const struct role_init *in, int snapshot,
 	put_u32(b, in->index);
 	put_u32(b, in->service);
 	put_u8(b, in->jailed);
+	put_u8(b, in->lmtp);
 	put_view(b, view_of(in->user));
 	put_view(b, view_of(in->root));
 	put_view(b, view_of(in->config_dir));

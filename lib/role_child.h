@@ -12,7 +12,7 @@
 /* All texts may be "", none is NULL; see MSG_INIT in lib/msg.def. */
 struct role_init {
 	uint32_t generation, index, service;
-	bool jailed;
+	bool jailed, lmtp;
 	const char *user, *root;
 	const char *config_dir;
 	const char *service_name, *log_name;

@@ -6,6 +6,39 @@
 #define SNAPSHOT_MAX	(2u << 20)
 
 /*
+ * A client of LMTP is one of SMTP for which each smtp_X is what lmtp_X says,
+ * whatever is set for SMTP.
+ */
+static void
+team_lmtp(struct buf *snapshot)
+{
+	static const char *const other_names[][2] = {
+		{ "lmtp_lhlo_name", "smtp_helo_name" },
+		{ "lmtp_lhlo_timeout", "smtp_helo_timeout" },
+		{ "lmtp_discard_lhlo_keywords",
+		    "smtp_discard_ehlo_keywords" },
+	};
+	const char *to;
+	char *same;
+	size_t i, k;
+
+	for (i = 0; i < conf_params_count; i++) {
+		if (strncmp(conf_params[i].name, "lmtp_", 5) != 0)
+			continue;
+		to = same = mem_printf("smtp_%s", conf_params[i].name + 5);
+		for (k = 0; k < sizeof other_names / sizeof other_names[0];
+		    k++)
+			if (strcmp(conf_params[i].name,
+			    other_names[k][0]) == 0)
+				to = other_names[k][1];
+		if (conf_param_find(view_of(to)) != NULL)
+			(void)buf_printf(snapshot, "%s = $%s\n", to,
+			    conf_params[i].name);
+		free(same);
+	}
+}
+
+/*
  * A role gets its settings as text with its overrides at the end.  The same
  * text is parsed here, so that what master watches is what the role reads.
  */
@@ -27,6 +60,8 @@ team_init(struct team *t, struct master *m, const struct conf *cf,
 	/* "-o syslog_name=postfix/$service_name" */
 	if (memmem(t->snapshot.p, t->snapshot.n, "service_name", 12) != NULL)
 		(void)buf_printf(&t->snapshot, "service_name = %s\n", e->name);
+	if (e->lmtp)
+		team_lmtp(&t->snapshot);
 	/* What is wrong here and was not in main.cf comes from "-o". */
 	origin = mem_printf("%s/master.cf: service %s", m->config_dir,
 	    e->name);

@@ -29,6 +29,7 @@ static const struct {
 	{ "nqmgr", ROLE_QMGR, AMOUNT_ONE },
 	{ "relay", ROLE_RELAY, AMOUNT_CORES },
 	{ "smtp", ROLE_RELAY, AMOUNT_CORES },
+	{ "lmtp", ROLE_RELAY, AMOUNT_CORES },
 	{ "bounce", ROLE_BOUNCE, AMOUNT_DEMAND },
 	{ "pickup", ROLE_PICKUP, AMOUNT_ONE },
 	{ "showq", ROLE_SHOWQ, AMOUNT_DEMAND },
@@ -40,7 +41,7 @@ static const struct {
 
 /* Postfix's other programs: their work is done elsewhere, or not yet. */
 static const char *const foreign[] = {
-	"anvil", "defer", "discard", "dnsblog", "error", "flush", "lmtp",
+	"anvil", "defer", "discard", "dnsblog", "error", "flush",
 	"master", "postlogd", "proxymap", "qmqpd", "retry", "rewrite",
 	"scache", "spawn", "tlsmgr", "tlsproxy", "trace",
 	"trivial-rewrite", "verify",
@@ -197,6 +198,7 @@ plan_service(struct plan *p, const struct service_table *t,
 	if (have == NULL) {
 		e = plan_add(p, commands[i].kind, s);
 		e->service = number;
+		e->lmtp = service_is_lmtp(s);
 		/* Not for those that write mailboxes and run commands; but
 		 * the process that reads what comes from outside. */
 		e->chroot = e->chroot || e->kind == ROLE_LOCAL;

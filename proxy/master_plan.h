@@ -29,6 +29,7 @@ struct plan_entry {
 	int64_t maxproc;	/* as in master.cf; 0: none given */
 	bool on_demand;		/* bounce, showq: one, when it is wanted */
 	bool chroot;
+	bool lmtp;		/* a relay that speaks it */
 	enum milter_sockets sockets;	/* milter */
 	/* These belong to the service table. */
 	char *const *overrides;

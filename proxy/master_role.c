@@ -69,7 +69,7 @@ instance_jail(const struct instance *i, const struct team *t,
 	if (!t->entry->chroot || t->entry->sockets == MILTERS_ELSEWHERE)
 		return;
 	if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
-	    t->entry->sockets == MILTERS_BELOW_QUEUE ||
+	    t->entry->sockets == MILTERS_BELOW_QUEUE || t->entry->lmtp ||
 	    i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
 	    i->kind == ROLE_PICKUP || i->kind == ROLE_SHOWQ)
 		*ret_root = mem_strdup(cf->queue_directory);
@@ -91,13 +91,14 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	name = mem_printf("%s/%s", t->cf->syslog_name,
 	    i->kind == ROLE_TABLE || i->kind == ROLE_AUTH ?
 	    plan_program(t->entry) :
-	    plan_log_name(i->kind));
+	    t->entry->lmtp ? "lmtp" : plan_log_name(i->kind));
 	in = (struct role_init){ .generation = i->generation,
 		.index = i->index, .service = i->service,
 		.jailed = i->m->root, .user = user,
 		.root = root != NULL ? root : "",
 		.config_dir = i->m->config_dir,
-		.service_name = t->entry->name, .log_name = name,
+		.service_name = t->entry->name,
+		.lmtp = t->entry->lmtp, .log_name = name,
 		.sink = sink };
 	role_child_init(i->control, &in, snapshot, log);
 	free(root);

@@ -166,6 +166,24 @@ setup_maildrop(const struct conf *cf, uid_t uid, gid_t gid,
 	return ok;
 }
 
+/*
+ * private/: sockets of servers on this host, such as Dovecot's.  The client
+ * of LMTP may pass through it, other users of the host may not.
+ */
+static bool
+setup_private(const struct conf *cf, uid_t uid, gid_t gid,
+    const struct reporter *r)
+{
+	const struct passwd *pw = uid == 0 || geteuid() != 0 ? NULL :
+	    getpwnam(cf->relay_user);
+	char *path = mem_printf("%s/private", cf->queue_directory);
+	bool ok = setup_directory(path, uid, pw != NULL ? pw->pw_gid : gid,
+	    0710, r);
+
+	free(path);
+	return ok;
+}
+
 bool
 setup_directories(const struct conf *cf, const struct reporter *r)
 {
@@ -185,7 +203,6 @@ setup_directories(const struct conf *cf, const struct reporter *r)
 		{ "bounce", 0700, false },
 		{ "defer", 0700, false },
 		{ "public", 0710, false },
-		{ "private", 0700, false },
 	};
 	uid_t me = geteuid(), uid = me;
 	gid_t my_group = getegid(), gid = my_group;
@@ -210,7 +227,8 @@ setup_directories(const struct conf *cf, const struct reporter *r)
 		    queues[i].root ? my_group : gid, queues[i].mode, r);
 		free(path);
 	}
-	ok = ok && setup_maildrop(cf, uid, gid, r);
+	ok = ok && setup_private(cf, uid, gid, r) &&
+	    setup_maildrop(cf, uid, gid, r);
 	if (ok) {
 		path = mem_printf("%s/empty", cf->data_directory);
 		ok = setup_directory(path, me, my_group, 0555, r);

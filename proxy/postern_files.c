@@ -183,7 +183,9 @@ const char postern_master_cf_text[] =
 "# Delivers on this host; a gateway does without.  Needs mydestination and\n"
 "# local_transport in main.cf as they are by default.\n"
 "#local            unix  -       n      n      -      -       local\n"
-"#virtual          unix  -       n      n      -      -       virtual\n";
+"#virtual          unix  -       n      n      -      -       virtual\n"
+"# Mail to servers that speak LMTP, such as lmtp:unix:private/dovecot-lmtp.\n"
+"#lmtp            unix  -       -       y      -      -       lmtp\n";
 
 const char postern_rules_text[] =
 "# One rule on a line; the first that matches decides.\n"

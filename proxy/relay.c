@@ -10,6 +10,7 @@
 #include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
+#include "proxy/relay_lmtp.h"
 #include "proxy/relay_session.h"
 #include "proxy/relay_tls.h"
 
@@ -301,6 +302,8 @@ relay_load(void)
 	struct relay *r = &relay;
 
 	r->conf = cf;
+	r->lmtp = role_lmtp();
+	r->lmtp_port = relay_lmtp_port(cf->lmtp_tcp_port);
 	table_client_init(ROLE_RELAY, cf->lookup_table_time_limit);
 	TAILQ_INIT(&r->deliveries);
 	TAILQ_INIT(&r->idle);

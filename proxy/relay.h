@@ -30,6 +30,8 @@ TAILQ_HEAD(delivery_list, delivery);
 
 struct relay {
 	const struct conf *conf;
+	bool lmtp;			/* the protocol, for all sessions */
+	uint16_t lmtp_port;
 	uint32_t discard;		/* EHLO keywords not used */
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */

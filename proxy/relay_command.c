@@ -24,8 +24,8 @@ smtp_hello(struct session *s)
 	struct buf *b = &s->relay->commands;
 
 	buf_clear(b);
-	(void)buf_printf(b, "%s %.*s\r\n", s->state == RELAY_EHLO ? "EHLO" :
-	    "HELO", VIEW_ARGS(name));
+	(void)buf_printf(b, "%s %.*s\r\n", s->relay->lmtp ? "LHLO" :
+	    s->state == RELAY_EHLO ? "EHLO" : "HELO", VIEW_ARGS(name));
 	session_write(s, buf_view(b));
 }
 

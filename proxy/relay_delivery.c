@@ -10,6 +10,7 @@
 #include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_generic.h"
+#include "proxy/relay_lmtp.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_session.h"
 #include "proxy/relay_tls.h"
@@ -184,22 +185,32 @@ delivery_ready(struct delivery *d)
 	d->conversations++;
 }
 
-void
-delivery_sent(struct delivery *d, struct view reason, const char *dsn,
-    bool has_dsn)
+static bool
+rcpt_meant(const struct delivery *d, uint32_t i, enum delivery_whom whom,
+    uint32_t which)
 {
-	enum rcpt_status status;
+	const struct delivery_rcpt *rcpt = &d->rcpts[i];
+
+	return rcpt->status == 0 && (whom != WHOM_ONE || i == which) &&
+	    (whom != WHOM_ACCEPTED || rcpt->accepted);
+}
+
+void
+delivery_sent(struct delivery *d, enum delivery_whom whom, uint32_t which,
+    struct view reason, const char *dsn, bool has_dsn)
+{
+	enum rcpt_status told = d->relay->lmtp &&
+	    d->relay->conf->lmtp_assume_final ? RCPT_DELIVERED : RCPT_RELAYED;
 	uint32_t i;
 
 	reason = delivery_reason(d, reason);
-	for (i = 0; i < d->n_rcpts; i++) {
-		if (!d->rcpts[i].accepted || d->rcpts[i].status != 0)
-			continue;
+	for (i = 0; i < d->n_rcpts; i++)
 		/* Nobody behind us will tell the sender: we do. */
-		status = !has_dsn && (d->env.rcpts[d->rcpts[i].index].notify &
-		    NOTIFY_SUCCESS) != 0 ? RCPT_RELAYED : RCPT_SENT;
-		delivery_settle(d, &d->rcpts[i], status, dsn, reason);
-	}
+		if (rcpt_meant(d, i, whom, which))
+			delivery_settle(d, &d->rcpts[i], !has_dsn &&
+			    (d->env.rcpts[d->rcpts[i].index].notify &
+			    NOTIFY_SUCCESS) != 0 ? told : RCPT_SENT, dsn,
+			    reason);
 }
 
 void
@@ -208,7 +219,6 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 {
 	enum rcpt_status status = dsn[0] == '5' ? RCPT_BOUNCED :
 	    RCPT_DEFERRED;
-	struct delivery_rcpt *rcpt;
 	struct view copy = { 0 };
 	uint32_t i;
 
@@ -223,13 +233,11 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 		return;
 	}
 	for (i = 0; i < d->n_rcpts; i++) {
-		rcpt = &d->rcpts[i];
-		if (rcpt->status != 0 || (whom == WHOM_ONE && i != which) ||
-		    (whom == WHOM_ACCEPTED && !rcpt->accepted))
+		if (!rcpt_meant(d, i, whom, which))
 			continue;
 		if (copy.p == NULL)
 			copy = delivery_reason(d, view_of(reason));
-		delivery_settle(d, rcpt, status, dsn, copy);
+		delivery_settle(d, &d->rcpts[i], status, dsn, copy);
 	}
 	if (d->proxy != NULL && reason != d->why)
 		delivery_why(d, dsn, reason);
@@ -325,6 +333,14 @@ delivery_finish(struct delivery *d)
 	relay_look_for_end(r);
 }
 
+static bool
+delivery_hop(const struct delivery *d, struct view text,
+    struct relay_nexthop *ret)
+{
+	return d->relay->lmtp ? relay_lmtp_nexthop(text, d->relay->lmtp_port,
+	    ret) : relay_nexthop_parse(text, ret);
+}
+
 /* The text of the next hop that comes after the present one. */
 static struct view
 delivery_hop_word(struct delivery *d)
@@ -354,7 +370,7 @@ delivery_next_hop(struct delivery *d)
 		d->n_addresses = d->next_address = 0;
 		d->conversations = 0;
 		d->reused = false;
-		if (relay_nexthop_parse(word, &d->hop))
+		if (delivery_hop(d, word, &d->hop))
 			return true;
 		why = mem_printf("bad next hop: %.*s",
 		    VIEW_ARGS(view_head(word, 300)));
@@ -517,6 +533,14 @@ delivery_route(struct delivery *d)
 {
 	char *why;
 
+	if (d->hop.path.n > 0) {
+		d->addresses = arena_alloc(d->arena, sizeof *d->addresses);
+		d->addresses[0] = (struct relay_address){
+			.host = view_of(d->relay->conf->myhostname) };
+		d->n_addresses = 1;
+		delivery_go_on(d);
+		return;
+	}
 	if (d->hop.numeric) {
 		d->addresses = arena_alloc(d->arena, sizeof *d->addresses);
 		d->addresses[0] = (struct relay_address){

@@ -129,16 +129,17 @@ void delivery_plain(struct delivery *d);
 void delivery_ready(struct delivery *d);
 /* The server is one of those preferred most. */
 bool delivery_at_best(const struct delivery *d);
-/* The server took the message.  has_dsn: it will notify of success itself. */
-void delivery_sent(struct delivery *d, struct view reason, const char *dsn,
-    bool has_dsn);
+/* The server took the message for these recipients (see below).  has_dsn: it
+ * will notify of success itself. */
+enum delivery_whom { WHOM_OPEN = 1, WHOM_ACCEPTED, WHOM_ONE };
+void delivery_sent(struct delivery *d, enum delivery_whom whom,
+    uint32_t which, struct view reason, const char *dsn, bool has_dsn);
 void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason);
 /* What was learned about the server, if it is one of a pool. */
 void delivery_hop_news(struct delivery *d, enum hop_news news,
     const char *why);
 
-enum delivery_whom { WHOM_OPEN = 1, WHOM_ACCEPTED, WHOM_ONE };
 /*
  * Recipients fail: all open ones, those accepted so far, or rcpts[which].  By
  * dsn ("4.x.x" or "5.x.x") they are bounced, deferred, or, if another server

@@ -41,6 +41,7 @@ relay_nexthop_parse(struct view text, struct relay_nexthop *ret)
 		h.service = view_from(rest, 1);
 		if (h.service.p[0] >= '0' && h.service.p[0] <= '9')
 			h.service.n = 0;
+		h.port_given = true;
 	}
 	/* A numeric host without brackets is not a domain either. */
 	if (netaddr_parse(literal, &h.addr)) {

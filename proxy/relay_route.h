@@ -20,6 +20,8 @@ struct relay_nexthop {
 	uint16_t port;
 	bool mx;
 	bool numeric;		/* addr is set; nothing to ask */
+	bool port_given;
+	struct view path;	/* of a socket (LMTP); empty: none */
 	struct netaddr addr;
 };
 bool relay_nexthop_parse(struct view text, struct relay_nexthop *ret);

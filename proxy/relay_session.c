@@ -6,6 +6,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_lmtp.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
 #include "proxy/relay_tls.h"
@@ -82,6 +83,8 @@ session_touch(struct session *s)
 	memcpy(&ms, cf + relay_steps[s->state].timeout, sizeof ms);
 	if (s->delivery != NULL && s->delivery->proxy != NULL)
 		ms = s->delivery->proxy->timeout;
+	if (s->state == RELAY_CONNECT && ms == 0)
+		return;
 	event_add(&s->timer, loop_timeout(ms));
 }
 
@@ -322,35 +325,19 @@ session_key(const struct delivery *d)
 	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")));
 }
 
-struct session *
-session_open(struct relay *r, struct delivery *d,
-    const struct relay_address *to, char **ret_why, bool *ret_local)
+/* Not in any state yet; its names for the log are the caller's to set. */
+static struct session *
+session_new(struct relay *r, struct delivery *d, int fd,
+    const struct relay_address *to)
 {
-	struct session *s;
-	char text[NETADDR_TEXT];
-	int fd;
+	struct session *s = mem_alloc(sizeof *s);
 
-	netaddr_text(&to->addr, text);
-	fd = session_socket(r, &to->addr, d->proxy != NULL);
-	if (fd < 0) {
-		*ret_local = errno == EMFILE || errno == ENFILE ||
-		    errno == ENOMEM || errno == ENOBUFS ||
-		    errno == EADDRNOTAVAIL;
-		*ret_why = mem_printf("connect to %.*s[%s]:%u: %s",
-		    VIEW_ARGS(to->host), text, (unsigned)to->addr.port,
-		    strerror(errno));
-		return NULL;
-	}
-	s = mem_alloc(sizeof *s);
 	s->magic = SESSION_MAGIC;
 	s->relay = r;
 	s->delivery = d;
 	s->fd = fd;
 	s->addr = to->addr;
 	s->host = mem_copy(to->host);
-	s->peer_short = mem_printf("%s[%s]", s->host, text);
-	s->peer = mem_printf("%s:%u", s->peer_short,
-	    (unsigned)to->addr.port);
 	s->key = session_key(d);
 	s->once = d->proxy != NULL;
 	s->plain = d->plain;
@@ -367,6 +354,63 @@ session_open(struct relay *r, struct delivery *d,
 	event_add(&s->write_event, NULL);
 	r->n_sessions++;
 	d->session = s;
+	return s;
+}
+
+static bool
+session_errno_local(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOMEM ||
+	    error == ENOBUFS || error == EADDRNOTAVAIL;
+}
+
+/* A server on this host, by the path of its socket. */
+static struct session *
+session_open_path(struct relay *r, struct delivery *d,
+    const struct relay_address *to, char **ret_why, bool *ret_local)
+{
+	struct session *s;
+	int fd = relay_lmtp_socket(r->conf, d->hop.path);
+
+	if (fd < 0) {
+		*ret_local = session_errno_local(errno);
+		*ret_why = mem_printf("connect to %.*s[%.*s]: %s",
+		    VIEW_ARGS(to->host), VIEW_ARGS(d->hop.path),
+		    relay_lmtp_error(errno));
+		return NULL;
+	}
+	s = session_new(r, d, fd, to);
+	s->peer = mem_printf("%s[%.*s]", s->host, VIEW_ARGS(d->hop.path));
+	s->peer_short = mem_strdup(s->peer);
+	session_enter(s, RELAY_CONNECT);
+	return s;
+}
+
+struct session *
+session_open(struct relay *r, struct delivery *d,
+    const struct relay_address *to, char **ret_why, bool *ret_local)
+{
+	struct session *s;
+	char text[NETADDR_TEXT];
+	int fd;
+
+	if (d->hop.path.n > 0)
+		return session_open_path(r, d, to, ret_why, ret_local);
+	netaddr_text(&to->addr, text);
+	fd = session_socket(r, &to->addr, d->proxy != NULL);
+	if (fd < 0) {
+		*ret_local = errno == EMFILE || errno == ENFILE ||
+		    errno == ENOMEM || errno == ENOBUFS ||
+		    errno == EADDRNOTAVAIL;
+		*ret_why = mem_printf("connect to %.*s[%s]:%u: %s",
+		    VIEW_ARGS(to->host), text, (unsigned)to->addr.port,
+		    strerror(errno));
+		return NULL;
+	}
+	s = session_new(r, d, fd, to);
+	s->peer_short = mem_printf("%s[%s]", s->host, text);
+	s->peer = mem_printf("%s:%u", s->peer_short,
+	    (unsigned)to->addr.port);
 	session_enter(s, RELAY_CONNECT);
 	return s;
 }

@@ -68,8 +68,10 @@ struct session {
 	struct session_mail {
 		uint32_t *todo;	/* indexes into the delivery's rcpts */
 		uint32_t n_todo, sent, answered, accepted;
+		uint32_t told;	/* LMTP: of todo, after the dot */
 		uint32_t forwarded;	/* 1 << enum relay_xforward */
 		bool mail_ok;
+		bool closing;	/* LMTP: a reply was 421 */
 		bool data_sent;	/* the group is complete */
 		bool text_done;	/* all is encoded, the dot included */
 		struct relay_source source;

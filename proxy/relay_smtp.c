@@ -116,7 +116,8 @@ smtp_closing(struct session *s)
 void
 smtp_lost(struct session *s, enum session_loss loss)
 {
-	const char *doing = relay_steps[s->state].doing;
+	const char *doing = s->relay->lmtp && s->state == RELAY_EHLO ?
+	    "performing the LHLO handshake" : relay_steps[s->state].doing;
 	struct delivery *d = s->delivery;
 	bool talking = s->state >= RELAY_XFORWARD, dot = session_dot_sent(s);
 	char *why;
@@ -205,7 +206,8 @@ smtp_ehlo_reply(struct session *s)
 	if (s->reply.code / 100 == 2) {
 		relay_ehlo_read(&s->reply, s->relay->discard, &s->ehlo);
 		smtp_ready(s);
-	} else if (s->reply.code == 421) {
+	} else if (s->reply.code == 421 || s->relay->lmtp) {
+		/* LMTP has no HELO. */
 		smtp_unwilling(s);
 	} else {
 		session_enter(s, RELAY_HELO);
@@ -283,13 +285,14 @@ smtp_mail_reply(struct session *s)
 }
 
 static void
-smtp_taken(struct session *s)
+smtp_taken(struct session *s, enum delivery_whom whom, uint32_t which)
 {
 	char dsn[RELAY_STATUS_MAX];
 
 	relay_reply_status(&s->reply, dsn);
 	proxy_replied(s->delivery, &s->reply);
-	delivery_sent(s->delivery, relay_reply_said(&s->reply, SAID_MAX), dsn,
+	delivery_sent(s->delivery, whom, which,
+	    relay_reply_said(&s->reply, SAID_MAX), dsn,
 	    (s->ehlo.features & FEATURE_DSN) != 0);
 }
 
@@ -323,7 +326,7 @@ smtp_rcpt_reply(struct session *s)
 	if (d->probe) {
 		/* That was all there is to ask. */
 		if (m->accepted > 0)
-			smtp_taken(s);
+			smtp_taken(s, WHOM_ACCEPTED, 0);
 		smtp_finish(s, RELAY_RSET);
 		return;
 	}
@@ -350,6 +353,9 @@ smtp_data_reply(struct session *s)
 		 */
 		if (m->accepted > 0) {
 			session_enter(s, RELAY_TEXT);
+		} else if (s->relay->lmtp) {
+			/* There, no reply would follow (RFC 2033 4.2). */
+			smtp_finish(s, RELAY_CLOSED);
 		} else {
 			session_write(s, view_of(".\r\n"));
 			session_enter(s, RELAY_DOT);
@@ -369,6 +375,34 @@ smtp_text_reply(struct session *s)
 	smtp_finish(s, RELAY_CLOSED);
 }
 
+/*
+ * LMTP: a reply for each recipient that was accepted, in the order of their
+ * RCPT commands (RFC 2033 section 4.2).  One that has its reply is settled,
+ * whatever becomes of the session; 421 is one like others, for some servers go
+ * on after it.
+ */
+static void
+lmtp_dot_reply(struct session *s)
+{
+	struct session_mail *m = &s->mail;
+	struct delivery *d = s->delivery;
+	uint32_t which;
+
+	while (!d->rcpts[m->todo[m->told]].accepted)
+		m->told++;
+	which = m->todo[m->told++];
+	m->closing = m->closing || s->reply.code == 421;
+	if (s->reply.code / 100 == 2)
+		smtp_taken(s, WHOM_ONE, which);
+	else
+		smtp_refused(s, WHOM_ONE, which);
+	d->rcpts[which].accepted = false;
+	if (--m->accepted > 0)
+		session_enter(s, RELAY_DOT);
+	else
+		smtp_finish(s, m->closing ? RELAY_CLOSED : RELAY_IDLE);
+}
+
 static void
 smtp_dot_reply(struct session *s)
 {
@@ -376,8 +410,12 @@ smtp_dot_reply(struct session *s)
 		smtp_finish(s, smtp_unless_closing(s, RELAY_RSET));
 		return;
 	}
+	if (s->relay->lmtp) {
+		lmtp_dot_reply(s);
+		return;
+	}
 	if (s->reply.code / 100 == 2)
-		smtp_taken(s);
+		smtp_taken(s, WHOM_ACCEPTED, 0);
 	else
 		smtp_refused(s, WHOM_ACCEPTED, 0);
 	smtp_finish(s, smtp_unless_closing(s, RELAY_IDLE));
@@ -488,7 +526,7 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.command = "end of DATA command",
 		.timeout = TIMEOUT(smtp_data_done_timeout),
 		.reply = smtp_dot_reply,
-		.classes = ORDINARY, .next = TO_END },
+		.classes = ORDINARY, .next = TO(DOT) | TO_END },
 	[RELAY_RSET] = { .name = "RSET",
 		.timeout = TIMEOUT(smtp_rset_timeout),
 		.enter = smtp_rset, .reply = smtp_rset_reply,

@@ -149,7 +149,8 @@ def memfd(data, seal=True):
 class Role:
     """A role program under test; use with `with`."""
 
-    def __init__(self, name, jailed=False, user="", root="", **conf):
+    def __init__(self, name, jailed=False, user="", root="",
+                 lmtp=False, **conf):
         self.role = name
         mine, its = socket.socketpair()
         self.dir = tempfile.TemporaryDirectory(prefix="postern-role-")
@@ -168,7 +169,8 @@ class Role:
         self.control = Channel(mine)
         self.peers = []
         self.control.send(
-            "INIT", u32(1) + u32(0) + u32(0) + u8(jailed) + view(user) +
+            "INIT", u32(1) + u32(0) + u32(0) + u8(jailed) + u8(lmtp) +
+            view(user) +
             view(root) + view("/nonexistent") + view(name) +
             view("postern/" + name) + u8(1) + u8(0),
             [settings, log])
@@ -243,11 +245,11 @@ class Role:
         self.log = lambda: self.log_text
 
 
-def envelope(sender, rcpts, flags=0):
+def envelope(sender, rcpts, flags=0, notify=0):
     return (u8(1) + u32(flags) + view(sender) + view("client.example.com") +
             view("192.0.2.1") + u16(1234) + view("client.example.com") +
             view("ESMTP") + view("") + view("") + u8(0) + u32(len(rcpts)) +
-            b"".join(view(r) + view("") + u8(0) for r in rcpts))
+            b"".join(view(r) + view("") + u8(notify) for r in rcpts))
 
 
 def edits(*list):

@@ -53,7 +53,7 @@ class Relay(Role):
     def deliver(self, hop, text=SUBJECT, rcpts=("b@example.org",),
                 sender="a@example.com", flags=0, edit=b"", fd=None, offset=0,
                 size=None, qmgr=None, arrived=0.05, transport="relay",
-                limit=600):
+                limit=600, notify=0):
         self.number += 1
         own = memfd(text) if fd is None else fd
         now = int(time.time() * 1e6)
@@ -64,7 +64,7 @@ class Relay(Role):
             u64(now - int(arrived * 1e6)) + u64(now - int(arrived * 5e5)) +
             u64(int(limit * 1000)) +
             u32(len(rcpts)) + b"".join(u32(i) for i in range(len(rcpts))) +
-            view(envelope(sender, rcpts, flags)), [own])
+            view(envelope(sender, rcpts, flags, notify)), [own])
         if fd is None:
             os.close(own)
         return self.number

@@ -76,7 +76,7 @@ test_values(void **state)
 	check_refused("smtpd_timeout = 3q\n",
 	    "E main.cf:1: smtpd_timeout = 3q: not a time such as 10s");
 	check_refused("smtpd_timeout = 0\n", "not in the range 1s to ");
-	check_refused("smtp_connect_timeout = 1ms\n",
+	check_refused("smtp_helo_timeout = 1ms\n",
 	    "not in the range 100ms to ");
 	check_refused("soft_bounce = maybe\n",
 	    "E main.cf:1: soft_bounce = maybe: must be yes or no");

@@ -130,6 +130,35 @@ test_postfix_table(void **state)
 	master_cf_free(&t);
 }
 
+/* Those that speak LMTP are apart, whatever their settings. */
+static void
+test_lmtp(void **state)
+{
+	struct service_table *t = table("lmtp unix - - y - - lmtp\n"
+	    "relay unix - - y - - relay\n"
+	    "same unix - - y - - lmtp\n"
+	    "free unix - - n - - lmtp\n" OWN);
+	uint32_t number = service_relays(t, &t->list[0]);
+	struct said s = { 0 };
+	struct reporter r = { hear, &s };
+	struct plan *p = plan_make(t, 2, 0, &r);
+
+	(void)state;
+	assert_int_not_equal(number, 0);
+	assert_int_equal(service_relays(t, &t->list[1]), 0);
+	assert_int_equal(service_relays(t, &t->list[2]), number);
+	/* The jail says which sockets are in reach. */
+	assert_int_not_equal(service_relays(t, &t->list[3]), number);
+	assert_int_not_equal(service_relays(t, &t->list[3]), 0);
+	assert_true(plan_find(p, ROLE_RELAY, number)->lmtp);
+	assert_true(plan_find(p, ROLE_RELAY, number)->chroot);
+	assert_false(plan_find(p, ROLE_RELAY,
+	    service_relays(t, &t->list[3]))->chroot);
+	assert_false(plan_find(p, ROLE_RELAY, 0)->lmtp);
+	plan_free(&p);
+	master_cf_free(&t);
+}
+
 /* Transports with settings of their own have processes of their own. */
 static void
 test_transports(void **state)
@@ -385,6 +414,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own_table),
 		cmocka_unit_test(test_postfix_table),
+		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_processes),

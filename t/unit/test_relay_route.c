@@ -1,10 +1,11 @@
-/* link: proxy/relay_route.c proxy/relay_log.c */
+/* link: proxy/relay_route.c proxy/relay_lmtp.c proxy/relay_log.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "proxy/relay_lmtp.h"
 #include "proxy/relay_log.h"
 #include "proxy/relay_route.h"
 
@@ -44,6 +45,44 @@ test_nexthop(void **state)
 	hop("192.0.2.1:26", "192.0.2.1", 26, false, true);
 	for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		assert_false(relay_nexthop_parse(view_of(bad[i]), &h));
+}
+
+static void
+test_lmtp(void **state)
+{
+	static const char *const bad[] = { "", "unix:", "inet:", "inet:[a",
+		"inet:a:", "inet:a:b:c", "[]" };
+	static const struct {
+		const char *text, *host, *path;
+		unsigned port;
+	} good[] = {
+		{ "unix:private/x", "private/x", "private/x", 0 },
+		{ "UNIX:/Run/X:1", "/Run/X:1", "/Run/X:1", 0 },
+		{ "inet:a", "a", "", 2003 },
+		{ "inet:a:lmtp", "a", "", 24 },
+		{ "a", "a", "", 2003 },
+		{ "a:25", "a", "", 25 },
+		{ "inet:[192.0.2.1]", "192.0.2.1", "", 2003 },
+		{ "[::1]:26", "::1", "", 26 },
+	};
+	struct relay_nexthop h;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_false(relay_lmtp_nexthop(view_of(bad[i]), 2003, &h));
+	for (i = 0; i < sizeof good / sizeof good[0]; i++) {
+		assert_true(relay_lmtp_nexthop(view_of(good[i].text), 2003,
+		    &h));
+		assert_true(view_is(h.host, good[i].host));
+		assert_true(view_is(h.path, good[i].path));
+		assert_int_equal(h.port, good[i].port);
+		assert_false(h.mx);
+		if (h.numeric)
+			assert_int_equal(h.addr.port, h.port);
+	}
+	assert_int_equal(relay_lmtp_port("24"), 24);
+	assert_int_equal(relay_lmtp_port("smtp"), 25);
 }
 
 static struct relay_address
@@ -252,6 +291,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nexthop),
+		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_only),
 		cmocka_unit_test(test_no_shuffle),
