@@ -499,7 +499,9 @@ check_local(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
 {
 	const char *const maps[] = { cf->virtual_mailbox_maps,
-		cf->virtual_uid_maps, cf->virtual_gid_maps };
+		cf->virtual_uid_maps, cf->virtual_gid_maps,
+		cf->mailbox_transport_maps, cf->mailbox_command_maps,
+		cf->fallback_transport_maps };
 	bool ok = check_aliases(cf, config_dir, r);
 	size_t i;
 

@@ -502,8 +502,10 @@ local_load(const struct conf *cf)
 	if (local.services == NULL || classes == NULL)
 		fatal("the configuration cannot be used");
 	local.keys = addr_keys_of(cf, classes);
-	if (local_has("local"))
+	if (local_has("local")) {
 		alias_load();
+		user_load();
+	}
 	if (!local_has("virtual"))
 		return;
 	/* The others deliver all the same. */

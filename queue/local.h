@@ -48,6 +48,9 @@ struct local {
 	struct alias_table *aliases;
 	size_t n_aliases;
 	bool aliases_failed;	/* the same */
+	/* By user: mailbox_transport_maps and the like. */
+	struct table_list transports, commands, fallbacks;
+	bool users_failed;	/* the same */
 	uid_t nobody_uid;	/* default_privs */
 	gid_t nobody_gid;
 	bool root;		/* agents can become others */
@@ -59,6 +62,8 @@ bool local_tables(const char *parameter, const char *specs,
     struct table_list *ret);
 /* alias_maps and default_privs. */
 void alias_load(void);
+/* mailbox_transport_maps, mailbox_command_maps, fallback_transport_maps. */
+void user_load(void);
 
 /* -- a delivery ------------------------------------------------------------- */
 

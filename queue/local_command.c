@@ -63,31 +63,44 @@ environment_free(struct environment *e)
 
 /* -- the child's side ------------------------------------------------------- */
 
-/* The words of a text that is no more than that; false: a shell is needed. */
-static bool
-child_words(const char *text, char **words)
+/* Returns how many; 0: none, or too many. */
+static size_t
+child_split(const char *text, char **words)
 {
 	struct view rest = view_of(text), word;
 	size_t n = 0;
 
-	if (text[0] != '/' || strspn(text, PLAIN) != strlen(text))
-		return false;
 	while ((word = view_word(&rest, " \t")).n > 0) {
 		if (n == WORDS_MAX)
-			return false;
+			return 0;
 		words[n++] = mem_copy(word);
 	}
 	words[n] = NULL;
-	return n > 0;
+	return n;
+}
+
+/* The words of a text that is no more than that; false: a shell is needed. */
+static bool
+child_words(const char *text, char **words)
+{
+	return text[0] == '/' && strspn(text, PLAIN) == strlen(text) &&
+	    child_split(text, words) > 0;
 }
 
 static void
 child_exec(const struct command *c)
 {
-	char sh[] = "/bin/sh", dash[] = "-c", *words[WORDS_MAX + 1];
+	char sh[] = "/bin/sh", dash[] = "-c", *words[WORDS_MAX + 2];
+	size_t n;
 
 	if (c->argv != NULL) {
 		(void)execvpe(c->argv[0], c->argv, c->env);
+	} else if (c->shell != NULL && c->shell[0] != '\0') {
+		n = child_split(c->shell, words);
+		words[n] = mem_strdup(c->text);
+		words[n + 1] = NULL;
+		if (n > 0)
+			(void)execve(words[0], words, c->env);
 	} else if (child_words(c->text, words)) {
 		(void)execve(words[0], words, c->env);
 	} else {

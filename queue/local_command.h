@@ -15,6 +15,8 @@
 
 struct command {
 	const char *name;	/* for messages */
+	const char *shell;	/* a program and its arguments that runs every
+				 * text; "" or NULL: see text */
 	char *const *argv;	/* NULL: text, by a shell if it needs one */
 	const char *text;	/* else NULL */
 	char *const *env;

@@ -376,6 +376,7 @@ expansion_command(const struct job *j, const struct account *a,
 	    view_of(cf->prepend_delivered_header));
 	struct environment e = { 0 };
 	struct command c = { .name = text, .text = text,
+		.shell = cf->local_command_shell,
 		.directory = a != NULL ? a->home : NULL,
 		.time_limit = cf->command_time_limit,
 		.file_limit = cf->mailbox_size_limit,

@@ -14,6 +14,11 @@
 #define HEADER_MAX	16384u
 #define PATH_MAX_BYTES	4096u
 
+/* Who takes a user's mail, if not a mailbox; "": nobody. */
+struct choice {
+	const char *transport, *command, *fallback;
+};
+
 void
 job_mailbox(const struct job *j, const char *path, uid_t uid,
     struct view header, struct fate *f)
@@ -127,6 +132,78 @@ user_expand(const struct job *j, const struct account *a,
 	return true;
 }
 
+/* -- tables by user ----------------------------------------------------- */
+
+void
+user_load(void)
+{
+	const struct conf *cf = local.cf;
+	const struct {
+		const char *name, *specs;
+		struct table_list *list;
+	} maps[] = {
+		{ "mailbox_transport_maps", cf->mailbox_transport_maps,
+		    &local.transports },
+		{ "mailbox_command_maps", cf->mailbox_command_maps,
+		    &local.commands },
+		{ "fallback_transport_maps", cf->fallback_transport_maps,
+		    &local.fallbacks },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof maps / sizeof maps[0]; i++)
+		if (!local_tables(maps[i].name, maps[i].specs,
+		    maps[i].list)) {
+			log_error("%s: mail of local users is deferred until "
+			    "it can be used", maps[i].name);
+			local.users_failed = true;
+		}
+}
+
+/* What the tables say of him, else the parameter; "" is none. */
+static bool
+user_ask(const struct job *j, const struct table_list *maps, const char *name,
+    const char *all, struct arena *a, const char **ret, struct fate *f)
+{
+	struct addr_found found;
+	struct buf value;
+	enum table_answer answer;
+
+	*ret = all;
+	if (maps->n == 0)
+		return true;
+	buf_init(&value, PATH_MAX_BYTES);
+	answer = addr_find_key(maps, j->user, false, &value, &found);
+	if (answer == TABLE_FOUND && value.n > 0)
+		*ret = arena_copy(a, view_make(buf_cstr(&value),
+		    value.n + 1)).p;
+	buf_free(&value);
+	if (answer != TABLE_FAILED)
+		return true;
+	fate_set(f, RCPT_DEFERRED, "4.3.0", "%s lookup failure", name);
+	return false;
+}
+
+/* Asked while the tables' own rights hold, before anybody is become. */
+static bool
+user_choose(const struct job *j, struct arena *a, struct choice *ret,
+    struct fate *f)
+{
+	const struct conf *cf = local.cf;
+
+	if (local.users_failed) {
+		fate_set(f, RCPT_DEFERRED, "4.3.5", "a table of local users "
+		    "is unavailable");
+		return false;
+	}
+	return user_ask(j, &local.transports, "mailbox_transport_maps",
+	    cf->mailbox_transport, a, &ret->transport, f) &&
+	    user_ask(j, &local.commands, "mailbox_command_maps",
+	    cf->mailbox_command, a, &ret->command, f) &&
+	    user_ask(j, &local.fallbacks, "fallback_transport_maps",
+	    cf->fallback_transport, a, &ret->fallback, f);
+}
+
 /* -- mailbox ---------------------------------------------------------------- */
 
 /* Where it goes: the file or, with a slash at its end, the maildir. */
@@ -175,8 +252,9 @@ user_reroute(const struct job *j, const char *transport, struct arena *a,
 }
 
 static void
-user_to_mailbox(const struct job *j, const struct account *a, gid_t group,
-    struct arena *arena, struct fate *f)
+user_to_mailbox(const struct job *j, const struct account *a,
+    const struct choice *how, gid_t group, struct arena *arena,
+    struct fate *f)
 {
 	const struct conf *cf = local.cf;
 	const uint32_t to = conf_choice("prepend_delivered_header",
@@ -184,12 +262,12 @@ user_to_mailbox(const struct job *j, const struct account *a, gid_t group,
 	struct buf header;
 	char *path;
 
-	if (cf->mailbox_transport[0] != '\0') {
-		user_reroute(j, cf->mailbox_transport, arena, f);
+	if (how->transport[0] != '\0') {
+		user_reroute(j, how->transport, arena, f);
 		return;
 	}
-	if (cf->mailbox_command[0] != '\0') {
-		expansion_command(j, a, cf->mailbox_command, f);
+	if (how->command[0] != '\0') {
+		expansion_command(j, a, how->command, f);
 		return;
 	}
 	/* root reads no mail where it could be led elsewhere. */
@@ -311,7 +389,7 @@ user_home_ok(const struct account *a, struct fate *f)
 
 static void
 user_account(const struct job *j, const struct account *a,
-    struct arena *arena, struct fate *f)
+    const struct choice *how, struct arena *arena, struct fate *f)
 {
 	gid_t group = user_group(a);
 	struct fate box = { 0 };
@@ -320,13 +398,13 @@ user_account(const struct job *j, const struct account *a,
 	    !user_home_ok(a, f) || expansion_loop(j, f))
 		return;
 	if (a->uid == 0 || !forward_deliver(j, a, arena, f)) {
-		user_to_mailbox(j, a, group, arena, f);
+		user_to_mailbox(j, a, how, group, arena, f);
 		return;
 	}
 	if (f->status == RCPT_DEFERRED || !f->self)
 		return;
 	f->self = false;
-	user_to_mailbox(j, a, group, arena, &box);
+	user_to_mailbox(j, a, how, group, arena, &box);
 	if (box.status == RCPT_DEFERRED) {
 		*f = box;
 	} else if (box.route.n > 0) {
@@ -343,11 +421,12 @@ user_account(const struct job *j, const struct account *a,
 
 /* Nobody of that name: whoever else may take it. */
 static void
-user_unknown(const struct job *j, struct arena *a, struct fate *f)
+user_unknown(const struct job *j, const struct choice *how,
+    struct arena *a, struct fate *f)
 {
 	const struct conf *cf = local.cf;
-	const char *other = cf->mailbox_transport[0] != '\0' ?
-	    cf->mailbox_transport : cf->fallback_transport;
+	const char *other = how->transport[0] != '\0' ? how->transport :
+	    how->fallback;
 	struct buf to;
 
 	if (other[0] != '\0') {
@@ -378,11 +457,14 @@ user_unknown(const struct job *j, struct arena *a, struct fate *f)
 void
 user_deliver(const struct job *j, struct arena *a, struct fate *ret)
 {
+	struct choice how;
 	struct account who;
 
+	if (!user_choose(j, a, &how, ret))
+		return;
 	switch (account_find(j->user, &who)) {
 	case ACCOUNT_FOUND:
-		user_account(j, &who, a, ret);
+		user_account(j, &who, &how, a, ret);
 		account_free(&who);
 		break;
 	case ACCOUNT_FAILED:
@@ -391,7 +473,7 @@ user_deliver(const struct job *j, struct arena *a, struct fate *ret)
 		break;
 	case ACCOUNT_NONE:
 	default:
-		user_unknown(j, a, ret);
+		user_unknown(j, &how, a, ret);
 		break;
 	}
 }

@@ -1,0 +1,203 @@
+"""Delivery on this host, user by user, and what mail readers make of it."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from postern import HOSTNAME, mail, run, wait_for
+from test_aliases import Names, to
+from test_local import Host, me, needs_root, users  # noqa: F401
+
+
+def test_maps(users):
+    """A user's own transport and command go before all others' and before
+    the parameters'; an extension does not matter."""
+    name = me(users)
+    with Names(f"other: {name}\n",
+               recipient_delimiter="+",
+               mailbox_transport_maps=
+               "inline:{ moved=discard:moved-away }, "
+               f"inline:{{ {name}=discard:by-table }}",
+               mailbox_transport="discard:by-parameter") as h:
+        h.send(to(name + "+x"))
+        h.wait_log(r"status=sent \(by-table\)")
+        # and who is no user
+        h.send(to("moved"))
+        h.wait_log(r"status=sent \(moved-away\)")
+        h.send(to("nobodysuch"))
+        h.wait_log(r"status=sent \(by-parameter\)")
+        since = len(h.log())
+        h.send(to("other"))
+        h.wait_log(r"status=sent \(by-table\)", since=since)
+
+
+def test_command_maps(users):
+    name = me(users)
+    with Names(start=False, mailbox_command="/bin/false") as h:
+        h.set(mailbox_command_maps=
+              f"inline:{{ {{ {name} = {h.dir}/catch {h.dir}/out/table }} }}")
+        h.start()
+        h.ready()
+        h.send(to(name))
+        assert h.status(to(name), "sent").startswith("delivered to command")
+        h.out("table", b"Subject: hello")
+
+
+def test_fallback_maps(users):
+    with Names(fallback_transport_maps=
+               "inline:{ { gone = error:5.1.6 moved } }",
+               fallback_transport="discard:by-parameter") as h:
+        h.send(to("gone"), sender="")
+        h.wait_log(r"dsn=5\.1\.6, status=bounced \(moved\)")
+        h.send(to("nobodysuch"))
+        h.wait_log(r"status=sent \(by-parameter\)")
+
+
+@pytest.mark.parametrize("parameter", [
+    "mailbox_transport_maps", "mailbox_command_maps",
+    "fallback_transport_maps"])
+def test_a_table_that_cannot_be_asked(users, parameter):
+    """Nobody's mail goes where his entry would not have sent it."""
+    name = me(users)
+    with Names(**{parameter: "tcp:127.0.0.1:1"}) as h:
+        h.expect_log("cannot be (asked|used)|deferred until")
+        h.send(to(name))
+        assert "unavailable" in h.status(to(name), "deferred")
+        assert not os.path.exists(f"{h.dir}/mail/{name}")
+
+
+def test_command_shell(users):
+    """Each command is the shell's, also one that needs none."""
+    name = me(users)
+    with Names(start=False) as h:
+        shell = h.dir + "/shell"
+        with open(shell, "w") as f:
+            f.write("#!/bin/sh\nprintf '<%s>' \"$@\" >" + h.dir +
+                    "/out/shell\ncat >/dev/null\n")
+        os.chmod(shell, 0o755)
+        h.set(local_command_shell=shell + " -x  -c",
+              mailbox_command="/bin/cat 'a  b' > /dev/null; :")
+        h.start()
+        h.ready()
+        h.send(to(name))
+        h.status(to(name), "sent")
+        assert h.out("shell") == b"<-x><-c></bin/cat 'a  b' > /dev/null; :>"
+        h.set(mailbox_command="/bin/cat")
+        h.wait_log("generation 2 is in service")
+        since = len(h.log())
+        h.send(to(name))
+        h.status(to(name), "sent", since=since)
+        assert h.out("shell") == b"<-x><-c></bin/cat>"
+
+
+# -- readers -----------------------------------------------------------------
+
+BODY = (b"text\r\n\r\nFrom nobody Sat Nov 21 17:40:00 2026\r\n"
+        b"Subject: none\r\n>From\r\n.dot\r\n\r\n")
+
+
+def reader(h, user, *cmd, **kw):
+    """A program of the user's."""
+    r = subprocess.run(
+        ["setpriv", "--reuid", user.name, "--regid", str(user.gid),
+         "--clear-groups", *cmd], capture_output=True, check=False,
+        timeout=60, env={"HOME": h.dir + "/reader", "USER": user.name,
+                         "TZ": "UTC", "PATH": os.environ["PATH"]}, **kw)
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+def doveadm(h, user, location, verb, *what):
+    conf = h.dir + "/dovecot.conf"
+    with open(conf, "w") as f:
+        f.write(f"mail_location = {location}\nfirst_valid_uid = 1\n"
+                f"last_valid_uid = 0\nbase_dir = {h.dir}/reader/run\n"
+                "log_path = /dev/stderr\nssl = no\n")
+    return reader(h, user, "doveadm", "-c", conf, "-f", "tab", verb, *what)
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("doveadm"), reason="no Dovecot here")
+@pytest.mark.parametrize("form", ["mbox", "maildir"])
+def test_dovecot_reads(users, form):
+    """Each message once, whole, and unseen."""
+    alice = users[0]
+    main = {"home_mailbox": "Maildir/"} if form == "maildir" else {}
+    with Host(**main) as h:
+        run("install", "-d", "-o", alice.name, h.dir + "/reader")
+        for i in range(5):
+            h.send(to(alice.name), mail(f"number {i}", BODY))
+        wait_for("five messages", lambda: h.log().count("status=sent") == 5)
+        if form == "maildir":
+            location = f"maildir:{alice.home}/Maildir"
+        else:
+            location = f"mbox:~/mail:INBOX={h.dir}/mail/{alice.name}"
+        got = doveadm(h, alice, location, "fetch",
+                      "hdr.subject flags", "ALL").decode().splitlines()[1:]
+        assert sorted(line.split("\t")[0] for line in got) == \
+            [f"number {i}" for i in range(5)]
+        assert not any("Seen" in line for line in got)
+        texts = doveadm(h, alice, location, "fetch", "body",
+                        "SUBJECT", "number 3")
+        body = BODY.replace(b"\r\n", b"\n")
+        if form == "mbox":
+            # lines that would end a message are quoted in the file, and
+            # the last empty line may be the file's
+            body = body.replace(b"\nFrom ", b"\n>From ").rstrip(b"\n")
+        assert body in texts.replace(b"\r", b""), texts
+        # what the reader writes back is no trouble for the next message
+        doveadm(h, alice, location, "flags", "add", "\\Seen", "ALL")
+        h.send(to(alice.name), mail("one more", BODY))
+        wait_for("the sixth", lambda: h.log().count("status=sent") == 6)
+        got = doveadm(h, alice, location, "fetch", "hdr.subject flags",
+                      "UNSEEN").decode().splitlines()[1:]
+        assert [line.split("\t")[0] for line in got] == ["one more"]
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("mail"), reason="no mailx here")
+def test_mailx_reads(users):
+    alice = users[0]
+    with Host() as h:
+        for i in range(3):
+            h.send(to(alice.name), mail(f"number {i}", BODY))
+        wait_for("three messages", lambda: h.log().count("status=sent") == 3)
+        got = reader(h, alice, "mail", "-n", "-f",
+                     f"{h.dir}/mail/{alice.name}", input="h\nx\n", text=True)
+        assert [f"number {i}" in got for i in range(3)] == [True] * 3, got
+        assert "3 messages" in got and "nobody" not in got, got
+
+
+@needs_root
+def test_a_home_that_is_not_mounted(users):
+    """The file system with the mailboxes is gone: mail waits, and nothing is
+    made in what lies below it."""
+    alice = users[0]
+    with Host(home_mailbox="Maildir/", require_home_directory="yes") as h:
+        top = h.dir + "/homes"
+        os.mkdir(top)
+        run("mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "none", top)
+        home = f"{top}/{alice.name}"
+        run("usermod", "-d", home, alice.name)
+        try:
+            os.mkdir(home)
+            os.chown(home, alice.uid, alice.gid)
+            h.send(to(alice.name), mail("first"))
+            h.status(to(alice.name), "sent")
+            assert len(os.listdir(home + "/Maildir/new")) == 1
+            run("umount", "-l", top)
+            since = len(h.log())
+            h.send(to(alice.name), mail("second"))
+            assert "home directory" in h.status(to(alice.name), "deferred",
+                                                since=since)
+            assert os.listdir(top) == []
+            run("mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "none", top)
+            os.mkdir(home)
+            os.chown(home, alice.uid, alice.gid)
+            h.flush()
+            h.status(to(alice.name), "sent", since=since)
+            assert len(os.listdir(home + "/Maildir/new")) == 1
+        finally:
+            run("usermod", "-d", alice.home, alice.name)
+            run("umount", "-l", top, check=False)
