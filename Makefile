@@ -66,7 +66,7 @@ SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
 postdrop_SRC = queue/postdrop.c $(SUBMIT)
 sendmail_SRC = $(wildcard queue/sendmail*.c) $(SUBMIT)
 # Names by which sendmail is called too
-SENDMAIL_NAMES = mailq newaliases
+SENDMAIL_NAMES = mailq newaliases rmail
 # One program, two names; -hmq walks a message as the filter does.
 postmap_SRC = $(wildcard filters/postmap*.c)
 postalias_SRC = $(postmap_SRC)

@@ -206,22 +206,31 @@ passage_free(struct passage *p)
 
 /* -- the envelope ---------------------------------------------------------- */
 
-/* "user" is user@myorigin. */
+/* "host!user" is user@host, "user" is user@myorigin. */
 static bool
 letter_complete(struct letter *l, struct view *addr, const struct conf *cf)
 {
-	struct view origin = view_of(cf->myorigin);
+	struct view origin = view_of(cf->myorigin), bare, domain;
+	size_t bang;
 	char *p;
 
 	if (addr->n == 0 || view_find(*addr, '@') < addr->n)
 		return true;
-	if (addr->n + 1 + origin.n > ADDRESS_MAX)
+	bare = *addr;
+	domain = origin;
+	bang = view_find(*addr, '!');
+	if (cf->swap_bangpath && bang + 1 < addr->n &&
+	    address_valid_hostname(view_head(*addr, bang))) {
+		domain = view_head(*addr, bang);
+		bare = view_from(*addr, bang + 1);
+	}
+	if (bare.n + 1 + domain.n > ADDRESS_MAX)
 		return false;
-	p = arena_alloc(l->arena, addr->n + 1 + origin.n);
-	memcpy(p, addr->p, addr->n);
-	p[addr->n] = '@';
-	memcpy(p + addr->n + 1, origin.p, origin.n);
-	*addr = view_make(p, addr->n + 1 + origin.n);
+	p = arena_alloc(l->arena, bare.n + 1 + domain.n);
+	memcpy(p, bare.p, bare.n);
+	p[bare.n] = '@';
+	memcpy(p + bare.n + 1, domain.p, domain.n);
+	*addr = view_make(p, bare.n + 1 + domain.n);
 	return true;
 }
 

@@ -17,8 +17,14 @@ main(int argc, char **argv)
 		s.mode = MODE_LIST;
 	else if (strcmp(name, "newaliases") == 0)
 		s.mode = MODE_ALIASES;
-	sendmail_options(&s, argc, argv);
+	/* What follows rmail came from another host: never an option. */
+	if (strcmp(name, "rmail") == 0)
+		s.rcpts = argv + 1;
+	else
+		sendmail_options(&s, argc, argv);
 	s.cf = submit_conf(s.config);
+	if (strcmp(name, "rmail") == 0)
+		rmail_begin(&s);
 	switch (s.mode) {
 	case MODE_SUBMIT:
 		status = sendmail_submit(&s);

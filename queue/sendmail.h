@@ -36,11 +36,16 @@ struct sendmail {
 	bool from_header;		/* -t */
 	bool verbose;
 	char **rcpts;			/* words of the command line */
+	struct view ahead;		/* rmail: read of the text already */
 	struct conf *cf;
 };
 
 /* sendmail_options.c */
 void sendmail_options(struct sendmail *s, int argc, char **argv);
+
+/* sendmail_rmail.c: the lines before a message that came by UUCP; sets what
+ * they say of the sender. */
+void rmail_begin(struct sendmail *s);
 
 /* sendmail_header.c: recipients of a header block (RFC 5322 section 3.6.3,
  * 3.6.6): those of Resent-To:, -Cc:, -Bcc: if there are any, else To:, Cc:,

@@ -444,6 +444,7 @@ input_all(struct input *in)
 	static char piece[PIECE];
 	ssize_t n;
 
+	input_piece(in, in->s->ahead);
 	while (!in->ended) {
 		n = submit_stopped() ? 0 : read(STDIN_FILENO, piece, PIECE);
 		if (submit_stopped())
