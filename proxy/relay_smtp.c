@@ -58,10 +58,10 @@ smtp_refused(struct session *s, enum delivery_whom whom, uint32_t which)
 	char dsn[RELAY_STATUS_MAX];
 	char *why;
 
-	/* First, because the next joins the lines. */
+	/* First, because the last joins the lines. */
 	proxy_replied(s->delivery, &s->reply);
-	why = smtp_said(s);
 	relay_reply_status(&s->reply, dsn);
+	why = smtp_said(s);
 	delivery_failed(s->delivery, whom, which, true, dsn, why);
 	free(why);
 }

@@ -98,6 +98,14 @@ def test_those_refused_before_get_no_reply():
             r.idle()
 
 
+def test_status_in_the_last_line():
+    """As Cyrus has it; of SMTP too."""
+    def rcpt(line):
+        return "550-no such mailbox\r\n550 5.1.1 User unknown"
+    with Server(lmtp(rcpt=rcpt)) as s, Relay(lmtp=True) as r:
+        assert outcome(r.send(s.hop)) == [(BOUNCED, "5.1.1")]
+
+
 def test_connection_lost_between_replies():
     """Who has an answer keeps it; the others wait."""
     for after, want in (
@@ -466,3 +474,100 @@ def test_the_jail(dovecot):
         gw.run(gw.build + "/bin/postqueue", "-c", gw.etc, "-f")
         gw.status("alice@box.example", "sent")
         assert len(d.texts("alice")) == 1
+
+
+# -- Cyrus -------------------------------------------------------------------
+
+CYRUS = "/usr/lib/cyrus/bin/"
+
+
+class Cyrus:
+    """LMTP for alice and bob of box.example, 50 KB each."""
+
+    def __init__(self, socket_path):
+        self.d = Daemons()
+        for name in "lib", "spool", "run":
+            self.d.folder(name, "cyrus")
+        self.port = free_port()
+        conf = self.d.file("imapd.conf", f"""
+configdirectory: {self.d.dir}/lib
+partition-default: {self.d.dir}/spool
+defaultpartition: default
+proc_path: {self.d.dir}/run/proc
+mboxname_lockpath: {self.d.dir}/run/lock
+idlesocket: {self.d.dir}/run/idle
+notifysocket: {self.d.dir}/run/notify
+lmtpsocket: {socket_path}
+admins: cyrus
+servername: cyrus.example
+virtdomains: userid
+defaultdomain: box.example
+unixhierarchysep: yes
+altnamespace: no
+hashimapspool: no
+mailbox_legacy_dirs: yes
+duplicatesuppression: no
+autocreate_post: yes
+autocreate_quota: 50
+autocreate_users: alice bob
+sieveuserhomedir: no
+sievedir: {self.d.dir}/lib/sieve
+""")
+        services = self.d.file("cyrus.conf", f"""
+START {{
+  recover cmd="ctl_cyrusdb -C {conf} -r"
+}}
+SERVICES {{
+  unix cmd="lmtpd -C {conf}" listen="{socket_path}" prefork=0 maxchild=5
+  tcp cmd="lmtpd -a -C {conf}" listen="127.0.0.1:{self.port}" proto=tcp4 maxchild=5
+}}
+EVENTS {{
+}}
+""")
+        self.d.run(CYRUS + "master", "-C", conf, "-M", services, "-p",
+                   self.d.dir + "/run/pid", "-D", name="master")
+        self.d.wait_port(self.port)
+        self.d.wait("the socket", lambda: os.path.exists(socket_path))
+
+    def texts(self, user):
+        found = []
+        for path in glob.glob(f"{self.d.dir}/spool/**/{user}/[0-9]*.",
+                              recursive=True):
+            with open(path, "rb") as f:
+                found.append(f.read())
+        return found
+
+
+@pytest.mark.skipif(not ROOT or not os.path.exists(CYRUS + "lmtpd"),
+                    reason="needs root and Cyrus")
+@pytest.mark.parametrize("by", ["unix", "tcp"])
+def test_cyrus(by):
+    with Gateway() as gw:
+        os.makedirs(gw.spool + "/private", exist_ok=True)
+        c = Cyrus(gw.spool + "/private/cyrus-lmtp")
+        try:
+            gw.set(virtual_transport="lmtp:unix:private/cyrus-lmtp"
+                   if by == "unix" else f"lmtp:inet:127.0.0.1:{c.port}")
+            gw.up()
+            body = b"".join(b".dots\r\n..\r\n.%d\r\n" % n
+                            for n in range(2500))
+            gw.send("alice@box.example", body=body)
+            gw.status("alice@box.example", "sent")
+            text, = c.texts("alice")
+            assert text.endswith(b"\r\n\r\n" + body)
+            assert b"Return-Path: <sender@client.example>\r\n" in text
+            # the last one that fits, and no room for more: she waits, he
+            # has it once
+            gw.send("alice@box.example", body=body)
+            wait_for("two", lambda: len(c.texts("alice")) == 2)
+            gw.send("alice@box.example", "bob@box.example",
+                    "nobody@box.example", body=body)
+            gw.status("bob@box.example", "sent")
+            assert "dsn=5.1.1" in gw.status("nobody@box.example", "bounced")
+            assert "dsn=4.2.2" in gw.status("alice@box.example", "deferred")
+            assert len(c.texts("alice")) == 2 and len(c.texts("bob")) == 1
+        except BaseException:
+            print(c.d.said())
+            raise
+        finally:
+            c.d.stop()
