@@ -38,6 +38,29 @@ resolve_service(const char *transport)
 	return NULL;
 }
 
+/* A service of master.cf whose command is "error" or "discard" is that one,
+ * whatever its name, but for "retry", which Postfix has as an "error". */
+static void
+resolve_name(struct buf *transport)
+{
+	const struct service *s;
+	size_t i;
+
+	for (i = 0; i < services->n; i++) {
+		s = &services->list[i];
+		if (!view_is(buf_view(transport), s->name) ||
+		    strcmp(s->type, "unix") != 0)
+			continue;
+		if (strcmp(s->name, "retry") != 0 &&
+		    (strcmp(s->command, "error") == 0 ||
+		    strcmp(s->command, "discard") == 0)) {
+			buf_clear(transport);
+			(void)buf_puts(transport, s->command);
+		}
+		return;
+	}
+}
+
 unsigned
 resolve_at_once(const char *transport)
 {
@@ -229,6 +252,7 @@ resolve_target(const struct message *m, struct view sender,
 		    "address routing failed: table lookup error");
 		return;
 	}
+	resolve_name(transport);
 	if (view_is(buf_view(transport), "error")) {
 		target_error(ret, RCPT_BOUNCED, "5.0.0",
 		    buf_view(nexthop));
@@ -285,14 +309,17 @@ resolve_probe(const struct router *router, struct view addr,
 	struct dest *d = NULL;
 	struct transport *t;
 	const char *name;
+	enum table_answer answer;
 
 	buf_init(&transport, 256);
 	buf_init(&nexthop, 2048);
 	buf_init(&sender, 2 * ADDRESS_MAX);
 	/* It goes where a message from it would. */
 	verify_sender_put(qmgr.cf, clock_wall(), &sender);
-	if (route_find(router, buf_view(&sender), addr, &transport,
-	    &nexthop) == TABLE_FAILED)
+	answer = route_find(router, buf_view(&sender), addr, &transport,
+	    &nexthop);
+	resolve_name(&transport);
+	if (answer == TABLE_FAILED)
 		(void)probe_said(PROBE_UNKNOWN, view_of("address routing "
 		    "failed: table lookup error"), ret_result, why);
 	else if (strcmp(name = buf_cstr(&transport), "error") == 0)

@@ -2,6 +2,7 @@
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
 
@@ -89,6 +90,89 @@ def test_command_shell(users):
         h.send(to(name))
         h.status(to(name), "sent", since=since)
         assert h.out("shell") == b"<-x><-c></bin/cat>"
+
+
+def test_error_and_its_like(users):
+    """Transports that deliver nothing: the next hop is what is said, perhaps
+    with a status; also under a name of one's own."""
+    with Host(services="gone unix - - n - - error\n"
+              "retry unix - - n - - error\n"
+              "away unix - - n - - discard\n",
+              transport_maps="inline:{ {a.example = error:5.1.6 has moved}, "
+              "{b.example = retry:4.3.2 not today}, "
+              "{c.example = discard:unwanted}, {d.example = error:no}, "
+              "{e.example = gone:5.7.1 never}, {f.example = away:there}, "
+              "{g.example = retry:}, {h.example = error:} }",
+              smtpd_reject_unlisted_recipient="no") as h:
+        for domain, dsn, status, text in (
+                ("a", "5.1.6", "bounced", "has moved"),
+                ("b", "4.3.2", "deferred", "not today"),
+                ("c", "2.0.0", "sent", "unwanted"),
+                ("d", "5.0.0", "bounced", "no"),
+                ("e", "5.7.1", "bounced", "never"),
+                ("f", "2.0.0", "sent", "there"),
+                ("g", "4.0.0", "deferred", "Address is undeliverable"),
+                ("h", "5.0.0", "bounced", "Address is undeliverable")):
+            h.run("env", "MAIL_CONFIG=" + h.etc, h.build + "/bin/sendmail",
+                  "-f", "", f"x@{domain}.example")
+            h.wait_log(rf"to=<x@{domain}\.example>.* dsn={dsn}, "
+                       rf"status={status} \({text}\)")
+
+
+def test_merged_aliases(users):
+    """Fragments of several hosts are put together and built again and again
+    while mail comes: each name is known at each moment."""
+    name = me(users)
+    with Names(f"n0: {name}\n", minimal_backoff_time="300s",
+               alias_maps="lmdb:$config_directory/aliases, "
+               "lmdb:$config_directory/other",
+               maximal_backoff_time="300s", queue_run_delay="300s",
+               start=False) as h:
+        for i in range(3):
+            h.write(f"part{i}", f"n{i}: {name}\n")
+        h.write("other", f"n9: {name}\n")
+        stop = threading.Event()
+        trouble = []
+
+        def merge():
+            parts = " ".join(h.path(f"part{i}") for i in range(3))
+            path = h.path("aliases")
+            try:
+                turn = 0
+                while not stop.is_set():
+                    turn += 1
+                    h.write(f"part{turn % 3}", f"n{turn % 3}: {name}\n" +
+                            "".join(f"p{k}: nobody\n" for k in
+                                    range(turn % 7 * 50))
+                            .replace("p", f"p{turn % 3}-"))
+                    h.run("sh", "-c", f"cat {parts} >{path}.new && "
+                          f"mv {path}.new {path}")
+                    h.run(h.build + "/bin/postalias", "-c", h.etc,
+                          "lmdb:" + path)
+            except BaseException as e:
+                trouble.append(e)
+        h.run("sh", "-c", f"cat {h.etc}/part? > {h.etc}/aliases")
+        for table in "aliases", "other":
+            h.run(h.build + "/bin/postalias", "-c", h.etc,
+                  f"lmdb:{h.etc}/{table}")
+        Host.start(h)
+        h.ready()
+        thread = threading.Thread(target=merge)
+        thread.start()
+        try:
+            for i in range(40):
+                h.send(to(f"n{(0, 1, 2, 9)[i % 4]}"), mail(f"number-{i}-"))
+        finally:
+            stop.set()
+            thread.join()
+        assert not trouble
+        wait_for("all", lambda: h.log().count(f"to=<{to(name)}>") >= 40 and
+                 not h.queued())
+        assert "status=deferred" not in h.log()
+        assert "status=bounced" not in h.log()
+        text = h.has(f"{h.dir}/mail/{name}")
+        for i in range(40):
+            assert text.count(b"Subject: number-%d-" % i) == 1
 
 
 # -- readers -----------------------------------------------------------------
