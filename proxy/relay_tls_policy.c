@@ -48,8 +48,8 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 
 	d->tls = NULL;
 	d->tls_done = done;
-	/* A filter is on this side of the wall. */
-	if (d->proxy != NULL) {
+	/* A filter is on this side of the wall, a socket file on this host. */
+	if (d->proxy != NULL || d->hop.path.n > 0) {
 		done(d, NULL);
 		return;
 	}
