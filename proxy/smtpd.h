@@ -32,6 +32,7 @@ struct server {
 	bool hurry;		/* Postern stops: no new transaction */
 	bool utf8;		/* SMTPUTF8 is announced */
 	bool dsn;		/* DSN is announced */
+	bool chunking;		/* CHUNKING is announced */
 	bool prdr;		/* PRDR is announced */
 	uint8_t notify;		/* enum notify_class */
 	uint32_t notices;	/* to the postmaster, in this minute */

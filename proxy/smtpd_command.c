@@ -22,6 +22,10 @@ const struct verb_rule verb_rules[VERBS] = {
 		.refused_idle = "503 5.5.1 Error: need RCPT command",
 		.refused_open = "554 5.5.1 Error: no valid recipients",
 		.check = data_check, .proceed = data_proceed },
+	[VERB_BDAT] = { .name = "BDAT",
+		.refused_idle = "503 5.5.1 Error: need RCPT command",
+		.refused_open = "554 5.5.1 Error: no valid recipients",
+		.check = bdat_check, .proceed = bdat_proceed },
 	[VERB_RSET] = { .name = "RSET", .flags = VERB_JUNK,
 		.check = rset_check, .proceed = rset_proceed },
 	[VERB_NOOP] = { .name = "NOOP",
@@ -83,7 +87,8 @@ command_pause(struct session *s)
 	/* A session that waits for something else is slow enough. */
 	if (s->errors < (uint64_t)cf->smtpd_soft_error_limit ||
 	    cf->smtpd_error_sleep_time == 0 || s->wait != WAIT_NONE ||
-	    s->state == SMTP_CLOSED || s->state == SMTP_DATA)
+	    s->state == SMTP_CLOSED || s->state == SMTP_DATA ||
+	    s->state == SMTP_CHUNK)
 		return;
 	session_wait_for(s, WAIT_PAUSE, cf->smtpd_error_sleep_time);
 }
@@ -189,8 +194,9 @@ command_verb(struct session *s, enum verb v, struct view args,
 		session_refuse(s, "530 5.7.0 Must issue a STARTTLS command "
 		    "first");
 	else if (to == SMTP_REFUSED) {
-		refusal = s->tx != NULL ? rule->refused_open :
-		    rule->refused_idle;
+		refusal = s->state == SMTP_BDAT ? "503 5.5.1 Error: the "
+		    "message is being sent with BDAT" : s->tx != NULL ?
+		    rule->refused_open : rule->refused_idle;
 		ensure(refusal != NULL);
 		session_refuse(s, "%s", refusal);
 	} else if (rule->event == 0 || session_count(s,
@@ -347,6 +353,8 @@ session_command(struct session *s, struct view in)
 		return used;
 	line = view_trim(view_head(in, lf));
 	notice_said(s, "In", auth_shown(line));
+	if (!chunk_begin(s, line))
+		return used;
 	if (s->denied && !view_is_nocase(line, "quit")) {
 		/* RFC 5321 section 3.1 */
 		s->total[VERB_UNKNOWN]++;

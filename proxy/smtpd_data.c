@@ -39,30 +39,41 @@ data_check(struct session *s, struct view args)
 	    session_policy(s, STAGE_DATA, args, view_of(""));
 }
 
-void
-data_proceed(struct session *s, struct view args)
+bool
+data_begin(struct session *s, enum smtp_state to)
 {
 	const struct conf *cf = s->server->cf;
 	struct transaction *tx = s->tx;
 	uint32_t i;
 
-	(void)args;
 	ensure(tx->has_slot && tx->nrcpts > 0);
 	if (tx->slot.link == NULL) {
 		/* qmgr went away, and the slot with it. */
 		session_refuse(s, "451 4.3.0 Error: queue file write error");
 		session_enter(s, SMTP_GREETED);
-		return;
+		return false;
 	}
-	session_enter(s, SMTP_DATA);
+	session_enter(s, to);
 	s->where = WHERE_DATA;
-	text_init(&tx->text, cf->cleanup_replace_stray_cr_lf);
+	if (to == SMTP_CHUNK)
+		text_init_chunks(&tx->text, cf->cleanup_replace_stray_cr_lf);
+	else
+		text_init(&tx->text, cf->cleanup_replace_stray_cr_lf);
 	/* Above our own Received: header, so that it reads as ours. */
 	for (i = 0; tx->actions != NULL && i < tx->actions->n_prepend; i++)
 		(void)buf_printf(&tx->out, "%.*s\r\n",
 		    VIEW_ARGS(tx->actions->prepend[i]));
 	received_put(s, &tx->out);
 	tx->deadline.us = loop_now().us + cf->smtpd_data_timeout * 1000;
+	return true;
+}
+
+void
+data_proceed(struct session *s, struct view args)
+{
+	(void)args;
+	if (!data_begin(s, SMTP_DATA))
+		return;
 	session_reply(s, "354 End data with <CR><LF>.<CR><LF>");
 	session_timer_state(s);
 }
@@ -187,20 +198,13 @@ data_permitted(struct session *s)
 	session_enter(s, SMTP_GREETED);
 }
 
-/* The final dot was seen. */
-static void
-data_finish(struct session *s)
+bool
+data_refused(struct session *s)
 {
 	struct transaction *tx = s->tx;
 
-	s->where = WHERE_EOM;
-	data_write(tx);
 	if (tx->slot.link == NULL)
 		tx->failed = true;
-	/* From here on nobody can change a text in memory. */
-	if (!data_lost_for(tx) && !tx->spilled &&
-	    fcntl(tx->slot.fd, F_ADD_SEALS, SEALS) != 0)
-		data_fail(tx, "sealing the text");
 	if (data_bare_lf(s))
 		;
 	else if (tx->too_big)
@@ -209,14 +213,52 @@ data_finish(struct session *s)
 		session_refuse(s, "452 4.3.1 Insufficient system storage");
 	else if (tx->failed)
 		session_refuse(s, "451 4.3.0 Error: queue file write error");
-	else {
-		/* A refusal ends the transaction; or it is waited for. */
-		if (session_policy(s, STAGE_EOD, view_of(""), view_of("")))
-			data_permitted(s);
-		return;
-	}
+	else
+		return false;
 	session_enter(s, SMTP_GREETED);
 	session_timer_state(s);
+	return true;
+}
+
+/* The end of the text was seen. */
+static void
+data_finish(struct session *s)
+{
+	struct transaction *tx = s->tx;
+
+	s->where = WHERE_EOM;
+	data_write(tx);
+	/* From here on nobody can change a text in memory. */
+	if (!data_lost_for(tx) && !tx->spilled && tx->slot.link != NULL &&
+	    fcntl(tx->slot.fd, F_ADD_SEALS, SEALS) != 0)
+		data_fail(tx, "sealing the text");
+	/* A refusal ends the transaction; or it is waited for. */
+	if (!data_refused(s) &&
+	    session_policy(s, STAGE_EOD, view_of(""), view_of("")))
+		data_permitted(s);
+}
+
+/* Is this the end of it? */
+static void
+data_arrived(struct session *s)
+{
+	if (s->tx->text.state == TEXT_END)
+		data_finish(s);
+	else if (s->state == SMTP_CHUNK && !s->chunk.on)
+		chunk_taken(s);
+}
+
+/* Octets of a chunk were decoded, and n bytes came of it: was it the end? */
+static size_t
+data_chunk(struct session *s, size_t used, char *to, size_t n)
+{
+	struct chunk *c = &s->chunk;
+
+	c->left -= used;
+	if (c->left > 0)
+		return n;
+	c->on = false;
+	return c->last ? n + text_finish(&s->tx->text, to + n) : n;
 }
 
 size_t
@@ -227,12 +269,16 @@ session_text(struct session *s, struct view in)
 	size_t used, got;
 	char id[QUEUE_ID_TEXT], *to;
 
-	if (in.n == 0)
-		return 0;
 	in = view_head(in, PIECE);
+	if (s->state == SMTP_CHUNK)
+		in = view_head(in, s->chunk.left);
+	else if (in.n == 0)
+		return 0;
 	to = buf_room(&tx->out, 2 * in.n + TEXT_SPARE);
 	ensure(to != NULL);
 	used = text_decode(&tx->text, in, to, &got);
+	if (s->state == SMTP_CHUNK)
+		got = data_chunk(s, used, to, got);
 	tx->size += got;
 	if (!data_lost_for(tx))
 		tx->out.n += got;
@@ -256,8 +302,7 @@ session_text(struct session *s, struct view in)
 	}
 	if (tx->out.n >= WRITE_SIZE)
 		data_write(tx);
-	if (tx->text.state == TEXT_END)
-		data_finish(s);
+	data_arrived(s);
 	return used;
 }
 
@@ -267,8 +312,7 @@ session_text_resume(struct session *s)
 	struct transaction *tx = s->tx;
 
 	data_write(tx);
-	if (tx->text.state == TEXT_END)
-		data_finish(s);
+	data_arrived(s);
 }
 
 /* Go on in fd with what the memfd has. */
@@ -374,7 +418,7 @@ data_sealed(struct transaction *tx, unsigned code, struct view status,
 		/* Who brings mail is forgiven. */
 		s->errors = s->junk = s->overshoot = 0;
 		s->server->messages++;
-		session_accept(s, VERB_DATA, "%u %s %s", code,
+		session_accept(s, (enum verb)s->verb, "%u %s %s", code,
 		    log_safe(view_head(status, 12)), log_safe(text));
 	} else {
 		if (code < 400 || code > 599)

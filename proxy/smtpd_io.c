@@ -130,6 +130,11 @@ session_work(struct session *s, struct view *in)
 	size_t used;
 
 	while (s->wait == WAIT_NONE && !s->hangup) {
+		if (chunk_unwanted(s)) {
+			*in = view_from(*in, chunk_skip(s, *in));
+			if (s->chunk.on)
+				break;
+		}
 		if (s->out.n >= OUT_ENOUGH) {
 			if (!session_flush(s)) {
 				session_close(s, "lost connection");
@@ -144,7 +149,7 @@ session_work(struct session *s, struct view *in)
 			    cf->myhostname);
 			break;
 		}
-		if (s->state == SMTP_DATA)
+		if (s->state == SMTP_DATA || s->state == SMTP_CHUNK)
 			used = session_text(s, *in);
 		else if (s->errors >= (uint64_t)cf->smtpd_hard_error_limit) {
 			session_reply(s, "421 4.7.0 %s Error: too many errors",
@@ -163,7 +168,8 @@ session_work(struct session *s, struct view *in)
 		*in = view_from(*in, used);
 	}
 	/* Replies that an error delays are held; others go now. */
-	if ((s->wait != WAIT_PAUSE || s->writing) && !session_flush(s)) {
+	if (((s->wait != WAIT_PAUSE && !chunk_unwanted(s)) || s->writing) &&
+	    !session_flush(s)) {
 		session_close(s, "lost connection");
 		return false;
 	}
@@ -199,7 +205,8 @@ session_serve(struct session *s, struct view in)
 			panic("session input over its maximum");
 		/* While it waits, a client seldom speaks: to stop watching
 		 * each time would cost more than to stop when it does. */
-		if (s->wait == WAIT_NONE && s->out.n == 0)
+		if (s->wait == WAIT_NONE &&
+		    (s->out.n == 0 || chunk_unwanted(s)))
 			session_read_on(s, true);
 		else if (s->wait == WAIT_TLS && s->out.n == 0 &&
 		    s->tls == NULL)
@@ -350,8 +357,10 @@ session_timer_state(struct session *s)
 
 	if (s->wait != WAIT_NONE || s->state == SMTP_CLOSED)
 		return;
-	if (s->state == SMTP_DATA) {
-		left = -mono_since(s->tx->deadline, loop_now()) / 1000;
+	if (s->state == SMTP_DATA || s->state == SMTP_CHUNK ||
+	    s->state == SMTP_BDAT || chunk_unwanted(s)) {
+		left = -mono_since(chunk_unwanted(s) ? s->chunk.deadline :
+		    s->tx->deadline, loop_now()) / 1000;
 		if (left < cf->smtpd_timeout) {
 			/* An odd length: not one of the shared queues. */
 			left = left > 0 ? left : 1;

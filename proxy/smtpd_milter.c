@@ -406,6 +406,12 @@ milter_verb(struct session *s, struct view args)
 	case VERB_RCPT:
 		stage = MILTER_STAGE_RCPT;
 		break;
+	case VERB_BDAT:
+		/* Once for a message. */
+		if (s->state == SMTP_BDAT)
+			return true;
+		stage = MILTER_STAGE_DATA;
+		break;
 	case VERB_DATA:
 		stage = MILTER_STAGE_DATA;
 		break;

@@ -41,6 +41,7 @@ server_ehlo(const struct server *sv, bool starttls)
 		{ "8bitmime", "8BITMIME", true },
 		{ "dsn", "DSN", true },
 		{ "smtputf8", "SMTPUTF8", cf->smtputf8_enable },
+		{ "chunking", "CHUNKING", true },
 		/* Without classes all recipients get one answer. */
 		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
 	};
@@ -78,6 +79,7 @@ server_keywords(struct server *sv)
 	sv->ehlo_starttls = server_ehlo(sv, true);
 	sv->starttls = !ehlo_discarded(cf, "starttls");
 	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
+	sv->chunking = !ehlo_discarded(cf, "chunking");
 	sv->dsn = !ehlo_discarded(cf, "dsn");
 	sv->prdr = cf->filter_policy_maps[0] != '\0' &&
 	    !ehlo_discarded(cf, "prdr");

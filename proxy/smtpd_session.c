@@ -55,9 +55,20 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_EHLO] = SMTP_GREETED,
 		[VERB_RCPT] = SMTP_RCPT,
 		[VERB_DATA] = SMTP_DATA,
+		[VERB_BDAT] = SMTP_CHUNK,
 		[VERB_RSET] = SMTP_GREETED,
 		[VERB_NOOP] = SMTP_RCPT,
 		[VERB_VRFY] = SMTP_RCPT,
+		[VERB_QUIT] = SMTP_CLOSED,
+	},
+	/* RFC 3030 section 2: what began with BDAT ends with it. */
+	[SMTP_BDAT] = {
+		[VERB_HELO] = SMTP_GREETED,
+		[VERB_EHLO] = SMTP_GREETED,
+		[VERB_BDAT] = SMTP_CHUNK,
+		[VERB_RSET] = SMTP_GREETED,
+		[VERB_NOOP] = SMTP_BDAT,
+		[VERB_VRFY] = SMTP_BDAT,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 };
@@ -73,6 +84,8 @@ static const struct {
 	[SMTP_MAIL] = { "mail", true },
 	[SMTP_RCPT] = { "rcpt", true },
 	[SMTP_DATA] = { "data", true },
+	[SMTP_CHUNK] = { "chunk", true },
+	[SMTP_BDAT] = { "bdat", true },
 	[SMTP_SEALING] = { "sealing", true },
 	[SMTP_CLOSED] = { "closed", false },
 };
@@ -188,8 +201,9 @@ static void
 session_counts(const struct session *s, struct buf *b)
 {
 	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_STARTTLS,
-		VERB_AUTH, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY,
-		VERB_ETRN, VERB_QUIT, VERB_UNKNOWN };
+		VERB_AUTH, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_BDAT,
+		VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
+		VERB_UNKNOWN };
 	unsigned total = 0, good = 0;
 	size_t i, k;
 	const char *name;
@@ -232,8 +246,8 @@ session_log_broken(const struct session *s, const char *why)
 		    verb_rules[s->verb].name, s->name);
 		break;
 	case WHERE_DATA:
-		log_info("%s: %s after DATA (%llu bytes) from %s", noid, why,
-		    (unsigned long long)(s->tx != NULL ? s->tx->size : 0),
+		log_info("%s: %s after %s (%llu bytes) from %s", noid, why,
+		    verb_rules[s->verb].name, (unsigned long long)(s->tx != NULL ? s->tx->size : 0),
 		    s->name);
 		break;
 	case WHERE_EOM:

@@ -32,6 +32,8 @@ enum smtp_state {
 	SMTP_MAIL,		/* a transaction with a sender */
 	SMTP_RCPT,		/* ... and at least one recipient */
 	SMTP_DATA,		/* its text arrives */
+	SMTP_CHUNK,		/* the octets of a BDAT arrive */
+	SMTP_BDAT,		/* ... and were not the last */
 	SMTP_SEALING,		/* its text is complete; waiting for qmgr */
 	SMTP_CLOSED,		/* last reply given */
 	SMTP_STATES
@@ -40,7 +42,7 @@ enum smtp_state {
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
 	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-	VERB_XFORWARD, VERB_STARTTLS, VERB_AUTH, VERBS
+	VERB_XFORWARD, VERB_STARTTLS, VERB_AUTH, VERB_BDAT, VERBS
 };
 
 enum session_wait {
@@ -94,6 +96,7 @@ struct transaction {
 	struct buf out;			/* decoded, not yet written */
 	uint64_t size, written;		/* of the text; with our headers */
 	struct mono deadline;
+	uint32_t tiny;			/* small BDATs */
 	bool spilled, too_big, failed, no_room;
 	bool sealed;			/* qmgr has it */
 	struct view mail_args;		/* for filters, until they answer */
@@ -104,6 +107,13 @@ struct session_rate {
 	bool timed;
 	uint32_t did[CLIENT_EVENTS];
 	struct mono since;
+};
+
+/* What a BDAT brings: on until all of it was taken, or thrown away. */
+struct chunk {
+	uint64_t n, left;
+	struct mono deadline;		/* to throw it away */
+	bool on, last;
 };
 
 struct session {
@@ -139,6 +149,7 @@ struct session {
 	char *helo;			/* NULL: none given */
 	struct forwarded *forwarded;	/* NULL: nothing */
 	struct transaction *tx;
+	struct chunk chunk;
 	struct buf in, out;
 	struct session_tls *tls;	/* NULL: none; proxy/smtpd_tls.h */
 	struct session_auth *auth;	/* NULL: no AUTH goes on */
@@ -253,6 +264,15 @@ void command_not_known(struct session *s);
 void command_pause(struct session *s);
 size_t session_text(struct session *s, struct view in);
 void session_text_resume(struct session *s);
+/*
+ * Is line a BDAT?  Then its octets follow, whatever it is answered.  False:
+ * nobody knows how many; it was answered, and the session ends.
+ */
+bool chunk_begin(struct session *s, struct view line);
+/* Octets come that nobody takes: the reply waits until they are read. */
+bool chunk_unwanted(const struct session *s);
+/* Throw away what is there of them.  Returns the bytes used. */
+size_t chunk_skip(struct session *s, struct view in);
 void session_rcpt_resume(struct session *s);
 
 /* -- verbs -------- */
@@ -270,6 +290,15 @@ bool rcpt_check(struct session *s, struct view args);
 void rcpt_proceed(struct session *s, struct view args);
 bool data_check(struct session *s, struct view args);
 void data_proceed(struct session *s, struct view args);
+bool bdat_check(struct session *s, struct view args);
+void bdat_proceed(struct session *s, struct view args);
+/* The text begins, in that state: headers of ours, a deadline.  False: it was
+ * refused. */
+bool data_begin(struct session *s, enum smtp_state to);
+/* All octets of a chunk were taken. */
+void chunk_taken(struct session *s);
+/* Something is wrong with the text, and it was refused. */
+bool data_refused(struct session *s);
 bool rset_check(struct session *s, struct view args);
 void rset_proceed(struct session *s, struct view args);
 bool noop_check(struct session *s, struct view args);

@@ -11,6 +11,13 @@ text_init(struct text *t, bool replace_cr)
 	*t = (struct text){ .state = TEXT_FIRST, .replace_cr = replace_cr };
 }
 
+void
+text_init_chunks(struct text *t, bool replace_cr)
+{
+	text_init(t, replace_cr);
+	t->chunks = true;
+}
+
 static char *
 put(char *to, const char *p, size_t n)
 {
@@ -77,7 +84,7 @@ text_step(struct text *t, char c, char **to)
 	switch (t->state) {
 	case TEXT_START:
 	case TEXT_START_LF:
-		if (c != '.') {
+		if (c != '.' || t->chunks) {
 			t->state = TEXT_LINE;
 			return false;
 		}
@@ -176,7 +183,7 @@ text_lines(struct text *t, const char *p, const char *end, char **to)
 			t->state = TEXT_START_LF;
 			return p;
 		}
-		if (p < end && *p == '.') {
+		if (p < end && *p == '.' && !t->chunks) {
 			*to = put(*to, run, (size_t)(p - run));
 			t->state = TEXT_DOT;
 			return p + 1;
@@ -203,4 +210,37 @@ text_decode(struct text *t, struct view in, char *out, size_t *ret_out)
 	}
 	*ret_out = (size_t)(to - out);
 	return (size_t)(p - in.p);
+}
+
+size_t
+text_finish(struct text *t, char *out)
+{
+	char *to = out;
+
+	ensure(t->chunks);
+	switch (t->state) {
+	case TEXT_FIRST:
+		to = text_first_flush(t, to, "");
+		if (to != out)
+			to = put(to, "\r\n", 2);
+		break;
+	case TEXT_CR:
+		*to++ = t->replace_cr ? ' ' : '\r';
+		to = put(to, "\r\n", 2);
+		break;
+	case TEXT_LINE:
+		to = put(to, "\r\n", 2);
+		break;
+	case TEXT_NONE:
+	case TEXT_START:
+	case TEXT_START_LF:
+	case TEXT_DOT:
+	case TEXT_DOT_LF:
+	case TEXT_DOT_CR:
+	case TEXT_DOT_LF_CR:
+	case TEXT_END:
+		break;
+	}
+	t->state = TEXT_END;
+	return (size_t)(to - out);
 }

@@ -6,6 +6,9 @@
  * are replaced.
  *
  * The decoder is pure and may stop at any byte: input may be cut anywhere.
+ *
+ * The octets of BDAT (RFC 3030) have no stuffed dots and no end of their own;
+ * line ends are treated alike, and text_finish() is their end.
  */
 #ifndef PROXY_SMTPD_TEXT_H
 #define PROXY_SMTPD_TEXT_H
@@ -29,6 +32,7 @@ enum text_state {
 struct text {
 	enum text_state state;
 	bool replace_cr;	/* bare CR becomes a space */
+	bool chunks;		/* no dot is special */
 	bool bare_lf;		/* set when there was one */
 	uint8_t arrows, from;	/* TEXT_FIRST: '>' seen, bytes of "From " */
 };
@@ -36,6 +40,8 @@ struct text {
 #define TEXT_SPARE	100u	/* output beyond twice the input */
 
 void text_init(struct text *t, bool replace_cr);
+/* The same for the octets of BDAT. */
+void text_init_chunks(struct text *t, bool replace_cr);
 /*
  * Decode in.  out has room for 2 * in.n + TEXT_SPARE bytes; *ret_out tells
  * how many were written.  Returns the bytes of in that were used: all, or up
@@ -43,5 +49,9 @@ void text_init(struct text *t, bool replace_cr);
  */
 size_t text_decode(struct text *t, struct view in, char *out,
     size_t *ret_out);
+/* No more comes: what was held back, and the line end that may be missing, at
+ * most TEXT_SPARE bytes less what the last text_decode() may have used of
+ * them.  Returns the bytes written. */
+size_t text_finish(struct text *t, char *out);
 
 #endif

@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c proxy/smtpd_bdat.c t/unit/fake_smtpd.c */
 /* Sessions: every verb in every state, and what a transaction leaves. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,7 +43,11 @@ in_state(enum smtp_state want)
 		(void)fake_say(MAIL);
 	if (want >= SMTP_RCPT)
 		(void)fake_say(RCPT);
-	if (want >= SMTP_DATA)
+	if (want == SMTP_CHUNK)
+		(void)fake_say("BDAT 10\r\n12345");
+	else if (want == SMTP_BDAT)
+		(void)fake_say("BDAT 5\r\n12345");
+	else if (want >= SMTP_DATA)
 		(void)fake_say("DATA\r\n");
 	if (want >= SMTP_SEALING)
 		(void)fake_say("Subject: x\r\n\r\ntext\r\n.\r\n");
@@ -58,6 +62,7 @@ static const char *const command[VERBS] = {
 	[VERB_MAIL] = MAIL,
 	[VERB_RCPT] = RCPT,
 	[VERB_DATA] = "DATA\r\n",
+	[VERB_BDAT] = "BDAT 0 LAST\r\n",
 	[VERB_RSET] = "RSET\r\n",
 	[VERB_NOOP] = "NOOP\r\n",
 	[VERB_VRFY] = "VRFY u@inside.example\r\n",
@@ -82,6 +87,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_MAIL] = { "250 2.1.0", SMTP_MAIL },
 		[VERB_RCPT] = { "503 5.5.1 Error: need MAIL", SMTP_CONNECTED },
 		[VERB_DATA] = { "503 5.5.1 Error: need RCPT", SMTP_CONNECTED },
+		[VERB_BDAT] = { "503 5.5.1 Error: need RCPT", SMTP_CONNECTED },
 		[VERB_RSET] = { "250 2.0.0", SMTP_CONNECTED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_CONNECTED },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_CONNECTED },
@@ -98,6 +104,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_MAIL] = { "250 2.1.0", SMTP_MAIL },
 		[VERB_RCPT] = { "503 5.5.1 Error: need MAIL", SMTP_GREETED },
 		[VERB_DATA] = { "503 5.5.1 Error: need RCPT", SMTP_GREETED },
+		[VERB_BDAT] = { "503 5.5.1 Error: need RCPT", SMTP_GREETED },
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_GREETED },
@@ -114,6 +121,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_MAIL] = { "503 5.5.1 Error: nested MAIL", SMTP_MAIL },
 		[VERB_RCPT] = { "250 2.1.5", SMTP_RCPT },
 		[VERB_DATA] = { "554 5.5.1 Error: no valid", SMTP_MAIL },
+		[VERB_BDAT] = { "554 5.5.1 Error: no valid", SMTP_GREETED },
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_MAIL },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_MAIL },
@@ -130,6 +138,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_MAIL] = { "503 5.5.1 Error: nested MAIL", SMTP_RCPT },
 		[VERB_RCPT] = { "250 2.1.5", SMTP_RCPT },
 		[VERB_DATA] = { "354 End", SMTP_DATA },
+		[VERB_BDAT] = { "", SMTP_SEALING },
 		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
 		[VERB_NOOP] = { "250 2.0.0", SMTP_RCPT },
 		[VERB_VRFY] = { "252 2.0.0", SMTP_RCPT },
@@ -137,6 +146,23 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_XFORWARD] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_STARTTLS] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_AUTH] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
+		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
+	},
+	[SMTP_BDAT] = {
+		[VERB_UNKNOWN] = { "500 5.5.2", SMTP_BDAT },
+		[VERB_HELO] = { "250 gw", SMTP_GREETED },
+		[VERB_EHLO] = { "250-gw", SMTP_GREETED },
+		[VERB_MAIL] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_RCPT] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_DATA] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_BDAT] = { "", SMTP_SEALING },
+		[VERB_RSET] = { "250 2.0.0", SMTP_GREETED },
+		[VERB_NOOP] = { "250 2.0.0", SMTP_BDAT },
+		[VERB_VRFY] = { "252 2.0.0", SMTP_BDAT },
+		[VERB_ETRN] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_XFORWARD] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_STARTTLS] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_AUTH] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
 	},
 };
@@ -172,8 +198,11 @@ every_verb_in_every_state(void **state)
 	enum verb v;
 
 	(void)state;
-	for (from = SMTP_CONNECTED; from <= SMTP_RCPT; from++)
+	for (from = SMTP_CONNECTED; from <= SMTP_BDAT; from++)
 		for (v = 0; v < VERBS; v++) {
+			/* Here commands are text. */
+			if (from == SMTP_DATA || from == SMTP_CHUNK)
+				continue;
 			o = &outcome[from][v];
 			s = in_state(from);
 			ended = fake.ended;
@@ -189,6 +218,8 @@ every_verb_in_every_state(void **state)
 			assert_int_equal(s->state, o->state);
 			assert_int_equal(s->tx != NULL, o->state >= SMTP_MAIL &&
 			    o->state <= SMTP_SEALING);
+			if (o->state == SMTP_SEALING)
+				fake_answer(250);
 			if (from >= SMTP_MAIL && o->state == SMTP_GREETED) {
 				if (v == VERB_HELO)
 					(void)fake_say(GREET);
