@@ -22,7 +22,7 @@ struct server {
 	struct policy *policy;
 	struct policy_result *result;	/* of the last evaluation */
 	struct addr_list *bare_lf_exclusions;
-	struct addr_list *xforward_hosts;
+	struct addr_list *xforward_hosts, *xclient_hosts;
 	struct addr_list *noop_commands, *forbidden_commands;
 	struct table *command_filter;	/* NULL: none */
 	struct addr_list *event_exceptions;	/* from limits of rates */

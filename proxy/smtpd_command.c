@@ -54,6 +54,10 @@ const struct verb_rule verb_rules[VERBS] = {
 		.refused_open = "503 5.5.1 Error: MAIL transaction in "
 		    "progress",
 		.check = xforward_check, .proceed = xforward_proceed },
+	[VERB_XCLIENT] = { .name = "XCLIENT", .flags = VERB_LAST,
+		.refused_open = "503 5.5.1 Error: MAIL transaction in "
+		    "progress",
+		.check = xclient_check, .proceed = xclient_proceed },
 };
 
 static enum verb

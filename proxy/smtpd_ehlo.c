@@ -71,9 +71,12 @@ ehlo_put(struct session *s)
 	size_t first = view_find(all, '\n') + 1;
 
 	return buf_putv(&s->out, view_head(all, first)) &&
-	    auth_ehlo(s, &s->out) && (!xforward_allowed(s) ||
-	    buf_puts(&s->out, "250-XFORWARD NAME ADDR PROTO HELO SOURCE PORT "
-	    "IDENT\r\n")) && buf_putv(&s->out, view_from(all, first));
+	    auth_ehlo(s, &s->out) &&
+	    (!xclient_allowed(s) || buf_puts(&s->out, "250-XCLIENT NAME ADDR "
+	    "PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT\r\n")) &&
+	    (!xforward_allowed(s) || buf_puts(&s->out, "250-XFORWARD NAME "
+	    "ADDR PROTO HELO SOURCE PORT IDENT\r\n")) &&
+	    buf_putv(&s->out, view_from(all, first));
 }
 
 void

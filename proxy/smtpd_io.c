@@ -336,6 +336,9 @@ session_timer_event(evutil_socket_t fd, short what, void *arg)
 	case WAIT_TLS:
 		handshake_failed(s, "timeout");
 		break;
+	case WAIT_CLIENT:
+		xclient_begin(s);
+		break;
 	case WAITS:
 		panic("session waits for nothing known");
 	}

@@ -98,7 +98,9 @@ session_count(struct session *s, enum client_event event, struct view args)
 	    session_client_name(s), &s->addr) == TABLE_FOUND)
 		return true;
 	ensure(s->counting == NULL);
-	if (s->gate == NULL || s->server->on_event == NULL)
+	/* gate knows the proxy, not whom it speaks for. */
+	if (s->gate == NULL || s->xclient != NULL ||
+	    s->server->on_event == NULL)
 		return rate_within(s, event, rate_own(s, event));
 	c = mem_alloc(sizeof *c + args.n);
 	c->event = event;

@@ -130,6 +130,9 @@ server_load(struct server *sv, const struct conf *cf,
 	sv->xforward_hosts = net_list_open("smtpd_authorized_xforward_hosts",
 	    cf->smtpd_authorized_xforward_hosts, cf->config_directory,
 	    report, arg);
+	sv->xclient_hosts = net_list_open("smtpd_authorized_xclient_hosts",
+	    cf->smtpd_authorized_xclient_hosts, cf->config_directory,
+	    report, arg);
 	sv->flush_domains = class_list_open(cf, "fast_flush_domains",
 	    cf->fast_flush_domains, report, arg);
 	sv->flags = override_flags(cf);
@@ -151,7 +154,7 @@ server_load(struct server *sv, const struct conf *cf,
 	    view_of(cf->notify_classes));
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
 	return sv->local_clients != NULL && sv->bare_lf_exclusions != NULL &&
-	    sv->xforward_hosts != NULL &&
+	    sv->xforward_hosts != NULL && sv->xclient_hosts != NULL &&
 	    sv->event_exceptions != NULL && sv->flush_domains != NULL &&
 	    sv->policy != NULL;
 }
@@ -173,6 +176,7 @@ server_free(struct server *sv)
 	auth_service_free(&sv->auth);
 	addr_list_free(&sv->bare_lf_exclusions);
 	addr_list_free(&sv->xforward_hosts);
+	addr_list_free(&sv->xclient_hosts);
 	addr_list_free(&sv->noop_commands);
 	addr_list_free(&sv->forbidden_commands);
 	table_free(&sv->command_filter);

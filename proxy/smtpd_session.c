@@ -26,6 +26,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = SMTP_CONNECTED,
 		[VERB_ETRN] = SMTP_CONNECTED,
 		[VERB_XFORWARD] = SMTP_CONNECTED,
+		[VERB_XCLIENT] = SMTP_CONNECTED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_GREETED] = {
@@ -39,6 +40,7 @@ const uint8_t smtp_next[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = SMTP_GREETED,
 		[VERB_ETRN] = SMTP_GREETED,
 		[VERB_XFORWARD] = SMTP_GREETED,
+		[VERB_XCLIENT] = SMTP_CONNECTED,
 		[VERB_QUIT] = SMTP_CLOSED,
 	},
 	[SMTP_MAIL] = {
@@ -189,6 +191,7 @@ session_free(struct session *s)
 	free(s->reverse);
 	free(s->helo);
 	free(s->forwarded);
+	xclient_free(s);
 	server_remove(sv, s);
 	if (sv->on_done != NULL)
 		sv->on_done(sv, s->gate, s->client);
@@ -202,8 +205,8 @@ session_counts(const struct session *s, struct buf *b)
 {
 	static const enum verb order[] = { VERB_HELO, VERB_EHLO, VERB_STARTTLS,
 		VERB_AUTH, VERB_MAIL, VERB_RCPT, VERB_DATA, VERB_BDAT,
-		VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-		VERB_UNKNOWN };
+		VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_XCLIENT,
+		VERB_XFORWARD, VERB_QUIT, VERB_UNKNOWN };
 	unsigned total = 0, good = 0;
 	size_t i, k;
 	const char *name;
@@ -428,6 +431,7 @@ session_resume(struct session *s)
 	case WAIT_PAUSE:
 	case WAIT_TLS:
 	case WAIT_AUTH:
+	case WAIT_CLIENT:
 	case WAITS:
 		break;
 	}
@@ -502,7 +506,7 @@ session_named(struct session *s, enum name_status status, struct view name,
 	sv->connections++;
 	s->in_mynetworks = policy_in_mynetworks(sv->policy, known,
 	    &s->addr) == TABLE_FOUND;
-	if (starttls_wrap(s))
+	if (s->xclient == NULL && starttls_wrap(s))
 		session_go(s);
 	else
 		session_admit(s);

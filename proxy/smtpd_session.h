@@ -42,7 +42,8 @@ enum smtp_state {
 enum verb {
 	VERB_UNKNOWN = 0, VERB_HELO, VERB_EHLO, VERB_MAIL, VERB_RCPT,
 	VERB_DATA, VERB_RSET, VERB_NOOP, VERB_VRFY, VERB_ETRN, VERB_QUIT,
-	VERB_XFORWARD, VERB_STARTTLS, VERB_AUTH, VERB_BDAT, VERBS
+	VERB_XFORWARD, VERB_STARTTLS, VERB_AUTH, VERB_BDAT, VERB_XCLIENT,
+	VERBS
 };
 
 enum session_wait {
@@ -57,6 +58,7 @@ enum session_wait {
 	WAIT_MILTER,		/* milter: what filters say */
 	WAIT_TLS,		/* the client: a TLS handshake */
 	WAIT_AUTH,		/* auth: what comes of a password */
+	WAIT_CLIENT,		/* nothing: it begins anew, as another */
 	WAITS
 };
 
@@ -148,6 +150,7 @@ struct session {
 	uint16_t helo_n;
 	char *helo;			/* NULL: none given */
 	struct forwarded *forwarded;	/* NULL: nothing */
+	struct xclient *xclient;	/* NULL: it is who it is */
 	struct transaction *tx;
 	struct chunk chunk;
 	struct buf in, out;
@@ -316,6 +319,21 @@ bool xforward_allowed(const struct session *s);
 bool xforward_check(struct session *s, struct view args);
 void xforward_proceed(struct session *s, struct view args);
 void xforward_forget(struct session *s);
+/* Attributes, for XCLIENT too.  The value without its xtext, empty where it is
+ * not known; false: it is none. */
+bool attribute_decode(struct view v, bool temporary, struct buf *out);
+bool attribute_port(struct view v, uint16_t *ret);
+/* A name as names stand in the log, at most max bytes and a NUL. */
+void attribute_keep(char *to, size_t max, struct view v);
+/* For whom a proxy speaks: it is taken for the client itself. */
+bool xclient_allowed(const struct session *s);
+bool xclient_check(struct session *s, struct view args);
+void xclient_proceed(struct session *s, struct view args);
+/* WAIT_CLIENT is over. */
+void xclient_begin(struct session *s);
+/* The login that it said. */
+struct view xclient_login(const struct session *s);
+void xclient_free(struct session *s);
 /* e gets what is known; views into s. */
 void xforward_envelope(const struct session *s, struct envelope *e);
 /* ", orig_client=..." */

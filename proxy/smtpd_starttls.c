@@ -98,7 +98,8 @@ tls_facts(const struct session *s, struct policy_facts *f)
 	f->tls_cipher = view_of(i->cipher);
 	f->tls_bits = (uint32_t)i->bits;
 	f->tls_sni = tls_session_name(s);
-	if (i->subject == NULL)
+	/* A proxy's certificate is not its client's. */
+	if (i->subject == NULL || s->xclient != NULL)
 		return;
 	f->tls_trusted = i->trusted;
 	f->tls_subject = view_of(i->subject);

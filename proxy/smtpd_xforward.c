@@ -40,9 +40,8 @@ xforward_forget(struct session *s)
 	s->forwarded = NULL;
 }
 
-/* The text of a name that was sent, as names stand in the log. */
-static void
-value_keep(char *to, size_t max, struct view v)
+void
+attribute_keep(char *to, size_t max, struct view v)
 {
 	size_t i;
 
@@ -52,8 +51,8 @@ value_keep(char *to, size_t max, struct view v)
 			to[i] = '?';
 }
 
-static bool
-port_read(struct view v, uint16_t *ret)
+bool
+attribute_port(struct view v, uint16_t *ret)
 {
 	uint32_t n = 0;
 	size_t i;
@@ -67,6 +66,14 @@ port_read(struct view v, uint16_t *ret)
 	return v.n > 0 && v.n < 6 && n > 0 && n <= UINT16_MAX;
 }
 
+bool
+attribute_decode(struct view v, bool temporary, struct buf *out)
+{
+	return view_is_nocase(v, "[UNAVAILABLE]") ||
+	    (temporary && view_is_nocase(v, "[TEMPUNAVAIL]")) ||
+	    (v.n <= 3 * VALUE_MAX && xtext_get(out, v) && out->n > 0);
+}
+
 /* v is decoded; empty: it is not known. */
 static bool
 attribute_set(struct forwarded *f, enum attribute a, struct view v)
@@ -78,7 +85,7 @@ attribute_set(struct forwarded *f, enum attribute a, struct view v)
 		f->name[0] = '\0';
 		if (v.n > 0 && !address_valid_hostname(v))
 			return false;
-		value_keep(f->name, sizeof f->name - 1, v);
+		attribute_keep(f->name, sizeof f->name - 1, v);
 		return true;
 	case ADDR:
 		f->addr[0] = '\0';
@@ -91,15 +98,15 @@ attribute_set(struct forwarded *f, enum attribute a, struct view v)
 		return true;
 	case PORT:
 		f->port = 0;
-		return v.n == 0 || port_read(v, &f->port);
+		return v.n == 0 || attribute_port(v, &f->port);
 	case PROTO:
-		value_keep(f->proto, sizeof f->proto - 1, v);
+		attribute_keep(f->proto, sizeof f->proto - 1, v);
 		return v.n <= PROTO_MAX;
 	case HELO:
-		value_keep(f->helo, sizeof f->helo - 1, v);
+		attribute_keep(f->helo, sizeof f->helo - 1, v);
 		return true;
 	case IDENT:
-		value_keep(f->ident, sizeof f->ident - 1, v);
+		attribute_keep(f->ident, sizeof f->ident - 1, v);
 		return v.n <= IDENT_MAX;
 	case SOURCE:
 		f->local = view_is_nocase(v, "LOCAL");
@@ -131,10 +138,8 @@ attribute_read(struct session *s, struct view word, struct forwarded *f)
 	}
 	v = view_from(v, 1);
 	buf_init(&b, VALUE_MAX);
-	ok = view_is_nocase(v, "[UNAVAILABLE]") ||
-	    (a == NAME && view_is_nocase(v, "[TEMPUNAVAIL]")) ||
-	    (v.n <= 3 * VALUE_MAX && xtext_get(&b, v) && b.n > 0);
-	ok = ok && attribute_set(f, a, buf_view(&b));
+	ok = attribute_decode(v, a == NAME, &b) &&
+	    attribute_set(f, a, buf_view(&b));
 	buf_free(&b);
 	if (!ok)
 		session_refuse(s, "501 5.5.4 Bad %s syntax: %.100s",

@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c proxy/smtpd_bdat.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c proxy/smtpd_bdat.c proxy/smtpd_xclient.c t/unit/fake_smtpd.c */
 /* Sessions: every verb in every state, and what a transaction leaves. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -69,6 +69,7 @@ static const char *const command[VERBS] = {
 	[VERB_ETRN] = "ETRN inside.example\r\n",
 	[VERB_QUIT] = "QUIT\r\n",
 	[VERB_XFORWARD] = "XFORWARD NAME=a.example\r\n",
+	[VERB_XCLIENT] = "XCLIENT NAME=a.example\r\n",
 	[VERB_STARTTLS] = "STARTTLS\r\n",
 	[VERB_AUTH] = "AUTH PLAIN\r\n",
 };
@@ -93,6 +94,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = { "252 2.0.0", SMTP_CONNECTED },
 		[VERB_ETRN] = { "250 2.0.0 Queuing", SMTP_CONNECTED },
 		[VERB_XFORWARD] = { "550 5.7.0 Error: insuff", SMTP_CONNECTED },
+		[VERB_XCLIENT] = { "550 5.7.0 Error: insuff", SMTP_CONNECTED },
 		[VERB_STARTTLS] = { "502 5.5.1", SMTP_CONNECTED },
 		[VERB_AUTH] = { "503 5.5.1 Error: send EHLO", SMTP_CONNECTED },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
@@ -110,6 +112,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = { "252 2.0.0", SMTP_GREETED },
 		[VERB_ETRN] = { "250 2.0.0 Queuing", SMTP_GREETED },
 		[VERB_XFORWARD] = { "550 5.7.0 Error: insuff", SMTP_GREETED },
+		[VERB_XCLIENT] = { "550 5.7.0 Error: insuff", SMTP_GREETED },
 		[VERB_STARTTLS] = { "502 5.5.1", SMTP_GREETED },
 		[VERB_AUTH] = { "503 5.5.1 Error: authenti", SMTP_GREETED },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
@@ -127,6 +130,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = { "252 2.0.0", SMTP_MAIL },
 		[VERB_ETRN] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
 		[VERB_XFORWARD] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
+		[VERB_XCLIENT] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
 		[VERB_STARTTLS] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
 		[VERB_AUTH] = { "503 5.5.1 Error: MAIL tr", SMTP_MAIL },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
@@ -144,6 +148,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = { "252 2.0.0", SMTP_RCPT },
 		[VERB_ETRN] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_XFORWARD] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
+		[VERB_XCLIENT] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_STARTTLS] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_AUTH] = { "503 5.5.1 Error: MAIL tr", SMTP_RCPT },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
@@ -161,6 +166,7 @@ static const struct outcome outcome[SMTP_STATES][VERBS] = {
 		[VERB_VRFY] = { "252 2.0.0", SMTP_BDAT },
 		[VERB_ETRN] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
 		[VERB_XFORWARD] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
+		[VERB_XCLIENT] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
 		[VERB_STARTTLS] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
 		[VERB_AUTH] = { "503 5.5.1 Error: the mess", SMTP_BDAT },
 		[VERB_QUIT] = { "221 2.0.0", SMTP_CLOSED },
