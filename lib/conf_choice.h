@@ -21,6 +21,7 @@ enum late_action { LATE_TEMPFAIL = 1, LATE_HOLD, LATE_ACCEPT };
 enum refused_action { REFUSED_HOLD = 1, REFUSED_DISCARD, REFUSED_BOUNCE,
 	REFUSED_REJECT };
 enum bare_lf { BARE_LF_NORMALIZE = 1, BARE_LF_REJECT, BARE_LF_NOTE };
+enum proxied { PROXIED_HAPROXY = 1 };
 enum header_end_action { HEADER_END_FIX = 1, HEADER_END_ADD,
 	HEADER_END_REJECT };
 enum condition_action { CONDITION_IGNORE = 0, CONDITION_WARN, CONDITION_HOLD,

@@ -1,6 +1,7 @@
 /*
  * The gate role: accepts connections, counts them per client, and hands each
- * to an smtpd.  It reads nothing from them.
+ * to an smtpd.  It reads nothing from them, except a proxy's header that says
+ * whose the connection is (gate_proxied.c).
  */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -15,6 +16,7 @@
 #include "lib/mem.h"
 #include "lib/role.h"
 #include "proxy/gate_peaks.h"
+#include "proxy/gate_proxied.h"
 #include "rules/addr_list.h"
 
 #define ACCEPTS_PER_TURN	64u
@@ -26,6 +28,7 @@ struct service {
 	uint32_t number;
 	const char *name;	/* of a listener of it; "": none is here */
 	uint32_t generation;	/* the newest of its smtpds */
+	uint32_t header_ms;	/* to wait for a proxy's header; 0: none */
 	struct service *next;
 };
 
@@ -251,33 +254,101 @@ gate_count_client(int fd, const struct netaddr *a, const struct listener *l,
 }
 
 static void
-gate_pass(struct listener *l, struct smtpd *p, int fd,
-    const struct sockaddr_storage *remote, socklen_t remote_n)
+gate_put_address(struct buf *b, const struct netaddr *a)
 {
-	struct sockaddr_storage local;
-	socklen_t local_n = sizeof local;
-	struct netaddr a = netaddr_from_sockaddr(
-	    (const struct sockaddr *)remote, remote_n);
-	bool counted = gate_limited(&a);
+	struct sockaddr_storage ss;
+	socklen_t n = a->family != 0 ? netaddr_to_sockaddr(a, &ss) : 0;
+
+	(void)put_view(b, view_make(&ss, n));
+}
+
+static void
+gate_pass(const struct listener *l, struct smtpd *p, int fd,
+    const struct netaddr *remote, const struct netaddr *local)
+{
+	bool counted = gate_limited(remote);
 	uint32_t n = 0, no;
 	struct buf *b;
 
-	if (counted && !gate_count_client(fd, &a, l, &n))
+	if (counted && !gate_count_client(fd, remote, l, &n))
 		return;
-	if (getsockname(fd, (struct sockaddr *)&local, &local_n) != 0)
-		local_n = 0;
 	no = gate_number();
 	gate.clients[no].smtpd = p;
-	gate.clients[no].addr = a;
+	gate.clients[no].addr = *remote;
 	gate.clients[no].counted = counted && n > 0;
 	p->sessions++;
 	gate.accepted++;
 	b = chan_begin(p->c, MSG_CLIENT);
 	(void)put_u32(b, no);
-	(void)put_view(b, view_make(remote, remote_n));
-	(void)put_view(b, view_make(&local, local_n));
+	gate_put_address(b, remote);
+	gate_put_address(b, local);
 	chan_put_fd(p->c, fd, false);
 	chan_end(p->c);
+}
+
+static void
+gate_end_if_done(void)
+{
+	struct smtpd *p;
+
+	if (role_phase() != PHASE_RETIRING || proxied_waiting() > 0)
+		return;
+	/* What was accepted must reach its smtpd first. */
+	for (p = gate.smtpds; p != NULL; p = p->next)
+		chan_drain(p->c);
+	gate_peaks_log(&gate.peaks, gate.cf->anvil_rate_time_unit);
+	role_exit();
+}
+
+/* A connection from a proxy: the listener may be gone meanwhile. */
+static void
+gate_proxied_gone(void *who)
+{
+	struct listener *l = who;
+
+	free(l->name);
+	free(l);
+	gate_end_if_done();
+}
+
+static void
+gate_proxied(void *who, int fd, const struct netaddr *remote,
+    const struct netaddr *local)
+{
+	struct listener *l = who;
+	struct smtpd *p = gate_pick(l->service);
+
+	if (p != NULL) {
+		gate_pass(l, p, fd, remote, local);
+	} else {
+		log_warn("no process of service %s has room for a client "
+		    "from a proxy", l->name);
+		close(fd);
+	}
+	gate_proxied_gone(l);
+}
+
+static void
+gate_take(const struct listener *l, struct smtpd *p, int fd,
+    const struct sockaddr_storage *ss, socklen_t n)
+{
+	struct netaddr remote = netaddr_from_sockaddr(
+	    (const struct sockaddr *)ss, n), local = { .family = 0 };
+	struct sockaddr_storage own;
+	struct listener *from;
+
+	n = sizeof own;
+	if (getsockname(fd, (struct sockaddr *)&own, &n) == 0)
+		local = netaddr_from_sockaddr((struct sockaddr *)&own, n);
+	if (l->service->header_ms == 0) {
+		gate_pass(l, p, fd, &remote, &local);
+		return;
+	}
+	from = mem_alloc(sizeof *from);
+	from->service = l->service;
+	from->name = mem_strdup(l->name);
+	proxied_wait(fd, &remote, &local, l->service->header_ms, gate_proxied,
+	    gate_proxied_gone, from);
 }
 
 static void
@@ -301,7 +372,7 @@ gate_accept(evutil_socket_t lfd, short what, void *arg)
 		fd = accept4(lfd, (struct sockaddr *)&remote, &n,
 		    SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			gate_pass(l, p, fd, &remote, n);
+			gate_take(l, p, fd, &remote, n);
 			continue;
 		}
 		switch (errno) {
@@ -318,20 +389,6 @@ gate_accept(evutil_socket_t lfd, short what, void *arg)
 			break;
 		}
 	}
-}
-
-static void
-gate_end_if_done(void)
-{
-	struct smtpd *p;
-
-	if (role_phase() != PHASE_RETIRING)
-		return;
-	/* What was accepted must reach its smtpd first. */
-	for (p = gate.smtpds; p != NULL; p = p->next)
-		chan_drain(p->c);
-	gate_peaks_log(&gate.peaks, gate.cf->anvil_rate_time_unit);
-	role_exit();
 }
 
 static void
@@ -419,10 +476,14 @@ gate_peer(const struct role_peer *peer, int fd)
 	struct service *v = gate_service(peer->service);
 	struct smtpd *p, *next;
 
+	struct cursor settings = cursor_of(peer->settings);
+	uint32_t header_ms = cursor_u32(&settings);
+
 	if (peer->kind != ROLE_SMTPD || peer->generation < v->generation) {
 		close(fd);
 		return;
 	}
+	v->header_ms = header_ms;
 	if (peer->generation > v->generation) {
 		v->generation = peer->generation;
 		for (p = gate.smtpds; p != NULL; p = next) {
@@ -543,7 +604,7 @@ gate_status(struct buf *b)
 {
 	(void)buf_printf(b, "clients %u\naccepted %llu\nrefused %llu\n",
 	    gate.n, (unsigned long long)gate.accepted,
-	    (unsigned long long)gate.refused);
+	    (unsigned long long)(gate.refused + proxied_refused()));
 }
 
 static const struct role_def def = {

@@ -101,6 +101,7 @@ struct instance {
 	bool retired;		/* was told so */
 	bool log_lost;
 	struct buf settings;	/* that it started with; for MSG_PEER */
+	uint32_t header_ms;	/* the same, to gate */
 };
 
 /* NULL: could not be started; that was logged. */

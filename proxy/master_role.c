@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/conf_choice.h"
 #include "lib/hits_book.h"
 #include "lib/mem.h"
 #include "lib/role_child.h"
@@ -275,6 +276,10 @@ instance_start(struct slot *s, uint32_t generation)
 	buf_init(&i->settings, PROXY_FILTER_MAX);
 	if (kind == ROLE_SMTPD)
 		proxy_filter_put(&i->settings, t->cf, t->entry->maxproc);
+	if (kind == ROLE_SMTPD && conf_choice("smtpd_upstream_proxy_protocol",
+	    view_of(t->cf->smtpd_upstream_proxy_protocol)) != 0)
+		i->header_ms =
+		    (uint32_t)t->cf->smtpd_upstream_proxy_timeout;
 	i->control = chan_new(pair[0], ROLE_MASTER, kind, pid,
 	    instance_on_msg, instance_on_close, i);
 	pair[0] = -1;
@@ -316,6 +321,8 @@ instance_send_peer(struct instance *to, const struct instance *peer, int fd)
 	put_u32(b, peer->service);
 	if (to->kind == ROLE_QMGR)
 		(void)buf_putv(b, buf_view(&peer->settings));
+	else if (to->kind == ROLE_GATE)
+		put_u32(b, peer->header_ms);
 	chan_put_fd(to->control, fd, false);
 	chan_end(to->control);
 }

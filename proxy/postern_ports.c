@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/clock.h"
+#include "lib/conf_choice.h"
 #include "lib/mem.h"
 #include "proxy/postern.h"
 
@@ -130,7 +131,18 @@ struct port {
 	const struct netaddr *addr;
 	SSL_CTX *tls;		/* it begins with TLS; NULL: it does not */
 	bool silent;		/* it does not speak to whom it does not know */
+	bool proxied;		/* it wants a proxy's header first */
 };
+
+/* As a proxy's own health check: no client. */
+static bool
+caller_header(const struct caller *c)
+{
+	static const char local[16] = "\r\n\r\n\0\r\nQUIT\n\x20\0\0";
+
+	return send(c->fd, local, sizeof local, MSG_NOSIGNAL) ==
+	    (ssize_t)sizeof local;
+}
 
 /* The first reply line, or why there was none. */
 static void
@@ -151,7 +163,9 @@ greeting(const struct port *p, struct mono end, char *ret, size_t size)
 		close(c.fd);
 		return;
 	}
-	if (p->tls != NULL && !caller_tls(&c, p->tls))
+	if (p->proxied && !caller_header(&c))
+		snprintf(ret, size, "no connection");
+	else if (p->tls != NULL && !caller_tls(&c, p->tls))
 		snprintf(ret, size, "no TLS");
 	else if (p->silent)
 		snprintf(ret, size, "220");
@@ -171,7 +185,10 @@ port_of(const struct config *c, const struct listener *l, SSL_CTX *ctx)
 	bool tls = t != NULL && t->cf->smtpd_tls_wrappermode;
 
 	return (struct port){ .addr = &l->addr, .tls = tls ? ctx : NULL,
-		.silent = tls && t->cf->smtpd_tls_req_ccert };
+		.silent = tls && t->cf->smtpd_tls_req_ccert,
+		.proxied = t != NULL && conf_choice(
+		    "smtpd_upstream_proxy_protocol", view_of(
+		    t->cf->smtpd_upstream_proxy_protocol)) != 0 };
 }
 
 /* One that takes whatever the server has. */
