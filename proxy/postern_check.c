@@ -246,6 +246,10 @@ check_words(const struct conf *cf, const struct reporter *r)
 		ok = l != NULL && ok;
 		addr_list_free(&l);
 	}
+	ok = check_maps(cf->smtpd_discard_ehlo_keyword_address_maps,
+	    cf->config_directory, DIALECT_NONE, r) && ok;
+	ok = check_maps(cf->smtp_discard_ehlo_keyword_address_maps,
+	    cf->config_directory, DIALECT_NONE, r) && ok;
 	return check_maps(cf->smtpd_command_filter, cf->config_directory,
 	    DIALECT_NONE, r) && ok;
 }

@@ -308,6 +308,10 @@ relay_load(void)
 	TAILQ_INIT(&r->deliveries);
 	TAILQ_INIT(&r->idle);
 	r->discard = relay_ehlo_keywords(cf->smtp_discard_ehlo_keywords);
+	if (!table_list_open(cf->smtp_discard_ehlo_keyword_address_maps,
+	    cf->config_directory, &r->discards, log_report_errors, NULL))
+		fatal("smtp_discard_ehlo_keyword_address_maps cannot be "
+		    "used");
 	r->family = FAMILY_ANY & conf_choice("inet_protocols",
 	    view_of(cf->inet_protocols));
 	r->preferred = FAMILY_ANY & conf_choice("smtp_address_preference",

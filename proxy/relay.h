@@ -32,7 +32,8 @@ struct relay {
 	const struct conf *conf;
 	bool lmtp;			/* the protocol, for all sessions */
 	uint16_t lmtp_port;
-	uint32_t discard;		/* EHLO keywords not used */
+	uint32_t discard;		/* EHLO keywords not used, */
+	struct table_list discards;	/* ... by server */
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */
 	bool dns;			/* MX and SRV are asked for */

@@ -200,11 +200,38 @@ smtp_ready(struct session *s)
 	smtp_begin(s);
 }
 
+/* Which of its keywords are passed over. */
+static uint32_t
+smtp_discard(const struct session *s)
+{
+	const struct relay *r = s->relay;
+	const struct table *t;
+	char addr[NETADDR_TEXT];
+	uint32_t set = r->discard;
+	struct buf list;
+	unsigned line;
+
+	buf_init(&list, 4096);
+	switch (table_list_find(&r->discards, view_of(netaddr_text(&s->addr,
+	    addr)), &list, &t, &line)) {
+	case TABLE_FOUND:
+		set = relay_ehlo_keywords(buf_cstr(&list));
+		break;
+	case TABLE_FAILED:
+		log_warn("%s lookup error for \"%s\"", table_name(t), addr);
+		break;
+	case TABLE_NOT_FOUND:
+		break;
+	}
+	buf_free(&list);
+	return set;
+}
+
 static void
 smtp_ehlo_reply(struct session *s)
 {
 	if (s->reply.code / 100 == 2) {
-		relay_ehlo_read(&s->reply, s->relay->discard, &s->ehlo);
+		relay_ehlo_read(&s->reply, smtp_discard(s), &s->ehlo);
 		smtp_ready(s);
 	} else if (s->reply.code == 421 || s->relay->lmtp) {
 		/* LMTP has no HELO. */

@@ -30,10 +30,8 @@ struct server {
 	struct local_clients *local_clients;
 	enum bare_lf bare_lf;
 	bool hurry;		/* Postern stops: no new transaction */
-	bool utf8;		/* SMTPUTF8 is announced */
-	bool dsn;		/* DSN is announced */
-	bool chunking;		/* CHUNKING is announced */
-	bool prdr;		/* PRDR is announced */
+	uint8_t offers;		/* enum offer, to whom no table knows */
+	struct table_list discards;	/* keywords, by client */
 	uint8_t notify;		/* enum notify_class */
 	uint32_t notices;	/* to the postmaster, in this minute */
 	struct mono notices_since;
@@ -44,7 +42,6 @@ struct server {
 	uint32_t milter_serial;	/* the last session they were shown */
 	const struct milter_answer *milter_answer; /* for who is resumed */
 	struct view ehlo_starttls;	/* the same with STARTTLS */
-	bool starttls;		/* which may be announced */
 	struct tls_server *tls;	/* NULL: no TLS; smtpd_tls_context.h */
 	struct auth_service *auth;	/* NULL: no AUTH; smtpd_auth.h */
 
@@ -71,6 +68,11 @@ bool server_load(struct server *sv, const struct conf *cf,
     const struct netaddr *own, size_t n_own, table_report *report,
     void *arg);
 void server_free(struct server *sv);
+/* The reply to EHLO, without the keywords in list; the caller frees it. */
+char *server_ehlo_without(const struct server *sv, bool starttls,
+    const char *list);
+/* enum offer, without those in list. */
+uint8_t server_offers(const struct server *sv, const char *list);
 /* Numbers for sessions. */
 void server_add(struct server *sv, struct session *s);
 void server_remove(struct server *sv, struct session *s);

@@ -120,7 +120,7 @@ bool
 bdat_check(struct session *s, struct view args)
 {
 	/* smtpd_command_filter cannot make one. */
-	if (!s->server->chunking || !s->chunk.on) {
+	if ((s->offers & OFFER_CHUNKING) == 0 || !s->chunk.on) {
 		session_refuse(s, "502 5.5.1 Error: command not implemented");
 		return false;
 	}

@@ -63,11 +63,42 @@ ehlo_text(const struct session *s)
 	    s->server->ehlo;
 }
 
+/* What is announced to this client.  Returns a reply of its own, or NULL: the
+ * usual one. */
+static char *
+ehlo_choose(struct session *s)
+{
+	const struct server *sv = s->server;
+	const struct table *t;
+	char addr[NETADDR_TEXT], *reply = NULL;
+	struct buf list;
+	unsigned line;
+
+	s->offers = sv->offers;
+	if (sv->discards.n == 0)
+		return NULL;
+	buf_init(&list, 4096);
+	switch (table_list_find(&sv->discards, view_of(netaddr_text(&s->addr,
+	    addr)), &list, &t, &line)) {
+	case TABLE_FOUND:
+		s->offers = server_offers(sv, buf_cstr(&list));
+		reply = server_ehlo_without(sv, starttls_offered(s),
+		    buf_cstr(&list));
+		break;
+	case TABLE_FAILED:
+		log_warn("%s lookup error for \"%s\"", table_name(t), addr);
+		break;
+	case TABLE_NOT_FOUND:
+		break;
+	}
+	buf_free(&list);
+	return reply;
+}
+
 /* Behind the first line, which stands for itself, what only some may do. */
 static bool
-ehlo_put(struct session *s)
+ehlo_put(struct session *s, struct view all)
 {
-	struct view all = ehlo_text(s);
 	size_t first = view_find(all, '\n') + 1;
 
 	return buf_putv(&s->out, view_head(all, first)) &&
@@ -82,12 +113,18 @@ ehlo_put(struct session *s)
 void
 ehlo_proceed(struct session *s, struct view args)
 {
+	struct view reply;
+	char *own;
+
 	helo_set(s, args);
 	xforward_forget(s);
 	s->esmtp = true;
 	session_enter(s, SMTP_GREETED);
 	s->good[VERB_EHLO]++;
-	notice_said(s, "Out", ehlo_text(s));
-	if (!ehlo_put(s))
+	own = ehlo_choose(s);
+	reply = own != NULL ? view_of(own) : ehlo_text(s);
+	notice_said(s, "Out", reply);
+	if (!ehlo_put(s, reply))
 		s->hangup = true;
+	free(own);
 }

@@ -57,11 +57,14 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 		a->flags |= ENVELOPE_8BIT;
 	} else if (view_is_nocase(word, "BODY=7BIT")) {
 		a->flags &= ~(uint32_t)ENVELOPE_8BIT;
-	} else if (view_is_nocase(word, "SMTPUTF8") && s->server->utf8) {
+	} else if (view_is_nocase(word, "SMTPUTF8") &&
+	    (s->offers & OFFER_UTF8) != 0) {
 		a->flags |= ENVELOPE_SMTPUTF8;
-	} else if (view_is_nocase(word, "PRDR") && s->server->prdr) {
+	} else if (view_is_nocase(word, "PRDR") &&
+	    (s->offers & OFFER_PRDR) != 0) {
 		a->prdr = true;
-	} else if (s->server->dsn && (view_starts_nocase(word, "RET=") ||
+	} else if ((s->offers & OFFER_DSN) != 0 &&
+	    (view_starts_nocase(word, "RET=") ||
 	    view_starts_nocase(word, "ENVID="))) {
 		return mail_dsn(s, word, a);
 	} else if (s->server->auth != NULL &&

@@ -58,8 +58,9 @@ static bool
 rcpt_parameter(struct session *s, struct view word, struct rcpt_args *a)
 {
 	bool utf8 = (s->tx->flags & ENVELOPE_SMTPUTF8) != 0;
+	bool dsn = (s->offers & OFFER_DSN) != 0;
 
-	if (s->server->dsn && view_starts_nocase(word, "NOTIFY=")) {
+	if (dsn && view_starts_nocase(word, "NOTIFY=")) {
 		a->notify = a->notify != 0 ? 0 :
 		    dsn_notify(view_from(word, 7));
 		if (a->notify == 0)
@@ -67,7 +68,7 @@ rcpt_parameter(struct session *s, struct view word, struct rcpt_args *a)
 			    "parameter syntax");
 		return a->notify != 0;
 	}
-	if (s->server->dsn && view_starts_nocase(word, "ORCPT=")) {
+	if (dsn && view_starts_nocase(word, "ORCPT=")) {
 		if (a->orcpt.n == 0 &&
 		    dsn_orcpt_get(&a->orcpt, view_from(word, 6), utf8))
 			return true;

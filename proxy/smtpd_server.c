@@ -9,11 +9,11 @@
 #include "rules/proxy_filter.h"
 #include "rules/table_remote.h"
 
-/* Is this EHLO keyword in smtpd_discard_ehlo_keywords? */
+/* Is this EHLO keyword in list? */
 static bool
-ehlo_discarded(const struct conf *cf, const char *keyword)
+ehlo_discarded(const char *list, const char *keyword)
 {
-	struct view rest = view_of(cf->smtpd_discard_ehlo_keywords), word;
+	struct view rest = view_of(list), word;
 
 	while ((word = conf_word(&rest)).n > 0)
 		if (view_is_nocase(word, keyword))
@@ -21,9 +21,8 @@ ehlo_discarded(const struct conf *cf, const char *keyword)
 	return false;
 }
 
-/* The reply to EHLO is the same for all; it is made once. */
-static struct view
-server_ehlo(const struct server *sv, bool starttls)
+char *
+server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 {
 	const struct conf *cf = sv->cf;
 	char size[32];
@@ -45,7 +44,7 @@ server_ehlo(const struct server *sv, bool starttls)
 		/* Without classes all recipients get one answer. */
 		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
 	};
-	struct view reply;
+	char *reply;
 	size_t i, last = 0;
 
 	buf_init(&s, sizeof size - 1);
@@ -59,30 +58,52 @@ server_ehlo(const struct server *sv, bool starttls)
 	buf_init(&b, 4096);
 	(void)buf_printf(&b, "250-%.255s\r\n", cf->myhostname);
 	for (i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-		if (!lines[i].on || ehlo_discarded(cf, lines[i].keyword))
+		if (!lines[i].on || ehlo_discarded(list, lines[i].keyword))
 			continue;
 		last = b.n;
 		(void)buf_printf(&b, "250-%s\r\n", lines[i].text);
 	}
 	b.p[last + 3] = ' ';
-	reply = view_make(mem_copy(buf_view(&b)), b.n);
+	reply = mem_copy(buf_view(&b));
 	buf_free(&b);
 	return reply;
 }
 
-static void
-server_keywords(struct server *sv)
+uint8_t
+server_offers(const struct server *sv, const char *list)
 {
 	const struct conf *cf = sv->cf;
+	const struct {
+		const char *keyword;
+		enum offer offer;
+		bool on;
+	} offers[] = {
+		{ "smtputf8", OFFER_UTF8, cf->smtputf8_enable },
+		{ "dsn", OFFER_DSN, true },
+		{ "prdr", OFFER_PRDR, cf->filter_policy_maps[0] != '\0' },
+		{ "chunking", OFFER_CHUNKING, true },
+		{ "starttls", OFFER_STARTTLS, true },
+	};
+	uint8_t set = 0;
+	size_t i;
 
-	sv->ehlo = server_ehlo(sv, false);
-	sv->ehlo_starttls = server_ehlo(sv, true);
-	sv->starttls = !ehlo_discarded(cf, "starttls");
-	sv->utf8 = cf->smtputf8_enable && !ehlo_discarded(cf, "smtputf8");
-	sv->chunking = !ehlo_discarded(cf, "chunking");
-	sv->dsn = !ehlo_discarded(cf, "dsn");
-	sv->prdr = cf->filter_policy_maps[0] != '\0' &&
-	    !ehlo_discarded(cf, "prdr");
+	for (i = 0; i < sizeof offers / sizeof offers[0]; i++)
+		if (offers[i].on && !ehlo_discarded(list, offers[i].keyword))
+			set |= (uint8_t)offers[i].offer;
+	return set;
+}
+
+/* For most it is the same; that is made once. */
+static bool
+server_keywords(struct server *sv, table_report *report, void *arg)
+{
+	const char *list = sv->cf->smtpd_discard_ehlo_keywords;
+
+	sv->ehlo = view_of(server_ehlo_without(sv, false, list));
+	sv->ehlo_starttls = view_of(server_ehlo_without(sv, true, list));
+	sv->offers = server_offers(sv, list);
+	return table_list_open(sv->cf->smtpd_discard_ehlo_keyword_address_maps,
+	    sv->cf->config_directory, &sv->discards, report, arg);
 }
 
 /* Tables that commands are looked up in must answer at once. */
@@ -149,7 +170,8 @@ server_load(struct server *sv, const struct conf *cf,
 		return false;
 	sv->result = policy_result_new();
 	sv->policy = policy_open(cf, own, n_own, report, arg);
-	server_keywords(sv);
+	if (!server_keywords(sv, report, arg))
+		return false;
 	sv->notify = (uint8_t)conf_choice("notify_classes",
 	    view_of(cf->notify_classes));
 	sv->local_clients = local_clients_open(cf, own, n_own, report, arg);
@@ -183,6 +205,7 @@ server_free(struct server *sv)
 	addr_list_free(&sv->event_exceptions);
 	addr_list_free(&sv->flush_domains);
 	local_clients_free(&sv->local_clients);
+	table_list_free(&sv->discards);
 	policy_free(&sv->policy);
 	policy_result_free(&sv->result);
 	server_free_text(sv->ehlo);

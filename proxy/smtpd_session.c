@@ -154,6 +154,7 @@ session_new(struct server *sv, int fd, const struct netaddr *remote)
 
 	s->magic = SESSION_MAGIC;
 	s->server = sv;
+	s->offers = sv->offers;
 	s->fd = fd;
 	s->addr = *remote;
 	s->state = SMTP_NAMELESS;

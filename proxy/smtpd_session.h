@@ -65,6 +65,10 @@ enum session_wait {
 /* Where a log line says that a session broke off. */
 enum session_where { WHERE_CONNECT = 0, WHERE_VERB, WHERE_DATA, WHERE_EOM };
 
+/* What is announced, and only then accepted. */
+enum offer { OFFER_UTF8 = 1 << 0, OFFER_DSN = 1 << 1, OFFER_PRDR = 1 << 2,
+	OFFER_CHUNKING = 1 << 3, OFFER_STARTTLS = 1 << 4 };
+
 struct server;
 struct session;
 struct queue_link;
@@ -135,6 +139,7 @@ struct session {
 	bool denied;			/* by smtpd_client_restrictions */
 	bool announced_utf8;		/* MAIL that the policy looks at */
 	uint8_t name_status;		/* enum name_status */
+	uint8_t offers;			/* enum offer */
 	uint64_t announced;
 	struct netaddr addr, local;
 	struct wall began;

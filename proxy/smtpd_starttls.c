@@ -15,7 +15,7 @@ bool
 starttls_offered(const struct session *s)
 {
 	return s->server->tls != NULL && !s->server->tls->wrapper &&
-	    s->server->starttls && s->tls == NULL;
+	    (s->offers & OFFER_STARTTLS) != 0 && s->tls == NULL;
 }
 
 bool

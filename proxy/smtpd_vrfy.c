@@ -15,12 +15,12 @@ vrfy_parse(struct session *s, struct view args, struct buf *rcpt,
 	struct view tail = view_of("SMTPUTF8"), rest;
 	bool utf8;
 
-	if (s->server->utf8 && view_ends_nocase(args, tail) &&
+	if ((s->offers & OFFER_UTF8) != 0 && view_ends_nocase(args, tail) &&
 	    (args.n == tail.n || args.p[args.n - tail.n - 1] == ' '))
 		args = view_trim(view_head(args, args.n - tail.n));
 	if (args.n == 0) {
 		session_refuse(s, "501 5.5.4 Syntax: VRFY address%s",
-		    s->server->utf8 ? " [SMTPUTF8]" : "");
+		    (s->offers & OFFER_UTF8) != 0 ? " [SMTPUTF8]" : "");
 		return false;
 	}
 	rest = args;

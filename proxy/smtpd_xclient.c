@@ -189,6 +189,7 @@ session_forget(struct session *s)
 	s->helo = NULL;
 	s->helo_n = 0;
 	s->esmtp = s->pipelined = s->denied = false;
+	s->offers = s->server->offers;
 }
 
 /* All of a command, or nothing. */

@@ -298,6 +298,19 @@ def test_discarded_keywords():
         assert server.conns[0].got[1] == "MAIL FROM:<a@example.com>"
 
 
+@pytest.mark.parametrize("address,size", [("127.0.0.1", False),
+                                          ("127.0.0.9", True)])
+def test_keywords_discarded_for_some_servers(address, size):
+    """Instead of those discarded for all."""
+    maps = "inline:{ {%s = Size, DSN} }" % address
+    with Server(script(("SIZE 1000", "8BITMIME"))) as server, \
+            Relay(smtp_discard_ehlo_keyword_address_maps=maps,
+                  smtp_discard_ehlo_keywords="8bitmime") as relay:
+        assert relay.send(server.hop, flags=1).status == SENT
+        assert server.conns[0].got[1] == "MAIL FROM:<a@example.com>" + (
+            f" SIZE={len(SUBJECT)}" if size else " BODY=8BITMIME")
+
+
 def test_pipelined_group_comes_in_one_piece():
     pieces = []
 
