@@ -105,8 +105,10 @@ TABLES += $(if $(call there,sqlite3),sqlite)
 lookup-sqlite_SRC = proxy/engine_sqlite.c proxy/engine_sql.c
 lookup-sqlite_LIBS = -lsqlite3
 # A program for each kind of authentication server
-AUTHS = dovecot
+AUTHS = dovecot $(if $(call there,libsasl2),cyrus)
 AUTH_SRC = proxy/auth_main.c
+auth-cyrus_SRC = proxy/auth_cyrus.c
+auth-cyrus_LIBS = -lsasl2
 auth-dovecot_SRC = proxy/auth_dovecot.c proxy/auth_dovecot_wire.c
 # OpenSSL: what faces clients, and what checks that it can.
 smtpd_LIBS = -lssl -lcrypto

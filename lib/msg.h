@@ -49,6 +49,8 @@ enum milter_says { MILTER_SAYS_GO_ON = 1, MILTER_SAYS_REFUSE,
 	MILTER_SAYS_DISCARD,		/* go on, and drop the message */
 	MILTER_SAYS_HANG_UP };		/* 421 */
 
+/* What lib/msg.def calls auth-TYPE: the service of such a role. */
+enum auth_type { AUTH_DOVECOT = 1, AUTH_CYRUS, AUTH_TYPES };
 /* What came of a step of an authentication. */
 enum auth_says {
 	AUTH_SAYS_CHALLENGE = 1,

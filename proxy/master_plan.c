@@ -285,7 +285,8 @@ plan_free(struct plan **pp)
 		free(p->tables[i].settings);
 	}
 	free(p->tables);
-	free(p->auth_settings);
+	for (i = 0; i < AUTH_TYPES; i++)
+		free(p->auth_settings[i]);
 	free(p->list);
 	buf_free(&p->ignored);
 	free(p);

@@ -15,9 +15,6 @@
 #include "proxy/master_report.h"
 #include "rules/milters.h"
 
-/* What lib/msg.def calls auth-TYPE. */
-enum auth_type { AUTH_DOVECOT = 1 };
-
 struct plan_entry {
 	enum role_kind kind;
 	/* smtpd: number of its inet service, from 1.  lookup-TYPE: the type's
@@ -47,7 +44,7 @@ struct plan {
 	size_t n;
 	struct plan_tables *tables;	/* by service */
 	size_t n_tables;
-	char *auth_settings;	/* "auth_servers=..." */
+	char *auth_settings[AUTH_TYPES];	/* "auth_servers=..." */
 	struct buf ignored;	/* "rewrite, anvil, ..." */
 };
 

@@ -35,7 +35,7 @@ auth_enabled(const struct session *s)
 {
 	const struct auth_service *a = s->server->auth;
 
-	return a != NULL && a->announced &&
+	return a != NULL && a->announced && (s->offers & OFFER_AUTH) != 0 &&
 	    net_list_match(a->exceptions, session_client_name(s),
 	    &s->addr) == TABLE_NOT_FOUND;
 }

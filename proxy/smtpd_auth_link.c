@@ -171,12 +171,21 @@ link_on_close(struct chan *c, void *arg)
 	link_remove(l);
 }
 
+static enum auth_type
+auth_type(const struct conf *cf)
+{
+	return view_is_nocase(view_trim(view_of(cf->smtpd_sasl_type)),
+	    "cyrus") ? AUTH_CYRUS : AUTH_DOVECOT;
+}
+
 void
 auths_peer(const struct role_peer *peer, int fd)
 {
 	struct auth_link *l, *old = auths.now;
 
-	if (auths.sv->auth == NULL || (old != NULL &&
+	/* The one that serves the type of this service. */
+	if (auths.sv->auth == NULL || peer->service !=
+	    auth_type(auths.sv->cf) || (old != NULL &&
 	    peer->generation < old->generation)) {
 		close(fd);
 		return;

@@ -83,6 +83,7 @@ server_offers(const struct server *sv, const char *list)
 		{ "prdr", OFFER_PRDR, cf->filter_policy_maps[0] != '\0' },
 		{ "chunking", OFFER_CHUNKING, true },
 		{ "starttls", OFFER_STARTTLS, true },
+		{ "auth", OFFER_AUTH, true },
 	};
 	uint8_t set = 0;
 	size_t i;
@@ -165,7 +166,8 @@ server_load(struct server *sv, const struct conf *cf,
 	if (!override_filter_check(cf, report, arg) ||
 	    !proxy_filter_check(cf, report, arg))
 		return false;
-	if (!auth_service_open(cf, !ehlo_discarded(cf, "auth"), &sv->auth,
+	if (!auth_service_open(cf, !ehlo_discarded(
+	    cf->smtpd_discard_ehlo_keywords, "auth"), &sv->auth,
 	    report, arg) || !server_commands(sv, report, arg))
 		return false;
 	sv->result = policy_result_new();

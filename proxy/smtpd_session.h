@@ -67,7 +67,8 @@ enum session_where { WHERE_CONNECT = 0, WHERE_VERB, WHERE_DATA, WHERE_EOM };
 
 /* What is announced, and only then accepted. */
 enum offer { OFFER_UTF8 = 1 << 0, OFFER_DSN = 1 << 1, OFFER_PRDR = 1 << 2,
-	OFFER_CHUNKING = 1 << 3, OFFER_STARTTLS = 1 << 4 };
+	OFFER_CHUNKING = 1 << 3, OFFER_STARTTLS = 1 << 4,
+	OFFER_AUTH = 1 << 5 };
 
 struct server;
 struct session;

@@ -14,7 +14,7 @@ UNIT_SRC = $(wildcard t/unit/test_*.c)
 FUZZ_SRC = $(wildcard t/fuzz/fuzz_*.c)
 UNITS = $(UNIT_SRC:%.c=$(BUILD)/%)
 FUZZERS = $(FUZZ_SRC:%.c=$(BUILD)/%)
-JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp auth-dovecot
+JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp $(AUTHS:%=auth-%)
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
 TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lxxhash -larchive \

@@ -115,6 +115,7 @@ CASES = [(role, call) for role, calls in {
     "milter": ["open", "zone", "create", "listen", "accept"],
     "lookup": ["create", "listen", "accept"],
     "lookup-tcp": ["create", "listen", "accept"],
+    "auth-cyrus": ["create", "listen", "accept"],
     "auth-dovecot": ["open", "zone", "create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],

@@ -487,9 +487,9 @@ def test_services_have_servers_of_their_own(make, sink, dovecot):
         login(c)
 
 
-@pytest.mark.parametrize("bad", ["nonsense", "cyrus"])
-def test_types_that_are_not_there(make, sink, dovecot, bad):
-    gw = make(sink, main=settings(sink, dovecot, smtpd_sasl_type=bad), start=False)
+def test_types_that_are_not_there(make, sink, dovecot):
+    gw = make(sink, main=settings(sink, dovecot, smtpd_sasl_type="nonsense"),
+              start=False)
     p = gw.command("start", check=False)
     assert p.returncode != 0
     assert "smtpd_sasl_type" in p.stdout + p.stderr + gw.log()
