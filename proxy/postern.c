@@ -21,6 +21,12 @@ static const struct {
 	    "DIR [--listen ADDR:PORT] [--relay HOST:PORT]\n"
 	    "            [--domain D] [--hostname H]",
 	    "make a private, complete instance in DIR" },
+	{ "install", postern_install, false,
+	    "--mode send-only | beside --address ADDR | replace\n"
+	    "            [--dry-run] ...",
+	    "make this host's mail go through Postern" },
+	{ "uninstall", postern_install, false, "[--dry-run] ...",
+	    "take all of that back" },
 	{ "start", postern_start, true, "[-d]",
 	    "start; returns when all ports answer (-d: as start-fg)" },
 	{ "start-fg", postern_start_fg, true, "",

@@ -23,7 +23,7 @@ postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
     postern_release, postern_delete, postern_explain, postern_replay,
-    postern_rules, postern_pool;
+    postern_rules, postern_pool, postern_install;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 
@@ -36,6 +36,10 @@ int postern_flush_all(struct postern *p);
 struct config *postern_check_all(struct postern *p, bool full);
 /* The tables alone; false after an error. */
 bool postern_check_tables(const struct config *c, const char *config_dir,
+    const struct reporter *r);
+/* Whose sendmail, mailq and newaliases users of this host get: warnings, for an
+ * instance that `postern install` made. */
+void postern_check_commands(const struct conf *cf, const char *config_dir,
     const struct reporter *r);
 /* The group setgid_group; made if make is set.  False: there is none. */
 bool postern_maildrop_group(const struct conf *cf, bool make, gid_t *ret);

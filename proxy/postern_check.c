@@ -612,6 +612,7 @@ postern_check(struct postern *p, int argc, char **argv)
 	c = postern_check_all(p, true);
 	if (c == NULL)
 		return 1;
+	postern_check_commands(c->cf, p->config_dir, &postern_reporter);
 	config_free(&c);
 	return 0;
 }

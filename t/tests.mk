@@ -213,6 +213,10 @@ install: all
 	install -m 755 $(BUILD)/bin/postern $(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
 		$(SBIN)
 	install -m 755 $(POSTFIX_NAMES:%=$(BUILD)/bin/%) $(DAEMONS)/bin
+	install -m 755 contrib/install/postern-install $(DAEMONS)/install
+	install -d $(SHARE)/postern/boot
+	install -m 644 contrib/boot/postern.service contrib/boot/postern.rc \
+		$(SHARE)/postern/boot
 	for n in $(SENDMAIL_NAMES); do ln -sf sendmail $(DAEMONS)/bin/$$n; done
 	$(if $(WITH_SETGID),chgrp $(WITH_SETGID) $(DAEMONS)/bin/postdrop && \
 		chmod 2755 $(DAEMONS)/bin/postdrop)
