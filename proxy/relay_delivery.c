@@ -18,11 +18,9 @@
 #include "rules/table_ask.h"
 
 #define DELIVERY_MAGIC	0x44454c49u
-#define REASON_MAX	1200u
 /* The message from qmgr (4 MB), a reason and a host for each recipient (15
  * MB at most), what each session needs; passing this would be our mistake. */
 #define ARENA_MAX	(64u << 20)
-#define REPORT_MAX	(3u << 20)	/* bytes of all reasons in a report */
 
 static void
 delivery_free(struct delivery *d)
@@ -97,7 +95,7 @@ delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
 static struct view
 delivery_reason(struct delivery *d, struct view reason)
 {
-	return arena_copy(d->arena, view_head(reason, REASON_MAX));
+	return arena_copy(d->arena, view_head(reason, DELIVERY_REASON_MAX));
 }
 
 static void
@@ -113,23 +111,6 @@ delivery_why(struct delivery *d, const char *dsn, const char *reason)
 {
 	d->soft = d->soft || dsn[0] == '4';
 	delivery_note(d, dsn, reason);
-}
-
-void
-delivery_hop_news(struct delivery *d, enum hop_news news, const char *why)
-{
-	struct buf *b;
-
-	if (d->pool.n == 0 || d->fell_back || d->qmgr == NULL ||
-	    d->hop_told)
-		return;
-	d->hop_told = true;
-	b = chan_begin(d->qmgr, MSG_HOP);
-	put_view(b, d->pool);
-	put_view(b, d->hop_text);
-	put_u8(b, (uint8_t)news);
-	put_view(b, view_head(view_of(why), REASON_MAX));
-	chan_end(d->qmgr);
 }
 
 void
@@ -244,52 +225,6 @@ delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
 }
 
 /*
- * Report to qmgr.  Reasons are cut if there are so many recipients that the
- * report would pass what a channel carries.
- */
-static void
-delivery_report(struct delivery *d)
-{
-	size_t max = REPORT_MAX / d->n_rcpts;
-	struct delivery_rcpt *rcpt;
-	struct buf *b;
-	uint32_t i;
-
-	b = chan_begin(d->qmgr, MSG_DELIVERED);
-	put_u64(b, d->number);
-	put_u8(b, (uint8_t)(d->trouble != 0 ? d->trouble : TROUBLE_NONE));
-	put_view(b, view_of(d->trouble > TROUBLE_NONE ? d->why : ""));
-	put_u32(b, d->n_rcpts);
-	for (i = 0; i < d->n_rcpts; i++) {
-		rcpt = &d->rcpts[i];
-		put_u32(b, rcpt->index);
-		put_u8(b, (uint8_t)rcpt->status);
-		put_view(b, view_of(rcpt->dsn));
-		put_view(b, view_head(rcpt->reason, max));
-		put_view(b, view_head(rcpt->mta, 64));
-	}
-	chan_end(d->qmgr);
-}
-
-static void
-probe_report(struct delivery *d)
-{
-	const struct delivery_rcpt *rcpt = &d->rcpts[0];
-	enum probe_result result = rcpt->status == RCPT_SENT ?
-	    PROBE_DELIVERABLE : d->said_no ? PROBE_UNDELIVERABLE :
-	    PROBE_UNKNOWN;
-	struct buf *b = chan_begin(d->qmgr, MSG_PROBED);
-
-	put_u64(b, d->number);
-	put_u8(b, (uint8_t)(d->trouble != 0 ? d->trouble : TROUBLE_NONE));
-	put_view(b, view_of(d->trouble > TROUBLE_NONE ? d->why : ""));
-	put_u8(b, (uint8_t)result);
-	put_view(b, view_of(rcpt->dsn));
-	put_view(b, rcpt->reason);
-	chan_end(d->qmgr);
-}
-
-/*
  * What is final by the DNS or by a loop may be a mistake made here, or one next
  * hop of several may just be down: then mail waits instead of being returned.
  */
@@ -323,12 +258,7 @@ delivery_finish(struct delivery *d)
 		delivery_soften(d);
 	if (d->open > 0)
 		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
-	if (d->qmgr != NULL && d->proxy != NULL)
-		proxy_report(d);
-	else if (d->qmgr != NULL && d->probe)
-		probe_report(d);
-	else if (d->qmgr != NULL)
-		delivery_report(d);
+	delivery_report(d);
 	delivery_free(d);
 	relay_look_for_end(r);
 }
@@ -505,7 +435,7 @@ delivery_routed(struct delivery *d, enum route_status status,
 	if (n == 0 && status == ROUTE_OK)
 		status = ROUTE_TEMPFAIL;
 	if (status != ROUTE_OK) {
-		why = mem_copy(view_head(text, REASON_MAX));
+		why = mem_copy(view_head(text, DELIVERY_REASON_MAX));
 		delivery_no_route(d, status == ROUTE_NOT_FOUND ? "5.4.4" :
 		    status == ROUTE_NULL_MX ? "5.1.0" : "4.4.3", why);
 		free(why);

@@ -131,11 +131,15 @@ void delivery_ready(struct delivery *d);
 bool delivery_at_best(const struct delivery *d);
 /* The server took the message for these recipients (see below).  has_dsn: it
  * will notify of success itself. */
+#define DELIVERY_REASON_MAX	1200u
+
 enum delivery_whom { WHOM_OPEN = 1, WHOM_ACCEPTED, WHOM_ONE };
 void delivery_sent(struct delivery *d, enum delivery_whom whom,
     uint32_t which, struct view reason, const char *dsn, bool has_dsn);
 void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason);
+/* relay_report.c: how it ended, to qmgr if it is still there. */
+void delivery_report(struct delivery *d);
 /* What was learned about the server, if it is one of a pool. */
 void delivery_hop_news(struct delivery *d, enum hop_news news,
     const char *why);
