@@ -3,6 +3,7 @@ import os
 import re
 import select
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -117,8 +118,9 @@ class Server:
     def serve(self, c):
         try:
             self.talk(c)
-        except (ConnectionError, EOFError):
-            pass
+        except (ConnectionError, EOFError, ssl.SSLEOFError,
+                ssl.SSLZeroReturnError):
+            pass            # our side has gone
         except BaseException as e:
             self.trouble.append(e)
         finally:
