@@ -222,6 +222,18 @@ role_jailed(void)
 }
 
 bool
+role_lmtp(void)
+{
+	return false;
+}
+
+const char *
+role_root(void)
+{
+	return "";
+}
+
+bool
 role_jail(const struct jail_spec *spec)
 {
 	(void)spec;
