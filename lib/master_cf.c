@@ -394,10 +394,10 @@ name_number(const char *name)
 uint32_t
 service_relays(const struct service_table *t, const struct service *s)
 {
-	const struct service *first = NULL;
+	const struct service *first = NULL, *same = NULL;
 	size_t i;
 
-	for (i = 0; i < t->n; i++) {
+	for (i = 0; i < t->n && same == NULL; i++) {
 		if (service_is_local(s) ? !service_is_local(&t->list[i]) :
 		    !service_is_relay(&t->list[i]) ||
 		    service_is_lmtp(s) != service_is_lmtp(&t->list[i]))
@@ -406,9 +406,9 @@ service_relays(const struct service_table *t, const struct service *s)
 		if (first == NULL && !service_is_lmtp(s))
 			first = &t->list[i];
 		if (same_settings(&t->list[i], s))
-			break;
+			same = &t->list[i];
 	}
-	if (i == t->n || &t->list[i] == first)
+	if (same == NULL || same == first)
 		return service_is_local(s) ? SERVICE_LOCAL : 0;
-	return name_number(t->list[i].name);
+	return name_number(same->name);
 }

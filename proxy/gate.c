@@ -602,9 +602,10 @@ gate_retire(void)
 static void
 gate_status(struct buf *b)
 {
+	unsigned long long refused = gate.refused + proxied_refused();
+
 	(void)buf_printf(b, "clients %u\naccepted %llu\nrefused %llu\n",
-	    gate.n, (unsigned long long)gate.accepted,
-	    (unsigned long long)(gate.refused + proxied_refused()));
+	    gate.n, (unsigned long long)gate.accepted, refused);
 }
 
 static const struct role_def def = {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "lib/mem.h"
+#include "lib/role_child.h"
 #include "proxy/postern_trial_impl.h"
 
 #define READY_MS	60000
@@ -200,25 +201,18 @@ role_send_init(struct trial_role *r, const struct team *team, int log)
 	char *root = mem_printf("%s/empty", team->cf->data_directory);
 	char *name = mem_printf("postern/%s", role_kind_name(r->kind));
 	struct stat st;
-	struct buf *b;
 	bool empty = geteuid() == 0 && r->kind != ROLE_LOOKUP &&
 	    stat(root, &st) == 0 && S_ISDIR(st.st_mode);
+	struct role_init in = { .generation = 1,
+		.service = team->entry->service, .jailed = geteuid() == 0,
+		.user = geteuid() == 0 ? trial_user(team) : "",
+		.root = empty ? root : "",
+		.config_dir = team->m->config_dir,
+		.service_name = team->entry->name, .log_name = name,
+		.sink = LOG_SINK_STDERR,
+		.log_level = r->trial->o.trace ? LOG_LEVEL_TRACE : 0 };
 
-	b = chan_begin(r->control, MSG_INIT);
-	put_u32(b, 1);
-	put_u32(b, 0);
-	put_u32(b, team->entry->service);
-	put_u8(b, geteuid() == 0);
-	put_view(b, view_of(geteuid() == 0 ? trial_user(team) : ""));
-	put_view(b, view_of(empty ? root : ""));
-	put_view(b, view_of(team->m->config_dir));
-	put_view(b, view_of(team->entry->name));
-	put_view(b, view_of(name));
-	put_u8(b, LOG_SINK_STDERR);
-	put_u8(b, r->trial->o.trace ? LOG_LEVEL_TRACE : 0);
-	chan_put_fd(r->control, role_snapshot(team), false);
-	chan_put_fd(r->control, log, false);
-	chan_end(r->control);
+	role_child_init(r->control, &in, role_snapshot(team), log);
 	free(root);
 	free(name);
 }

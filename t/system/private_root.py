@@ -25,7 +25,11 @@ SETUP = """
 set -e
 mount -t tmpfs tmpfs {dir}
 cd {dir}
-mkdir upper work root base layers
+mkdir -p upper work root base layers/0/etc
+# Tests beside this one may make accounts.
+for file in passwd shadow group gshadow subuid subgid; do
+	[ ! -e /etc/$file ] || cp -a /etc/$file layers/0/etc/
+done
 # A layer must not lie in another one.
 n=0
 for layer in {layers}; do
@@ -86,8 +90,8 @@ class Root:
              "unshare", "-m", "-p", "-n", "-f", "--mount-proc",
              "--kill-child", "sh", "-c",
              SETUP.format(dir=self.dir, layers=" ".join(layers),
-                          lower=":".join([*(f"layers/{i + 1}" for i in range(
-                              len(layers))), "/"]))],
+                          lower=":".join([*(f"layers/{i}" for i in range(
+                              len(layers) + 1)), "/"]))],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         try:
             assert self.holder.stdout.readline() == b"ready\n"
