@@ -4,13 +4,9 @@
  * key: the address; value: "status:probed:updated:text", status 0 or 2.
  *
  * It is a copy and never waited for: changes are collected for a second and
- * written by the pool (queue/spool_pool.h).  A file that is missing, full or
- * not ours to write to, or lies where others may write, costs one line in the
- * log, and what is known is in memory only.  LMDB trusts what it reads, so
- * another process reads the whole file first; one that this process does not
- * survive is put aside as FILE.damaged, and a new one is begun.
- *
- * Two queue managers may have it open during a reload; LMDB's lock is for that.
+ * written by the pool (queue/spool_pool.h).  A file that cannot be used
+ * (lib/lmdb_file.h) or is full costs one line in the log, and what is known is
+ * in memory only.
  */
 #ifndef QUEUE_VERIFY_STORE_H
 #define QUEUE_VERIFY_STORE_H
