@@ -26,7 +26,7 @@ Q = $(if $(V),,@)
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
 ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq \
-	local
+	local sts
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
@@ -34,6 +34,7 @@ gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
+sts_SRC = $(wildcard proxy/sts*.c)
 filter_SRC = $(filter-out filters/postmap% filters/milter% filters/pmilter% \
 	filters/postern_milter% filters/policy%,$(wildcard filters/*.c))
 milter_SRC = $(wildcard filters/milter*.c) filters/findings.c
@@ -115,6 +116,8 @@ smtpd_LIBS = -lssl -lcrypto
 relay_LIBS = -lssl -lcrypto
 postern_LIBS = -lssl -lcrypto
 lookup_LIBS = -lunbound
+# HTTPS
+sts_LIBS = -levent_extra -levent_openssl -lssl -lcrypto
 filter_LIBS = -larchive -lmagic -lz
 qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash

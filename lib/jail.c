@@ -85,6 +85,7 @@ static const struct jail_calls calls[] = {
 		NR(set_robust_list), NR(prlimit64), NR(setrlimit), NR(prctl),
 		NR(setitimer), NR(seccomp), END } },
 	{ JAIL_RESOLVE, { NR(sendmmsg), END } },
+	{ JAIL_SYNC, { NR(fdatasync), END } },
 	{ JAIL_LIBMILTER, {
 		NR(accept), NR(accept4), NR(pipe), NR(rt_sigtimedwait),
 		END } },

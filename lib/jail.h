@@ -27,6 +27,7 @@ enum jail_set {
 	JAIL_FORK = 1 << 9,	/* start and end processes, narrow: a keeper */
 	JAIL_WORK = 1 << 10,	/* no signals: what a keeper starts */
 	JAIL_LIBMILTER = 1 << 11,	/* accept; a thread waits for signals */
+	JAIL_SYNC = 1 << 12,	/* sync a file that is open: sts */
 };
 
 struct jail_spec {

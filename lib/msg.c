@@ -18,6 +18,7 @@
 #define R_LOCAL		R(LOCAL)
 #define R_POLICY	R(POLICY)
 #define R_AUTH		R(AUTH)
+#define R_STS		R(STS)
 #define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY)
 #define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP | R_LOCAL)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
@@ -50,6 +51,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_LOCAL] = "local",
 	[ROLE_POLICY] = "policy",
 	[ROLE_AUTH] = "auth",
+	[ROLE_STS] = "sts",
 };
 
 const char *

@@ -10,7 +10,7 @@ enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
 	ROLE_SHOWQ, ROLE_TABLE, ROLE_MILTER, ROLE_PMILTER, ROLE_LOCAL,
-	ROLE_POLICY, ROLE_AUTH,
+	ROLE_POLICY, ROLE_AUTH, ROLE_STS,
 	ROLE_KINDS
 };
 
@@ -81,6 +81,11 @@ enum route_flag {
 /* What a relay learns about a server of a pool (MSG_HOP): it answered MAIL; it
  * cannot be reached or does not want to talk; a conversation was lost. */
 enum hop_news { HOP_UP = 1, HOP_DOWN, HOP_TROUBLE };
+/* Is there an MTA-STS policy?  Those from STS_FETCH_ERROR on: its domain says
+ * that there is one, but it cannot be had; each is a result type of RFC 8460
+ * section 4.3. */
+enum sts_answer { STS_NO_POLICY = 1, STS_POLICY, STS_FETCH_ERROR,
+	STS_POLICY_INVALID, STS_WEBPKI_INVALID, STS_ANSWERS };
 /* What a table behind a connection says. */
 enum table_reply { TABLE_REPLY_FOUND = 1, TABLE_REPLY_NONE,
 	TABLE_REPLY_FAILED };

@@ -41,6 +41,8 @@ lookup_on_fact(struct chan *c, struct chan_in *m, uint32_t tag)
 		}
 		break;
 	case FACT_SERVICE:
+		if (chan_peer(c) != ROLE_SMTPD)
+			break;
 		lookup_service(c, tag, key, ms, request);
 		return;
 	default:
@@ -107,7 +109,7 @@ static void
 lookup_peer(const struct role_peer *peer, int fd)
 {
 	if (peer->kind != ROLE_SMTPD && peer->kind != ROLE_RELAY &&
-	    peer->kind != ROLE_POLICY) {
+	    peer->kind != ROLE_POLICY && peer->kind != ROLE_STS) {
 		close(fd);
 		return;
 	}

@@ -173,6 +173,10 @@ void control_turn_done(struct master *m, bool ok, const char *text);
 void control_status_is(struct instance *i, uint32_t tag, struct view lines);
 void control_pool_is(struct instance *i, uint32_t tag, struct view lines,
     struct view error);
+void control_order_is(struct instance *i, uint32_t tag, bool refused,
+    struct view lines);
+/* What it was asked will not be answered. */
+void control_ended(const struct instance *i);
 
 /* -- the socket of showq -------------------------------------------------- */
 

@@ -18,16 +18,17 @@
 #define POOL_MS		10000
 #define STATUS_LINE	"%-7s pid %-7d generation %-4u %-9s %llds"
 
-enum client_wait { WAIT_COMMAND = 0, WAIT_RELOAD, WAIT_STATUS, WAIT_STOP,
-	WAIT_POOL, WAIT_CLOSE };
+enum client_wait { WAIT_COMMAND = 0, WAIT_RELOAD, WAIT_STATUS, WAIT_ORDER,
+	WAIT_STOP, WAIT_POOL, WAIT_CLOSE };
 
 struct client {
 	struct control *control;
 	struct bufferevent *io;
 	enum client_wait wait;
 	bool next_turn;		/* the present turn began before it asked */
-	struct event timer;	/* of a status */
+	struct event timer;	/* of a status, of an order */
 	uint32_t tag;
+	pid_t pid;		/* who got its order */
 	unsigned pending;	/* roles that have not answered */
 	struct evbuffer *part[ROLE_KINDS];	/* answers, by role */
 };
@@ -102,9 +103,14 @@ client_status_end(struct client *c)
 static void
 client_on_time(evutil_socket_t fd, short what, void *arg)
 {
+	struct client *c = arg;
+
 	(void)fd;
 	(void)what;
-	client_status_end(arg);
+	if (c->wait == WAIT_STATUS)
+		client_status_end(c);
+	else if (c->wait == WAIT_ORDER)
+		client_finish(c, "no answer in time");
 }
 
 /* Answers come in any order; they are shown by role. */
@@ -168,17 +174,25 @@ client_status(struct client *c)
 		event_add(&c->timer, loop_timeout(STATUS_MS));
 }
 
+static struct client *
+control_client(const struct master *m, uint32_t tag, enum client_wait wait)
+{
+	struct client *c;
+	size_t n;
+
+	for (n = 0; n < CLIENTS_MAX; n++) {
+		c = m->control->clients[n];
+		if (c != NULL && c->tag == tag && c->wait == wait)
+			return c;
+	}
+	return NULL;
+}
+
 void
 control_status_is(struct instance *i, uint32_t tag, struct view lines)
 {
-	struct control *k = i->m->control;
-	struct client *c = NULL;
-	size_t n;
+	struct client *c = control_client(i->m, tag, WAIT_STATUS);
 
-	for (n = 0; n < CLIENTS_MAX; n++)
-		if (k->clients[n] != NULL && k->clients[n]->tag == tag &&
-		    k->clients[n]->wait == WAIT_STATUS)
-			c = k->clients[n];
 	if (c == NULL)
 		return;		/* too late */
 	client_add_instance(c, i, lines);
@@ -210,18 +224,87 @@ client_rules(struct client *c)
 
 /* -- commands ------------------------------------------------------------- */
 
-/* NULL: the client was told that there is none. */
 static struct instance *
-client_qmgr(struct client *c)
+client_serving(const struct client *c, enum role_kind kind)
 {
 	struct instance *i;
 
 	for (i = c->control->m->instances; i != NULL; i = i->next)
-		if (i->kind == ROLE_QMGR && i->control != NULL &&
+		if (i->kind == kind && i->control != NULL &&
 		    i->state == INSTANCE_SERVING)
-			return i;
-	client_finish(c, "no queue manager is serving");
-	return NULL;
+			break;
+	return i;
+}
+
+/* What the role answers is shown, line by line. */
+static void
+client_order(struct client *c, enum role_kind kind, struct view words,
+    int64_t limit)
+{
+	struct instance *i = client_serving(c, kind);
+	struct buf *b;
+
+	if (i == NULL) {
+		client_finish(c, "it is not used here, or not serving now");
+		return;
+	}
+	c->wait = WAIT_ORDER;
+	c->tag = ++c->control->tag;
+	c->pid = i->pid;
+	b = chan_begin(i->control, MSG_ORDER);
+	put_u32(b, c->tag);
+	put_view(b, words);
+	chan_end(i->control);
+	event_add(&c->timer, loop_timeout(limit + STATUS_MS));
+}
+
+void
+control_order_is(struct instance *i, uint32_t tag, bool refused,
+    struct view lines)
+{
+	struct client *c = control_client(i->m, tag, WAIT_ORDER);
+	struct view line;
+	char error[100];
+
+	if (c == NULL || c->pid != i->pid)
+		return;		/* too late */
+	event_del(&c->timer);
+	if (refused) {
+		snprintf(error, sizeof error, "%s", log_safe(lines));
+		client_finish(c, error);
+		return;
+	}
+	while (lines.n > 0) {
+		line = view_head(lines, view_find(lines, '\n'));
+		lines = view_from(lines, line.n + 1);
+		client_say(c, "%s\n", log_safe(line));
+	}
+	client_finish(c, NULL);
+}
+
+void
+control_ended(const struct instance *i)
+{
+	struct control *k = i->m->control;
+	size_t n;
+
+	for (n = 0; k != NULL && n < CLIENTS_MAX; n++)
+		if (k->clients[n] != NULL && k->clients[n]->pid == i->pid &&
+		    k->clients[n]->wait == WAIT_ORDER) {
+			event_del(&k->clients[n]->timer);
+			client_finish(k->clients[n], "the process has ended");
+		}
+}
+
+/* NULL: the client was told that there is none. */
+static struct instance *
+client_qmgr(struct client *c)
+{
+	struct instance *i = client_serving(c, ROLE_QMGR);
+
+	if (i == NULL)
+		client_finish(c, "no queue manager is serving");
+	return i;
 }
 
 static void
@@ -326,6 +409,9 @@ client_command(struct client *c, struct view line)
 		client_flush(c);
 	} else if (view_is(verb, "pool")) {
 		client_pool(c, rest);
+	} else if (view_is(verb, "sts")) {
+		client_order(c, ROLE_STS, rest,
+		    c->control->m->now->cf->smtp_tls_sts_timeout);
 	} else if (view_is(verb, "log")) {
 		master_log_again(c->control->m);
 		client_finish(c, NULL);

@@ -24,6 +24,8 @@ static const struct {
 	{ ROLE_QMGR, ROLE_RELAY, false },
 	{ ROLE_QMGR, ROLE_LOCAL, false },
 	{ ROLE_RELAY, ROLE_LOOKUP, true },
+	{ ROLE_RELAY, ROLE_STS, true },
+	{ ROLE_STS, ROLE_LOOKUP, true },
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
 	{ ROLE_PICKUP, ROLE_QMGR, true },
 	{ ROLE_SHOWQ, ROLE_QMGR, true },

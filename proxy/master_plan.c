@@ -22,6 +22,7 @@ static const struct {
 	{ "postscreen", ROLE_SMTPD, AMOUNT_CORES },
 	{ "gate", ROLE_GATE, AMOUNT_ONE },
 	{ "lookup", ROLE_LOOKUP, AMOUNT_ONE },
+	{ "sts", ROLE_STS, AMOUNT_ONE },
 	{ "filter", ROLE_FILTER, AMOUNT_CORES },
 	{ "cleanup", ROLE_FILTER, AMOUNT_CORES },
 	{ "qmgr", ROLE_QMGR, AMOUNT_ONE },
@@ -253,6 +254,42 @@ plan_add_milter(struct plan *p, const struct conf *cf,
 		return;
 	e->count = sockets != MILTERS_NONE;
 	e->sockets = sockets;
+}
+
+static bool
+plan_says_yes(const struct conf *cf, const char *value)
+{
+	bool yes = false;
+
+	return conf_parse_bool(view_trim(view_of(conf_expand(cf, value))),
+	    &yes) && yes;
+}
+
+void
+plan_add_sts(struct plan *p, const struct conf *cf,
+    const struct service_table *t)
+{
+	struct plan_entry *e = NULL;
+	bool on = cf->smtp_tls_sts;
+	const char *value;
+	size_t i, k;
+
+	for (i = 0; i < t->n; i++)
+		for (k = 0; k < t->list[i].n_overrides; k++) {
+			value = strchr(t->list[i].overrides[k], '=');
+			if (value != NULL && view_is(view_trim(view_make(
+			    t->list[i].overrides[k], (size_t)(value -
+			    t->list[i].overrides[k]))), "smtp_tls_sts"))
+				on |= plan_says_yes(cf, value + 1);
+		}
+	for (i = 0; i < p->n; i++)
+		if (p->list[i].kind == ROLE_STS)
+			e = &p->list[i];
+	/* Postfix has no such line. */
+	if (e == NULL && on)
+		e = plan_add(p, ROLE_STS, NULL);
+	if (e != NULL)
+		e->count = on;
 }
 
 struct plan *

@@ -69,6 +69,9 @@ void plan_add_milter(struct plan *p, const struct conf *cf,
  * a report. */
 bool plan_add_auth(struct plan *p, const struct conf *cf,
     const struct service_table *t, const struct reporter *r);
+/* So does sts, if cf or a "-o" of a service has smtp_tls_sts. */
+void plan_add_sts(struct plan *p, const struct conf *cf,
+    const struct service_table *t);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */
 const char *plan_program(const struct plan_entry *e);

@@ -18,6 +18,7 @@
 #define READY_LIMIT_MS	60000
 #define CLOSED_LIMIT_MS	3000	/* between end of file and end of process */
 #define STATUS_MAX	65536u
+#define ORDER_MAX	(1000u << 10)
 
 const char *
 instance_state_name(enum instance_state s)
@@ -151,6 +152,7 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 {
 	struct instance *i = arg;
 	struct view text, more;
+	bool refused;
 	uint32_t n;
 
 	switch ((int)m->type) {
@@ -186,6 +188,14 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		text = cursor_view(&m->body);
 		if (chan_check(c, m))
 			control_status_is(i, n, view_head(text, STATUS_MAX));
+		break;
+	case MSG_ORDER_IS:
+		n = cursor_u32(&m->body);
+		refused = cursor_u8(&m->body) != 0;
+		text = cursor_view(&m->body);
+		if (chan_check(c, m))
+			control_order_is(i, n, refused, view_head(text,
+			    ORDER_MAX));
 		break;
 	default:
 		chan_blame(c, "unexpected message");
@@ -386,6 +396,7 @@ instance_reap(struct master *m)
 		event_del(&i->timer);
 		chan_free(&i->control);
 		instance_log_end(i, status);
+		control_ended(i);
 		turn_ended(i, status);
 		buf_free(&i->settings);
 		free(i);

@@ -23,7 +23,7 @@ postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
     postern_release, postern_delete, postern_explain, postern_replay,
-    postern_rules, postern_pool, postern_install;
+    postern_rules, postern_pool, postern_install, postern_sts;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 

@@ -13,6 +13,7 @@
 #include "proxy/relay_lmtp.h"
 #include "proxy/relay_session.h"
 #include "proxy/relay_tls.h"
+#include "proxy/relay_sts.h"
 
 /* A channel to a qmgr or a lookup; there are two of them during a reload. */
 struct relay_link {
@@ -204,6 +205,10 @@ relay_peer(const struct role_peer *peer, int fd)
 
 	if (peer->kind == ROLE_TABLE) {
 		table_client_peer(peer, fd);
+		return;
+	}
+	if (peer->kind == ROLE_STS) {
+		relay_sts_peer(peer, fd);
 		return;
 	}
 	if (peer->kind != ROLE_QMGR && peer->kind != ROLE_LOOKUP) {

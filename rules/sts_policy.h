@@ -14,7 +14,7 @@
 
 #define STS_ID_MAX	32u		/* RFC 8461 section 3.1 */
 #define STS_TEXT_MAX	65536u		/* bytes of a policy, section 3.3 */
-#define STS_MX_MAX	200u		/* patterns of a policy */
+#define STS_MX_MAX	100u		/* patterns of a policy */
 #define STS_AGE_MAX	31557600	/* seconds, section 3.2 */
 #define STS_DOMAIN_MAX	254u		/* with its NUL */
 

@@ -91,6 +91,67 @@ test_own_table(void **state)
 	master_cf_free(&t);
 }
 
+static struct conf *
+settings(const char *text)
+{
+	struct said s = { 0 };
+	struct conf *cf = conf_parse(view_of(text), "main.cf", hear, &s);
+
+	if (cf == NULL)
+		fail_msg("%s", s.last);
+	return cf;
+}
+
+/* It runs when something uses it, whether it has a line or not. */
+static void
+test_sts(void **state)
+{
+	static const struct {
+		const char *conf, *more;
+		bool runs;
+	} cases[] = {
+		{ "", "", false },
+		{ "", "sts unix - - y - 1 sts\n", false },
+		{ "smtp_tls_sts = yes\n", "", true },
+		{ "smtp_tls_sts = yes\n", "sts unix - - y - 1 sts\n", true },
+		{ "", "out unix - - y - - smtp\n  -o smtp_tls_sts=yes\n",
+			true },
+		{ "on = yes\n",
+			"out unix - - y - - smtp\n  -o smtp_tls_sts=$on\n",
+			true },
+		{ "", "out unix - - y - - smtp\n  -o smtp_tls_sts=no\n",
+			false },
+		{ "", "out unix - - y - - smtp\n"
+			"  -o smtp_tls_sts_port=1\n", false },
+	};
+	const struct plan_entry *e;
+	struct service_table *t;
+	struct said s = { 0 };
+	struct reporter r = { hear, &s };
+	struct conf *cf;
+	struct plan *p;
+	char text[1000];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		assert_true(snprintf(text, sizeof text, OWN "%s",
+		    cases[i].more) < (int)sizeof text);
+		t = table(text);
+		cf = settings(cases[i].conf);
+		p = plan_make(t, 2, 0, &r);
+		plan_add_sts(p, cf, t);
+		e = plan_find(p, ROLE_STS, 0);
+		if ((e != NULL && e->count == 1) != cases[i].runs)
+			fail_msg("case %zu", i);
+		if (e != NULL)
+			assert_true(e->chroot);
+		plan_free(&p);
+		conf_free(&cf);
+		master_cf_free(&t);
+	}
+}
+
 /* The table of an existing Postfix. */
 static void
 test_postfix_table(void **state)
@@ -413,6 +474,7 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own_table),
+		cmocka_unit_test(test_sts),
 		cmocka_unit_test(test_postfix_table),
 		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_transports),
