@@ -387,7 +387,7 @@ delivery_order(struct delivery *d)
 {
 	const struct relay *r = d->relay;
 	size_t limit = (size_t)r->conf->smtp_mx_address_limit;
-	bool self = false, lost = false;
+	bool self = false, lost = false, named;
 	char *why;
 
 	d->n_addresses = relay_route_only(d->addresses, d->n_addresses,
@@ -402,13 +402,15 @@ delivery_order(struct delivery *d)
 		    d->n_addresses, r->own, r->n_own, &self);
 	/* An MX of the domain must not send its mail to those behind it. */
 	d->last_hop = self;
+	named = relay_tls_hosts(d);
 	if (d->n_addresses == 0) {
 		why = self && lost ? mem_printf(
 		    "unable to find primary relay for %.*s",
 		    VIEW_ARGS(d->hop.host)) :
 		    self ? mem_printf("mail for %.*s loops back to myself",
 		    VIEW_ARGS(d->hop.host)) :
-		    mem_printf("no usable address for %.*s",
+		    mem_printf(named ? "no usable address for %.*s" :
+		    "the MTA-STS policy of %.*s names no MX host",
 		    VIEW_ARGS(d->hop.host));
 		delivery_no_route(d, self && !lost ? "5.4.6" : "4.4.4",
 		    why);

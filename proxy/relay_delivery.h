@@ -23,6 +23,7 @@
 #include "proxy/relay_reply.h"
 
 struct delivery_proxy;		/* proxy/relay_proxy.h */
+struct relay_sts_question;	/* proxy/relay_sts.h */
 
 struct delivery_rcpt {
 	uint32_t index;		/* in the envelope */
@@ -88,6 +89,7 @@ struct delivery {
 	const struct tls_policy *tls;	/* relay_tls.h; NULL: not yet known */
 	struct table_known *tls_tables;	/* what such said of it */
 	struct table_asking *tls_asked;
+	struct relay_sts_question *sts;
 	void (*tls_done)(struct delivery *d, const char *why);
 	bool plain;		/* the next session is without TLS */
 	uint32_t tag;		/* of the question to lookup; 0: none */

@@ -21,6 +21,9 @@
  * policy cannot be had: *ret_why (the caller frees it) says why, NULL: none. */
 typedef void relay_tls_found(struct delivery *d, const char *why);
 void relay_tls_find(struct delivery *d, relay_tls_found *done);
+/* Take the addresses of hosts from d that its policy does not name (RFC 8461
+ * section 4.1).  False: there were some, and all are gone. */
+bool relay_tls_hosts(struct delivery *d);
 /* d ends. */
 void relay_tls_forget(struct delivery *d);
 /* "may", "may:none", ... for its line in the log; NULL: not known, or not

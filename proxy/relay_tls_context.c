@@ -91,6 +91,9 @@ open_authorities(struct opening *o)
 
 	if (cf->smtp_tls_CAfile[0] != '\0')
 		file = open_path(cf, view_of(cf->smtp_tls_CAfile));
+	/* Who follows policies of domains needs what these rely on. */
+	else if (cf->smtp_tls_sts && cf->smtp_tls_CApath[0] == '\0')
+		file = open_path(cf, view_of(cf->smtp_tls_sts_CAfile));
 	if (cf->smtp_tls_CApath[0] != '\0')
 		directory = open_path(cf, view_of(cf->smtp_tls_CApath));
 	ok = tls_authorities(o->ts->ctx, file != NULL ? file : "",

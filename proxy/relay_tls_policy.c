@@ -2,10 +2,12 @@
 #include <stdio.h>
 
 #include "lib/log.h"
+#include "proxy/relay_sts.h"
 #include "proxy/relay_tls_impl.h"
 #include "rules/table_ask.h"
 
 #define ENTRY_MAX	16384u
+#define STS_MARGIN	5000	/* ms that sts gets beyond its own limit */
 
 static void
 policy_found(struct delivery *d, struct view entry, const struct table *t,
@@ -24,6 +26,56 @@ policy_found(struct delivery *d, struct view entry, const struct table *t,
 		    log_safe(d->hop_text), log_safe(buf_view(&why)));
 	buf_free(&why);
 	done(d, ok ? NULL : "client TLS configuration problem");
+}
+
+/* -- what the domain itself says ------------------------------------------- */
+
+/* To a domain, by its MX hosts, and there is room for more than we want. */
+static bool
+domain_may_say(const struct delivery *d)
+{
+	enum tls_level level = d->relay->tls->policy.level;
+
+	return d->relay->conf->smtp_tls_sts && d->hop.mx &&
+	    (level == TLS_LEVEL_MAY || level == TLS_LEVEL_ENCRYPT);
+}
+
+static void
+domain_enforces(struct delivery *d, const struct sts_policy *said)
+{
+	struct tls_policy *p = arena_alloc(d->arena, sizeof *p);
+	struct buf why;
+	bool ok;
+
+	buf_init(&why, 2000);
+	ok = tls_policy_domain(d->relay->conf, said->mx, said->n_mx, d->arena,
+	    p, &why);
+	if (ok)
+		d->tls = p;
+	else
+		log_warn("MTA-STS: next hop %s: %s", log_safe(d->hop_text),
+		    log_safe(buf_view(&why)));
+	buf_free(&why);
+	d->tls_done(d, ok ? NULL : "MTA-STS policy cannot be used");
+}
+
+static void
+domain_told(enum sts_answer answer, const struct sts_policy *said,
+    struct view why, void *arg)
+{
+	struct delivery *d = arg;
+
+	d->sts = NULL;
+	if (answer == 0) {
+		log_warn("%s: MTA-STS policy of %s: %s", d->id,
+		    log_safe(d->hop.host), log_safe(why));
+		d->tls_done(d, "MTA-STS policy lookup error");
+	} else if (said != NULL && said->mode == STS_MODE_ENFORCE) {
+		domain_enforces(d, said);
+	} else {
+		d->tls = &d->relay->tls->policy;
+		d->tls_done(d, NULL);
+	}
 }
 
 static void
@@ -67,6 +119,10 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 		policy_found(d, buf_view(&value), table, line, done);
 	else if (a == TABLE_FAILED)
 		done(d, "TLS policy lookup error");
+	else if (domain_may_say(d))
+		d->sts = relay_sts_ask(d->hop.host,
+		    d->relay->conf->smtp_tls_sts_timeout + STS_MARGIN,
+		    domain_told, d);
 	else {
 		d->tls = &ts->policy;
 		done(d, NULL);
@@ -74,10 +130,30 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 	buf_free(&value);
 }
 
+bool
+relay_tls_hosts(struct delivery *d)
+{
+	struct relay_address *list = d->addresses;
+	size_t i, n = d->n_addresses, kept = 0;
+
+	for (i = 0; d->tls != NULL && i < n; i++) {
+		if (tls_policy_host(d->tls, list[i].host))
+			list[kept++] = list[i];
+		else
+			log_info("%s: MTA-STS: the policy of %s does not name "
+			    "its mail server %s", d->id,
+			    log_safe(d->hop.host), log_safe(list[i].host));
+	}
+	if (d->tls != NULL)
+		d->n_addresses = kept;
+	return n == 0 || d->n_addresses > 0;
+}
+
 void
 relay_tls_forget(struct delivery *d)
 {
 	table_ask_cancel(&d->tls_asked);
+	relay_sts_cancel(&d->sts);
 	table_known_free(&d->tls_tables);
 }
 

@@ -1,0 +1,236 @@
+"""Deliveries to domains with MTA-STS policies: the test is the relay's lookup
+and sts."""
+import os
+import socket
+
+import pytest
+
+from role_driver import u8, u16, u32, view
+from sts_help import policy
+from test_relay import DEFERRED, SENT, Server, script
+from test_relay_tls import LINE, Relay, ServerKeys, context, starttls
+
+NO_POLICY, POLICY, FETCH_ERROR = 1, 2, 3
+A, B = "127.0.0.1", "127.0.0.2"
+
+
+@pytest.fixture(scope="module")
+def keys():
+    k = ServerKeys()
+    try:
+        k.cert("ca", "Test Authority", is_ca=True)
+        k.cert("self", "mx.example.org")
+        k.named("mx", "mx", names=["mx.example.org"])
+        k.named("wild", "mx", names=["*.example.org"])
+        k.named("nexthop", "mx", names=["example.org"])
+        k.named("expired", "mx", names=["mx.example.org"], days=-1)
+        yield k
+    finally:
+        k.destroy()
+
+
+class StsRelay(Relay):
+    def __init__(self, keys, level="may", **conf):
+        super().__init__(**{
+            "smtp_tls_security_level": level, "smtp_tls_sts": "yes",
+            "smtp_tls_sts_CAfile": keys.path("ca.crt"), **conf})
+
+    def __enter__(self):
+        super().__enter__()
+        self.lookup = self.peer("lookup")
+        self.sts = self.peer("sts")
+        return self
+
+    def asked(self, domain="example.org"):
+        f = self.sts.expect("STS")
+        tag = f.u32()
+        assert f.text() == domain
+        f.done()
+        return tag
+
+    def told(self, tag, answer, text=b"", why="", sts=None):
+        (sts or self.sts).send("STS_IS", u32(tag) + u8(answer) + view(text) +
+                               view(why))
+
+    def route(self, *hosts):
+        """(host, address), best first"""
+        f = self.lookup.expect("ROUTE")
+        tag = f.u32()
+        self.lookup.send("ROUTE_IS", u32(tag) + u8(1) + view("") +
+                         u32(len(hosts)) + b"".join(
+            u16(10 * i) + view(h) + view(socket.inet_aton(a))
+            for i, (h, a) in enumerate(hosts)))
+
+    def send_to(self, server, text, hosts=(("mx.example.org", A),),
+                answer=POLICY):
+        self.deliver(f"example.org:{server.port}")
+        self.told(self.asked(), answer, text)
+        if hosts:
+            self.route(*hosts)
+        return self.result()
+
+
+@pytest.mark.parametrize("name", ["mx", "wild"])
+def test_enforce(keys, name):
+    with Server(starttls(context(keys, name))) as server, \
+            StsRelay(keys) as relay:
+        r = relay.send_to(server, policy("mx.example.org"))
+        assert r.status == SENT, r.reason
+        relay.wait_log(LINE % ("secure", "2.0.0"))
+
+
+@pytest.mark.parametrize("name,why", [
+    ("self", "Server certificate not trusted"),
+    ("expired", "Server certificate not trusted"),
+    ("nexthop", "Server certificate not verified")])
+def test_enforce_certificate(keys, name, why):
+    """The name of the domain is not the name of its server."""
+    with Server(starttls(context(keys, name))) as server, \
+            StsRelay(keys) as relay:
+        r = relay.send_to(server, policy("*.example.org"))
+        assert (r.status, r.dsn, r.reason) == (DEFERRED, "4.7.5", why)
+
+
+def test_enforce_without_starttls(keys):
+    with Server(script()) as server, StsRelay(keys) as relay:
+        r = relay.send_to(server, policy("mx.example.org"))
+        assert (r.status, r.dsn) == (DEFERRED, "4.7.4")
+        assert "TLS is required, but was not offered" in r.reason
+
+
+def test_only_named_hosts(keys):
+    """The best host, which the policy does not name, is not connected to."""
+    with Server(starttls(context(keys, "mx"))) as server, \
+            StsRelay(keys) as relay:
+        r = relay.send_to(server, policy("mx.example.org"), [
+            ("evil.example.net", B), ("mx.example.org", A)])
+        assert r.status == SENT, r.reason
+        assert server.connections == 1
+        relay.wait_log("does not name its mail server evil.example.net")
+
+
+def test_no_named_host(keys):
+    with Server(starttls(context(keys, "mx"))) as server, \
+            StsRelay(keys) as relay:
+        r = relay.send_to(server, policy("*.example.org"), [
+            ("mx.example.net", A), ("a.b.example.org", A)])
+        assert (r.status, r.dsn, r.reason) == (
+            DEFERRED, "4.4.4",
+            "the MTA-STS policy of example.org names no MX host")
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize("answer,text", [
+    (NO_POLICY, b""), (FETCH_ERROR, b""),
+    (POLICY, policy("other.example", mode="testing")),
+    (POLICY, policy(mode="none"))])
+def test_not_enforced(keys, answer, text):
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys) as relay:
+        r = relay.send_to(server, text, answer=answer)
+        assert r.status == SENT, r.reason
+        relay.wait_log(LINE % ("may", "2.0.0"))
+
+
+def test_encrypt_stays(keys):
+    """What we want at least is not undone by a domain that wants less."""
+    with Server(script()) as server, StsRelay(keys, "encrypt") as relay:
+        r = relay.send_to(server, policy(mode="none"))
+        assert (r.status, r.dsn) == (DEFERRED, "4.7.4")
+
+
+@pytest.mark.parametrize("level", ["none", "secure"])
+def test_level_of_our_own(keys, level):
+    """Not asked: there is nothing that it could say."""
+    with Server(starttls(context(keys, "nexthop"))) as server, \
+            StsRelay(keys, level) as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.route(("mx.example.org", A))
+        r = relay.result()
+        assert r.status == SENT, r.reason
+
+
+def test_table_wins(keys, tmp_path):
+    table = tmp_path / "policy"
+    with Server(script()) as server:
+        table.write_text(f"example.org:{server.port} none\n")
+        with StsRelay(keys, smtp_tls_policy_maps=f"texthash:{table}") as relay:
+            relay.deliver(f"example.org:{server.port}")
+            relay.route(("mx.example.org", A))
+            assert relay.result().status == SENT
+
+
+def test_host_is_no_domain(keys):
+    """In brackets: a policy is one of a domain."""
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys) as relay:
+        assert relay.send(server.hop).status == SENT
+        relay.deliver(f"[example.org]:{server.port}")
+        relay.route(("example.org", A))
+        assert relay.result().status == SENT
+
+
+def test_kept_session(keys):
+    """One that was made without a policy is not used under one."""
+    with Server(starttls(context(keys, "self"))) as server, StsRelay(
+            keys, smtp_connection_cache_time_limit="60s") as relay:
+        assert relay.send_to(server, b"", answer=NO_POLICY).status == SENT
+        relay.idle()
+        r = relay.send_to(server, policy("mx.example.org"))
+        assert (r.status, r.dsn) == (DEFERRED, "4.7.5")
+        assert server.connections == 2
+
+
+def test_silent_sts(keys):
+    """Nobody answers: mail waits, it is not sent without protection."""
+    with Server(script()) as server, StsRelay(
+            keys, smtp_tls_sts_timeout="1s") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.asked()
+        r = relay.result(60)
+        assert (r.status, r.dsn, r.reason) == (
+            DEFERRED, "4.7.5", "MTA-STS policy lookup error")
+        assert server.connections == 0
+
+
+def test_sts_ends(keys):
+    """The next one is asked."""
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys) as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.asked()
+        relay.sts.close()
+        relay.sts = relay.peer("sts", generation=2)
+        relay.told(relay.asked(), NO_POLICY)
+        relay.route(("mx.example.org", A))
+        assert relay.result().status == SENT
+
+
+@pytest.mark.parametrize("answer,text", [
+    (0, b""), (99, b""), (POLICY, b""), (POLICY, b"version: STSv1\n"),
+    (NO_POLICY, policy("a.example")), (POLICY, b"\xff" * 70000)],
+    ids=["0", "99", "empty", "cut", "too much", "huge"])
+def test_bad_answer(keys, answer, text):
+    """What is no policy ends the channel; the question is still open."""
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys) as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.told(relay.asked(), answer, text)
+        f = relay.control.expect("BLAME")
+        assert f.u32() == os.getpid()
+        relay.sts = relay.peer("sts", generation=2)
+        relay.told(relay.asked(), NO_POLICY)
+        relay.route(("mx.example.org", A))
+        assert relay.result().status == SENT
+
+
+def test_late_answer(keys):
+    """The delivery has ended: its answer is for nobody."""
+    with Server(script()) as server, StsRelay(keys) as relay:
+        relay.deliver(f"example.org:{server.port}", limit=0.3)
+        tag = relay.asked()
+        r = relay.result()
+        assert r.status == DEFERRED
+        relay.told(tag, POLICY, policy("mx.example.org"))
+        r = relay.send_to(server, b"", answer=NO_POLICY)
+        assert r.status == SENT
