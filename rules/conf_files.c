@@ -51,7 +51,7 @@ static const struct {
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
-	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) | ROLE_BIT(ROLE_RELAY) },
+	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_header_checks", ROLE_BIT(ROLE_RELAY) },
@@ -239,6 +239,10 @@ conf_files(const struct conf *cf, const char *config_dir, enum role_kind kind,
 		tls_files(cf, config_dir, each, arg);
 	if (kind == ROLE_RELAY)
 		tls_relay_files(cf, config_dir, each, arg);
+	/* By it the servers of policies are verified, too. */
+	if (kind == ROLE_RELAY && cf->smtp_tls_sts)
+		files_one(view_of(cf->smtp_tls_sts_CAfile), config_dir, kind,
+		    each, arg);
 	if (kind == ROLE_BOUNCE && cf->bounce_template_file[0] != '\0')
 		files_one(view_of(cf->bounce_template_file), config_dir, kind,
 		    each, arg);
