@@ -41,7 +41,8 @@ lookup_on_fact(struct chan *c, struct chan_in *m, uint32_t tag)
 		}
 		break;
 	case FACT_SERVICE:
-		if (chan_peer(c) != ROLE_SMTPD)
+		/* Those with restrictions. */
+		if (chan_peer(c) != ROLE_SMTPD && chan_peer(c) != ROLE_POLICY)
 			break;
 		lookup_service(c, tag, key, ms, request);
 		return;
