@@ -27,7 +27,7 @@ on_message(int ours, int version, int type, const void *p, size_t n,
 }
 
 bool
-relay_tls_new(struct session *s, const char *servername)
+relay_tls_new(struct session *s, char *servername)
 {
 	struct relay_tls_shared *ts = s->relay->tls;
 	struct session_tls *t = mem_alloc(sizeof *t);

@@ -68,7 +68,7 @@ void relay_dane_free(struct session *s);
 enum relay_tls_step { RELAY_TLS_READ = 1, RELAY_TLS_WRITE, RELAY_TLS_DONE,
 	RELAY_TLS_FAILED };
 /* Make TLS for s; false: the policy leaves no protocol or cipher. */
-bool relay_tls_new(struct session *s, const char *servername);
+bool relay_tls_new(struct session *s, char *servername);
 enum relay_tls_step relay_tls_step(struct session *s);
 /* Why that failed, and, NULL or not, the library's word for it. */
 const char *relay_tls_failure(const struct session *s,
