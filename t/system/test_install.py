@@ -435,4 +435,6 @@ def test_killed_at_each_step(root, layer, counting_layer, verb, mode):
         n = count(r, "postern", "install", "--mode", mode)
         m = count(r, "postern", "uninstall")
         total = n if verb == "install" else m
-        kill_everywhere(r, mode, range(1, total + 1), verb)
+        # twelve of them, or each
+        stride = 1 if os.environ.get("EACH_STEP") else max(1, total // 12)
+        kill_everywhere(r, mode, range(1, total + 1, stride), verb)
