@@ -149,6 +149,19 @@ is_iso(struct view v)
 	    memcmp(v.p + 32769, "BEA01", 5) == 0);
 }
 
+/*
+ * It is this, too.  What its begin says holds as well: a program with the end
+ * of a disk's image starts as before.
+ */
+static void
+is_also(struct file_kind *k, const char *name, unsigned groups)
+{
+	if ((k->groups & (GROUP_EXECUTABLE | GROUP_SCRIPT | GROUP_SHORTCUT |
+	    GROUP_HOLDS)) == 0)
+		k->name = name;
+	k->groups |= groups;
+}
+
 /* Images of disks that say so at their end. */
 static void
 look_at_end(struct view v, struct file_kind *k)
@@ -159,9 +172,9 @@ look_at_end(struct view v, struct file_kind *k)
 		return;
 	p = v.p + v.n - 512;
 	if (memcmp(p, "conectix", 8) == 0)
-		*k = (struct file_kind){ "vhd", GROUP_DISK };
+		is_also(k, "vhd", GROUP_DISK);
 	else if (memcmp(p, "koly\0\0\0\4", 8) == 0)
-		*k = (struct file_kind){ "dmg", GROUP_DISK };
+		is_also(k, "dmg", GROUP_DISK);
 }
 
 /* A zip's directory is at its end, whatever stands before it. */
@@ -245,10 +258,8 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
 	unsigned g;
 
 	if (is_iso(v))
-		i->kind = (struct file_kind){ "iso",
-			GROUP_ARCHIVE | GROUP_DISK };
-	else
-		look_at_end(v, &i->kind);
+		is_also(&i->kind, "iso", GROUP_ARCHIVE | GROUP_DISK);
+	look_at_end(v, &i->kind);
 	scan_text(v, i);
 	g = i->kind.groups;
 	if ((g & GROUP_HOLDS) == 0 && ((g & GROUP_RTF) == 0 ||
@@ -267,11 +278,11 @@ look_inside(struct scan *s, uint32_t depth, struct view v,
 	s->level[depth].out = 0;
 	if ((g & GROUP_OLE) != 0)
 		scan_ole(s, depth, v, i);
-	else if ((g & GROUP_ARCHIVE) != 0)
+	if ((g & GROUP_ARCHIVE) != 0)
 		scan_archive(s, depth, v, i);
-	else if ((g & GROUP_RTF) != 0)
+	if ((g & GROUP_RTF) != 0)
 		scan_rtf(s, depth, v, i);
-	else if ((g & GROUP_NOTEBOOK) != 0)
+	if ((g & GROUP_NOTEBOOK) != 0)
 		scan_notebook(s, depth, v, i);
 	if ((g & GROUP_ZIP) != 0 || ends_as_zip(v))
 		scan_zip(s, depth, v, i);

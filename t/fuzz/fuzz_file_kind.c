@@ -31,7 +31,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ensure(strcmp(quick.name, full.name) == 0 &&
 		    quick.groups == full.groups);
 	if (scan_shallow(v, &i))
-		ensure(i.kind.name == quick.name);
+		ensure((i.kind.groups & quick.groups) == quick.groups &&
+		    (i.kind.name == quick.name ||
+		    (i.kind.groups & GROUP_DISK) != 0));
 	ensure((i.flags & ~SCAN_ALL) == 0);
 	(void)scan_name_flags(view_of("pdf.exe"), &full);
 	return 0;

@@ -168,6 +168,12 @@ def test_name_in_gzip(scan):  # noqa: F811
 @pytest.mark.parametrize("data, magic, found", [
     (bytes(2048) + b"conectix" + bytes(504), "vhd", "disk-image"),
     (bytes(2048) + b"koly\0\0\0\4" + bytes(504), "dmg", "disk-image"),
+    (EXE + bytes(1024) + b"koly\0\0\0\4" + bytes(504), "exe", "executable"),
+    (EXE + bytes(1024) + b"conectix" + bytes(504), "exe", "disk-image"),
+    ((EXE + bytes(1024)).ljust(32768, b"\0") + b"\1CD001" + bytes(2048), "exe",
+     "executable"),
+    (b"{\\rtf1 {\\object\\objupdate}}" + b"conectix" + bytes(504), "vhd",
+     "embedded"),
     (b"\xeb\x3c\x90MSDOS5.0".ljust(54, b"\2") + b"FAT16   ".ljust(456, b"\1")
      + b"\x55\xaa" + bytes(512), "disk", "disk-image"),
     (bytes(512) + b"EFI PART" + bytes(512), "disk", "disk-image"),
