@@ -14,7 +14,8 @@ log_condition(struct ambiguity *a, const char *action,
 	if (a->logged++ >= LOGGED_MAX)
 		return;
 	buf_init(&b, 4096);
-	(void)buf_printf(&b, "%s: %s: mime %s", a->id, action,
+	(void)buf_printf(&b, "%s: %s%s: mime %s", a->id,
+	    findings_soft_word(a->findings, action), action,
 	    condition_name(c));
 	(void)buf_printf(&b, " \"%s\"", log_safe(view_head(what, LOG_WHAT)));
 	(void)buf_printf(&b, " from %s", log_safe(e->client_name));
@@ -67,13 +68,15 @@ on_condition(struct leaf_sink *s, enum mime_condition c,
 		log_condition(a, "warning", c, what);
 		break;
 	case CONDITION_HOLD:
-		if (a->findings->verdict.action != ACTION_HOLD)
+		if (!findings_held(a->findings))
 			log_condition(a, "hold", c, what);
 		decide(a, ACTION_HOLD, c);
 		break;
 	case CONDITION_REJECT:
 		log_condition(a, "reject", c, what);
 		decide(a, ACTION_REJECT, c);
+		if (a->findings->soft)
+			break;
 		mime_stop(a->walk);
 		leaves_stop(a->leaves);
 		break;

@@ -33,7 +33,8 @@ log_action(struct attach *a, const char *action, const struct verdict *v)
 		return;
 	}
 	buf_init(&b, 8192);
-	buf_printf(&b, "%s: %s: %s", a->id, action,
+	buf_printf(&b, "%s: %s%s: %s", a->id,
+	    findings_soft_word(a->findings, action), action,
 	    log_safe(view_head(buf_view(&a->subject), SHOWN_MAX)));
 	buf_printf(&b, " from %s[%s];", log_safe(e->client_name),
 	    log_safe(e->client_addr));
@@ -72,7 +73,7 @@ hold(struct attach *a, const struct verdict *v, const char *instead)
 	held.code = 0;
 	held.status = view_make("", 0);
 	held.text = buf_view(&a->text);
-	if (a->findings->verdict.action != ACTION_HOLD)
+	if (!findings_held(a->findings))
 		log_action(a, "hold", &held);
 	findings_decide(a->findings, &held);
 }
@@ -82,8 +83,7 @@ failed(struct attach *a, const char *why)
 {
 	log_warn("%s: attachment_checks: %s -- message not accepted, "
 	    "try again later", a->id, why);
-	findings_refuse(a->findings, 451, "4.3.0",
-	    "Error: content rule failed");
+	findings_rule_failed(a->findings, "Error: content rule failed");
 }
 
 /* The name behind "name=" is the last value of the subject. */
@@ -126,11 +126,35 @@ edit(struct attach *a, const struct verdict *v)
 		hold(a, v, " (held: it cannot be changed here)");
 }
 
+/* soft_mode: only say it, and once of one part as edit(). */
+static void
+act_softly(struct attach *a, const struct verdict *v)
+{
+	const struct leaf *l = a->leaf;
+
+	if ((v->action == ACTION_STRIP || v->action == ACTION_RENAME) &&
+	    a->edited_at == l->header_offset && !l->inside &&
+	    (a->edited == ACTION_STRIP || a->edited == v->action))
+		return;
+	if (v->action == ACTION_STRIP || v->action == ACTION_RENAME) {
+		a->edited = v->action;
+		a->edited_at = l->header_offset;
+	}
+	log_action(a, findings_action_word(v->action), v);
+	findings_would(a->findings);
+}
+
 static void
 act(struct attach *a, const struct verdict *v)
 {
 	struct findings *f = a->findings;
 
+	if (f->soft && (v->action == ACTION_FILTER ||
+	    v->action == ACTION_REDIRECT || v->action == ACTION_BCC ||
+	    v->action == ACTION_STRIP || v->action == ACTION_RENAME)) {
+		act_softly(a, v);
+		return;
+	}
 	switch (v->action) {
 	case ACTION_REJECT:
 		log_action(a, "reject", v);
@@ -217,7 +241,8 @@ ask(struct attach *a)
 	}
 	v.where = buf_view(&a->where);
 	hits_add(v.where, table_row_hash(t, line, buf_view(&a->subject),
-	    buf_view(&a->value)), v.action == ACTION_WARN, view_of(a->id));
+	    buf_view(&a->value)), v.action == ACTION_WARN ||
+	    a->findings->soft, view_of(a->id));
 	act(a, &v);
 }
 

@@ -37,7 +37,8 @@ log_match(struct checks *c, const char *action, const char *where,
 	}
 	buf_init(&b, 8192);
 	local = view_is(e->proto, "local");
-	buf_printf(&b, "%s: %s: %s %s from ", c->id, action, where,
+	buf_printf(&b, "%s: %s%s: %s %s from ", c->id,
+	    findings_soft_word(c->findings, action), action, where,
 	    log_safe(content));
 	if (local)
 		(void)buf_puts(&b, "local;");
@@ -150,7 +151,7 @@ bcc(struct checks *c, const struct unit *u, const struct verdict *v)
 	log_warn("%s: more than %u BCC addresses, or one over %u bytes -- "
 	    "message not accepted, try again later", c->id,
 	    JUDGEMENT_BCC_MAX, FINDINGS_ARGUMENT_MAX);
-	findings_refuse(c->findings, 451, "4.3.0",
+	findings_rule_failed(c->findings,
 	    "Error: too many BCC recipients by content rules");
 }
 
@@ -160,8 +161,28 @@ too_long(struct checks *c, const struct verdict *v)
 	log_warn("%s: %s argument over %u bytes in %s -- message not "
 	    "accepted, try again later", c->id, action_name(v->action),
 	    FINDINGS_ARGUMENT_MAX, log_safe(v->where));
-	findings_refuse(c->findings, 451, "4.3.0",
-	    "Error: content rule failed");
+	findings_rule_failed(c->findings, "Error: content rule failed");
+}
+
+/* soft_mode: only say it.  Returns as act(). */
+static bool
+act_softly(struct checks *c, const struct unit *u, const struct verdict *v)
+{
+	bool text = v->action == ACTION_PREPEND || v->action == ACTION_REPLACE;
+
+	if (text && !is_header_text(c, u, v))
+		return false;
+	log_action(c, findings_action_word(v->action), u, v);
+	findings_would(c->findings);
+	return v->action == ACTION_REPLACE || v->action == ACTION_STRIP ||
+	    v->action == ACTION_IGNORE;
+}
+
+static bool
+acts_more(enum action a)
+{
+	return a == ACTION_FILTER || a == ACTION_REDIRECT || a == ACTION_BCC ||
+	    action_edits(a);
 }
 
 /* Do what the rule says.  Returns true if the unit is no longer what it
@@ -179,6 +200,8 @@ act(struct checks *c, const struct unit *u, const struct verdict *v)
 		c->told_inside = true;
 		return false;
 	}
+	if (f->soft && acts_more(v->action))
+		return act_softly(c, u, v);
 	switch (v->action) {
 	case ACTION_REJECT:
 		log_action(c, "reject", u, v);
@@ -189,7 +212,7 @@ act(struct checks *c, const struct unit *u, const struct verdict *v)
 		findings_decide(f, v);
 		break;
 	case ACTION_HOLD:
-		if (f->verdict.action != ACTION_HOLD)
+		if (!findings_held(f))
 			log_action(c, "hold", u, v);
 		findings_decide(f, v);
 		break;
@@ -260,7 +283,7 @@ ask(struct checks *c, const struct table_list *list, const char *name,
 	case TABLE_FAILED:
 		log_warn("%s: %s map lookup problem -- message not accepted, "
 		    "try again later", c->id, name);
-		findings_refuse(c->findings, 451, "4.3.0",
+		findings_rule_failed(c->findings,
 		    "Error: content rule failed");
 		return false;
 	}
@@ -277,7 +300,8 @@ ask(struct checks *c, const struct table_list *list, const char *name,
 	}
 	v.where = buf_view(&c->where);
 	hits_add(v.where, table_row_hash(t, line, u->text,
-	    buf_view(&c->value)), v.action == ACTION_WARN, view_of(c->id));
+	    buf_view(&c->value)), v.action == ACTION_WARN ||
+	    c->findings->soft, view_of(c->id));
 	return act(c, u, &v);
 }
 
@@ -299,7 +323,10 @@ refuse_structure(struct checks *c, const char *why, struct view text)
 	buf_printf(&b, "mime-error %s:", why);
 	log_match(c, "reject", buf_cstr(&b), view_head(text, LOG_MIME), NULL);
 	buf_free(&b);
-	findings_refuse(c->findings, 550, "5.6.0", why);
+	if (c->findings->soft)
+		findings_would(c->findings);
+	else
+		findings_refuse(c->findings, 550, "5.6.0", why);
 }
 
 static void
@@ -434,7 +461,8 @@ checks_header(struct stage *s, const struct mime_header *h)
 		changed = ask_decoded(c, &u);
 	if (h->part->block == MIME_BLOCK_PRIMARY)
 		primary_header(c, h);
-	if (!changed && !c->inside)
+	/* What would be changed is as long as ever. */
+	if ((!changed || c->findings->soft) && !c->inside)
 		cut_header(c, h);
 	stop_if_final(c);
 }
@@ -483,6 +511,9 @@ checks_stray(struct stage *s, uint64_t offset)
 	if (!findings_stray(c->findings, offset)) {
 		refuse_structure(c, "too many stray <CR> or <LF>",
 		    view_make("", 0));
+		/* It would be something else for the next server. */
+		findings_refuse(c->findings, 550, "5.6.0",
+		    "too many stray <CR> or <LF>");
 		stop_if_final(c);
 	}
 }
@@ -495,9 +526,11 @@ header_not_ended(struct checks *c, uint64_t offset, struct view text)
 	if (!c->internal && c->header_end == HEADER_END_REJECT) {
 		refuse_structure(c,
 		    "primary header was terminated with non-empty line", text);
-		return;
+		if (!c->findings->soft)
+			return;
 	}
-	if (!c->internal && c->header_end == HEADER_END_ADD)
+	if (!c->internal && c->header_end == HEADER_END_ADD &&
+	    !c->findings->soft)
 		insert = "MIME-Error: message header was not terminated by "
 		    "empty line\r\n\r\n";
 	if (!findings_insert(c->findings, offset, view_of(insert)))

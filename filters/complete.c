@@ -97,7 +97,7 @@ complete_header(struct stage *s, const struct mime_header *h)
 	replaced = header_replaced(c->findings, h, &text);
 	if (!header_split(text, &name, &rest))
 		return;
-	if (!replaced && header_dropped(c, name)) {
+	if (!replaced && !c->as_it_is && header_dropped(c, name)) {
 		if (!findings_replace(c->findings, h->offset, h->size,
 		    view_make("", 0))) {
 			findings_refuse(c->findings, 451, "4.3.0",
@@ -304,8 +304,9 @@ complete_begin(struct complete *c, const struct envelope *e,
 	c->envelope = e;
 	c->id = id;
 	c->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
+	c->as_it_is = c->findings->soft && (e->flags & ENVELOPE_LOCAL) == 0;
 	c->adding = !c->internal && ((e->flags & ENVELOPE_LOCAL) != 0 ||
-	    c->conf->always_add_missing_headers);
+	    (c->conf->always_add_missing_headers && !c->as_it_is));
 	c->seen = 0;
 	c->again = false;
 	if (c->adding)

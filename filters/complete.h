@@ -26,6 +26,7 @@ struct complete {
 	struct queue_id id;
 	bool adding;		/* what is missing is added */
 	bool internal;
+	bool as_it_is;		/* soft_mode: what is there stays */
 	bool again;
 	struct wall now;	/* what Date: and Message-ID: say */
 	uint32_t seen;

@@ -169,6 +169,7 @@ open_engine(const struct conf *cf, scanner_jail *jail, table_report *report,
 	}
 	e->walk = mime_new(&o);
 	findings_init(&e->findings);
+	e->findings.soft = cf->soft_mode;
 	buf_init(&e->envelope, REWRITE_BYTES_MAX + (1u << 20));
 	complete_init(&e->complete, cf, e->walk, &e->findings);
 	rewriting_init(&e->rewriting, cf, e->rewrite, e->walk, &e->findings);
@@ -240,6 +241,12 @@ engine_check(const struct conf *cf, table_report *report, void *arg)
 	ok = rulesets_check_samples(&e->sets, report_one, &r);
 	engine_free(&e);
 	return ok;
+}
+
+uint64_t
+engine_softened(const struct engine *e)
+{
+	return e->findings.softened;
 }
 
 void

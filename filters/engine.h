@@ -34,6 +34,8 @@ struct scanner *engine_scanner(struct engine *e);
 /* Only check: as engine_open(), and the samples in rule files. */
 bool engine_check(const struct conf *cf, table_report *report, void *arg);
 
+/* soft_mode: how many decisions of rules were only said. */
+uint64_t engine_softened(const struct engine *e);
 /* The next message is not judged: only its addresses are rewritten. */
 void engine_pass_next(struct engine *e);
 /*

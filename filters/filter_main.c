@@ -555,12 +555,13 @@ static void
 filter_status(struct buf *b)
 {
 	buf_printf(b, "messages %llu\nbytes %llu\nrejected %llu\n"
-	    "discarded %llu\nheld %llu\n",
+	    "discarded %llu\nheld %llu\nsoftened %llu\n",
 	    (unsigned long long)filter.messages,
 	    (unsigned long long)filter.bytes,
 	    (unsigned long long)filter.rejected,
 	    (unsigned long long)filter.discarded,
-	    (unsigned long long)filter.held);
+	    (unsigned long long)filter.held,
+	    (unsigned long long)engine_softened(filter.engine));
 	filter_scan_status(b);
 }
 

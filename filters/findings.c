@@ -50,7 +50,7 @@ findings_begin(struct findings *f, struct view text)
 {
 	f->text = text;
 	f->verdict = (struct verdict){ .action = ACTION_OK };
-	f->passed = false;
+	f->passed = f->soft_held = false;
 	buf_clear(&f->redirect);
 	buf_clear(&f->filter);
 	buf_clear(&f->message_id);
@@ -68,8 +68,8 @@ keep(struct buf *b, struct view v)
 	return buf_view(b);
 }
 
-void
-findings_decide(struct findings *f, const struct verdict *v)
+static void
+findings_settle(struct findings *f, const struct verdict *v)
 {
 	if (findings_final(f) || f->verdict.action == v->action)
 		return;
@@ -89,13 +89,68 @@ findings_decide(struct findings *f, const struct verdict *v)
 }
 
 void
+findings_decide(struct findings *f, const struct verdict *v)
+{
+	if (!f->soft) {
+		findings_settle(f, v);
+		return;
+	}
+	if (v->action != ACTION_HOLD)
+		f->passed = true;
+	else if (f->soft_held)
+		return;
+	f->soft_held |= v->action == ACTION_HOLD;
+	findings_would(f);
+}
+
+const char *
+findings_soft_word(const struct findings *f, const char *action)
+{
+	return f->soft && strcmp(action, "warning") != 0 &&
+	    strcmp(action, "info") != 0 && strcmp(action, "pass") != 0 ?
+	    "soft: would " : "";
+}
+
+const char *
+findings_action_word(enum action a)
+{
+	switch ((int)a) {
+	case ACTION_IGNORE:
+		return "ignore";
+	case ACTION_STRIP:
+		return "strip";
+	case ACTION_RENAME:
+		return "rename";
+	case ACTION_PREPEND:
+		return "prepend";
+	case ACTION_REPLACE:
+		return "replace";
+	case ACTION_BCC:
+		return "bcc";
+	case ACTION_REDIRECT:
+		return "redirect";
+	default:
+		return "filter";
+	}
+}
+
+void
+findings_rule_failed(struct findings *f, const char *text)
+{
+	if (f->soft)
+		findings_would(f);
+	else
+		findings_refuse(f, 451, "4.3.0", text);
+}
+
+void
 findings_refuse(struct findings *f, uint16_t code, const char *status,
     const char *text)
 {
 	struct verdict v = { .action = ACTION_REJECT, .code = code,
 		.status = view_of(status), .text = view_of(text) };
 
-	findings_decide(f, &v);
+	findings_settle(f, &v);
 }
 
 static bool

@@ -26,6 +26,9 @@ struct findings {
 	struct view text;	/* the whole message */
 	struct verdict verdict;	/* OK, HOLD, DISCARD, REJECT */
 	bool passed;		/* a rule said PASS: no more rules */
+	/* soft_mode: what rules decide is only said; HOLD was. */
+	bool soft, soft_held;
+	uint64_t softened;	/* decisions, of all messages */
 	struct buf reply, where, redirect, filter, message_id;
 	struct buf bcc[JUDGEMENT_BCC_MAX];
 	uint32_t n_bcc;
@@ -40,7 +43,8 @@ void findings_free(struct findings *f);
 void findings_begin(struct findings *f, struct view text);
 
 /* REJECT and DISCARD are final; HOLD is kept until one of them comes.  The
- * first of each counts. */
+ * first of each counts.  With soft_mode REJECT and DISCARD end the rules, and
+ * nothing else. */
 void findings_decide(struct findings *f, const struct verdict *v);
 static inline bool
 findings_final(const struct findings *f)
@@ -48,6 +52,24 @@ findings_final(const struct findings *f)
 	return f->verdict.action == ACTION_REJECT ||
 	    f->verdict.action == ACTION_DISCARD;
 }
+static inline bool
+findings_held(const struct findings *f)
+{
+	return f->soft_held || f->verdict.action == ACTION_HOLD;
+}
+/* soft_mode: a rule wants something other than that, which is not done.  The
+ * caller says so in the log. */
+static inline void
+findings_would(struct findings *f)
+{
+	f->softened++;
+}
+/* What stands in front of the name of an action in the log. */
+const char *findings_soft_word(const struct findings *f, const char *action);
+/* "strip": of what changes something, or sends it elsewhere. */
+const char *findings_action_word(enum action a);
+/* A rule did not work: 451, but with soft_mode nothing. */
+void findings_rule_failed(struct findings *f, const char *text);
 /* Our own refusal: no rule behind it. */
 void findings_refuse(struct findings *f, uint16_t code, const char *status,
     const char *text);

@@ -118,6 +118,15 @@ filter_default(struct session_filter *f, struct milter_verdict *ret)
 	return code == 0 ? TELL_GO_ON : TELL_FINAL;
 }
 
+bool
+filter_says(struct session_filter *f)
+{
+	bool said = f->said;
+
+	f->said = f->off && f->session->set->cf->soft_mode;
+	return !said;
+}
+
 enum filter_tell
 filter_broken(struct session_filter *f, struct milter_verdict *ret)
 {
@@ -308,7 +317,7 @@ filter_tell(struct session_filter *f, const struct milter_event *ev,
 
 	if (f->asked == FILTER_NOTHING) {
 		if (ev->stage == MILTER_STAGE_MAIL)
-			f->off = false;
+			f->off = f->said = false;
 		/* It closed while nothing was asked, or was cut short: that
 		 * is no failure. */
 		if (f->client != NULL && milter_client_over(f->client) &&

@@ -352,10 +352,12 @@ static void
 milter_status(struct buf *b)
 {
 	(void)buf_printf(b, "sessions %u\nsessions_total %llu\n"
-	    "messages_underway %u\nmessages_total %llu\nidle_connections %u\n",
+	    "messages_underway %u\nmessages_total %llu\nidle_connections %u\n"
+	    "softened %llu\n",
 	    milter_sessions(), (unsigned long long)milter.n_sessions,
 	    milter_jobs(),
-	    (unsigned long long)milter.n_messages, milter_pool_idle());
+	    (unsigned long long)milter.n_messages, milter_pool_idle(),
+	    (unsigned long long)milter_softened());
 }
 
 int

@@ -48,6 +48,7 @@ struct milter_job {
 
 static TAILQ_HEAD(, milter_job) jobs = TAILQ_HEAD_INITIALIZER(jobs);
 static unsigned n_jobs;
+static uint64_t n_softened;
 static const struct conf *conf;
 static struct rewrite *rewrite;		/* NULL: nothing is rewritten */
 
@@ -95,6 +96,12 @@ milter_messages_load(const struct conf *cf, table_report *report, void *arg)
 	return milter_checks_load(cf, report, arg);
 }
 
+uint64_t
+milter_softened(void)
+{
+	return n_softened;
+}
+
 unsigned
 milter_jobs(void)
 {
@@ -104,19 +111,59 @@ milter_jobs(void)
 /* -- the log --------------------------------------------------------------- */
 
 static void
-job_log(const struct milter_job *j, const char *action, const char *text,
-    const char *filter)
+job_log_as(const struct milter_job *j, const char *soft, const char *action,
+    const char *text, const char *filter)
 {
 	struct buf b;
 
 	buf_init(&b, 8192);
-	(void)buf_printf(&b, "%s: milter-%s: END-OF-MESSAGE from %s[%s]: %s",
-	    j->name, action, log_safe(j->envelope.client_name),
+	(void)buf_printf(&b, "%s: %smilter-%s: END-OF-MESSAGE from %s[%s]: "
+	    "%s", j->name, soft, action, log_safe(j->envelope.client_name),
 	    log_safe(j->envelope.client_addr), log_safe(view_of(text)));
 	milter_log_envelope(&b, &j->envelope);
 	if (filter != NULL)
 		(void)buf_printf(&b, " milter=%s", filter);
 	log_info("%s", buf_cstr(&b));
+	buf_free(&b);
+}
+
+static void
+job_log(const struct milter_job *j, const char *action, const char *text,
+    const char *filter)
+{
+	job_log_as(j, "", action, text, filter);
+}
+
+/* soft_mode: that is all that is done. */
+static void
+job_would(const struct milter_job *j, const char *action, const char *text,
+    const char *filter)
+{
+	job_log_as(j, "soft: would ", action, text, filter);
+	n_softened++;
+}
+
+static void
+job_would_change(const struct milter_job *j, const struct milter_edit *list,
+    size_t n, const char *filter)
+{
+	static const char *const words[] = {
+		[MILTER_EDIT_ADD_HEADER] = "header ",
+		[MILTER_EDIT_INSERT_HEADER] = "header ",
+		[MILTER_EDIT_CHANGE_HEADER] = "header ",
+		[MILTER_EDIT_BODY] = "body",
+		[MILTER_EDIT_ADD_RCPT] = "recipient ",
+		[MILTER_EDIT_DELETE_RCPT] = "recipient ",
+		[MILTER_EDIT_FROM] = "sender ",
+	};
+	struct buf b;
+	size_t i;
+
+	buf_init(&b, 1000);
+	for (i = 0; i < n; i++)
+		(void)buf_printf(&b, "%s%s%s", i > 0 ? ", " : "",
+		    words[list[i].kind], log_safe(view_head(list[i].name, 80)));
+	job_would(j, "change", buf_cstr(&b), filter);
 	buf_free(&b);
 }
 
@@ -349,6 +396,11 @@ job_apply(struct milter_job *j, const struct session_filter *f)
 	size_t n;
 
 	list = milter_client_edits(f->client, &n);
+	if (conf->soft_mode) {
+		if (n > 0)
+			job_would_change(j, list, n, f->spec->name);
+		return NULL;
+	}
 	/* Rules see what it wants; then both parts must be possible. */
 	why = milter_envelope_apply(conf, rewrite, &j->envelope, list, n, j->arena, &e,
 	    &changed);
@@ -375,6 +427,13 @@ job_hold(struct milter_job *j, struct view reason, const char *filter)
 
 	if (j->quarantine != NULL)
 		return;
+	if (conf->soft_mode) {
+		text = mem_printf("milter triggers HOLD action: %.*s",
+		    VIEW_ARGS(reason));
+		job_would(j, "hold", text, filter);
+		free(text);
+		return;
+	}
 	j->quarantine = mem_copy(reason.n > 0 ? reason :
 	    view_of("milter triggers HOLD action"));
 	text = mem_printf("milter triggers HOLD action: %s", j->quarantine);
@@ -387,6 +446,18 @@ job_final(struct milter_job *j, const struct milter_verdict *v)
 {
 	char *line;
 
+	if (conf->soft_mode && v->says == MILTER_SAYS_DISCARD) {
+		job_would(j, "discard", "milter triggers DISCARD action",
+		    v->filter);
+		return;
+	}
+	if (conf->soft_mode) {
+		line = mem_printf("%u %.*s", v->code, VIEW_ARGS(v->text));
+		job_would(j, v->says == MILTER_SAYS_HANG_UP ? "shutdown" :
+		    "reject", line, v->filter);
+		free(line);
+		return;
+	}
 	j->final = *v;
 	/* The client is asked for something else next. */
 	j->final_text = mem_copy(v->text);
@@ -462,8 +533,10 @@ milter_job_step(struct milter_job *j)
 		told = job_tell(j, &s->filters[s->at], &v);
 		if (told == TELL_WAIT)
 			return false;
-		if (told == TELL_FINAL)
+		if (told == TELL_FINAL && filter_says(&s->filters[s->at]))
 			job_final(j, &v);
+		if (conf->soft_mode)
+			told = TELL_GO_ON;
 	}
 	if (s->hold)
 		job_hold(j, view_of("default_action"), NULL);

@@ -30,5 +30,7 @@ void milter_job_fail(struct milter_job *j);
 /* Its qmgr is gone. */
 void milter_jobs_orphan(const struct chan *qmgr);
 unsigned milter_jobs(void);
+/* soft_mode: what was only said about messages. */
+uint64_t milter_softened(void);
 
 #endif

@@ -186,11 +186,29 @@ session_refuse(struct milter_session *s, const struct milter_verdict *v)
 }
 
 static void
+session_would(struct milter_session *s, const struct milter_verdict *v)
+{
+	if (s->would.says != 0)
+		return;
+	s->would = *v;
+	s->would_text = mem_copy(v->text);
+	s->would.text = view_make(s->would_text, v->text.n);
+}
+
+static void
+session_would_end(struct milter_session *s)
+{
+	s->would = (struct milter_verdict){ 0 };
+	free(s->would_text);
+	s->would_text = NULL;
+}
+
+static void
 event_end(struct milter_session *s, const struct milter_verdict *v)
 {
 	struct session_event *e = s->now;
 
-	if (v->says == MILTER_SAYS_REFUSE &&
+	if (!s->set->cf->soft_mode && v->says == MILTER_SAYS_REFUSE &&
 	    (e->is.stage == MILTER_STAGE_CONNECT ||
 	    e->is.stage == MILTER_STAGE_HELO))
 		session_refuse(s, v);
@@ -224,11 +242,18 @@ event_step(struct milter_session *s)
 		told = filter_tell(&s->filters[s->at], &s->now->is, &v);
 		if (told == TELL_WAIT)
 			return false;
+		if (told == TELL_FINAL && s->set->cf->soft_mode) {
+			if (filter_says(&s->filters[s->at]))
+				session_would(s, &v);
+			s->discard = false;
+			told = TELL_GO_ON;
+		}
 		if (told == TELL_GO_ON)
 			v = (struct milter_verdict){
 				.says = MILTER_SAYS_GO_ON };
 	}
-	event_end(s, &v);
+	event_end(s, s->would.says != 0 ? &s->would : &v);
+	session_would_end(s);
 	return true;
 }
 
@@ -287,6 +312,7 @@ session_reap(void *arg)
 	session_event_free(&s->helo);
 	values_drop(s, 0);
 	free(s->refused_text);
+	session_would_end(s);
 	free(s->filters);
 	free(s);
 	n_sessions--;

@@ -25,6 +25,7 @@ struct session_filter {
 	bool fresh;			/* takes no connection that was used */
 	bool used;			/* an earlier session had it */
 	bool off;			/* of no use until the next MAIL */
+	bool said;			/* soft_mode: ... and that was said */
 };
 
 struct session_event {
@@ -61,6 +62,10 @@ struct milter_session {
 	/* What a filter made of the client or its HELO; says 0: nothing. */
 	struct milter_verdict refused;
 	char *refused_text;
+	/* soft_mode: what the first filter that was against it said about
+	 * the event; told to who asks, nothing else. */
+	struct milter_verdict would;
+	char *would_text;
 	/* Of this transaction. */
 	bool discard, hold;
 };
@@ -80,6 +85,8 @@ uint32_t filter_waits(const struct session_filter *f);
 /* What its default action makes of a filter that cannot be used. */
 enum filter_tell filter_default(struct session_filter *f,
     struct milter_verdict *ret);
+/* soft_mode: what it is against is to be said, once of one that is off. */
+bool filter_says(struct session_filter *f);
 /* The client said BROKEN: log, and default. */
 enum filter_tell filter_broken(struct session_filter *f,
     struct milter_verdict *ret);

@@ -181,6 +181,9 @@ master_is_up(struct master *m)
 	int null;
 
 	m->up = true;
+	if (m->now->cf->soft_mode)
+		log_warn("soft_mode is on: rules only log what they would "
+		    "do");
 	log_info("daemon started -- version %s, configuration %s",
 	    m->now->cf->mail_version, m->config_dir);
 	if (m->foreground)

@@ -155,6 +155,9 @@ client_status(struct client *c)
 	if (m->stale)
 		client_say(c, "        the configuration on disk is not in "
 		    "force: %s\n", buf_cstr(&m->failure));
+	if (m->now->cf->soft_mode)
+		client_say(c, "        soft_mode is on: rules only log what "
+		    "they would do\n");
 	c->wait = WAIT_STATUS;
 	c->tag = ++c->control->tag;
 	c->pending = 0;

@@ -32,6 +32,7 @@ struct relay_checks {
 	struct event turn;	/* for the first of those waiting */
 	TAILQ_HEAD(, checking) waiting;
 	struct buf value, insert, where;
+	bool soft;		/* soft_mode: rules only say what they would */
 };
 
 /* One delivery's text. */
@@ -122,6 +123,7 @@ relay_checks_open(const struct conf *cf, table_report *report, void *arg,
 		return true;
 	c = mem_alloc(sizeof *c);
 	TAILQ_INIT(&c->waiting);
+	c->soft = cf->soft_mode;
 	buf_init(&c->value, VALUE_MAX);
 	buf_init(&c->insert, EDITS_BYTES_MAX);
 	buf_init(&c->where, WHERE_MAX);
@@ -263,6 +265,13 @@ put_text(struct checking *k, const struct unit *u, const struct verdict *v)
 static void
 act(struct checking *k, const struct unit *u, const struct verdict *v)
 {
+	if (k->checks->soft && action_edits(v->action)) {
+		log_action(k, v->action == ACTION_PREPEND ?
+		    "soft: would prepend" : v->action == ACTION_REPLACE ?
+		    "soft: would replace" : v->action == ACTION_STRIP ?
+		    "soft: would strip" : "soft: would ignore", u, v);
+		return;
+	}
 	switch ((int)v->action) {
 	case ACTION_WARN:
 		log_action(k, "warning", u, v);
@@ -321,8 +330,8 @@ ask(struct checking *k, const struct rule_list *l, const struct unit *u)
 	}
 	v.where = buf_view(&c->where);
 	hits_add(v.where, table_row_hash(t, line, u->text,
-	    buf_view(&c->value)), v.action == ACTION_WARN,
-	    view_of(k->delivery->id));
+	    buf_view(&c->value)), v.action == ACTION_WARN ||
+	    c->soft, view_of(k->delivery->id));
 	act(k, u, &v);
 }
 

@@ -298,10 +298,11 @@ static void
 smtpd_status(struct buf *b)
 {
 	(void)buf_printf(b, "sessions %u\nconnections %llu\nmessages %llu\n"
-	    "refused %llu\n", server.n,
+	    "refused %llu\nsoftened %llu\n", server.n,
 	    (unsigned long long)server.connections,
 	    (unsigned long long)server.messages,
-	    (unsigned long long)server.refused);
+	    (unsigned long long)server.refused,
+	    (unsigned long long)server.soft);
 	if (server.tls == NULL)
 		return;
 	(void)buf_printf(b, "tls_sessions %llu\ntls_resumed %llu\n"

@@ -54,7 +54,7 @@ struct server {
 	bool no_space;
 	uint64_t free_bytes;
 
-	uint64_t connections, messages, refused;
+	uint64_t connections, messages, refused, soft;
 	/* A session is over: tell who gave it. */
 	void (*on_done)(struct server *sv, void *gate, uint32_t client);
 	/* It did something that is counted: session_counted() comes later,

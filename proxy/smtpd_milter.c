@@ -151,25 +151,40 @@ answer_log(struct session *s, const char *action, const char *text)
 	buf_free(&rcpt);
 }
 
+static const char *
+answer_word(enum milter_says says, bool soft)
+{
+	if (says == MILTER_SAYS_HANG_UP)
+		return soft ? "soft: would milter-shutdown" :
+		    "milter-shutdown";
+	return soft ? "soft: would milter-reject" : "milter-reject";
+}
+
 /* False: it was refused, and answered. */
 static bool
 answer_take(struct session *s, const struct milter_answer *a)
 {
 	struct milter_talk *m = s->milter;
+	/* The role goes on as well. */
+	bool soft = s->server->cf->soft_mode;
 	char *text;
 
 	if (a->says == MILTER_SAYS_GO_ON)
 		return true;
 	if (a->says == MILTER_SAYS_DISCARD) {
 		/* The role knows, and says so when the message is there. */
-		answer_log(s, "milter-discard",
-		    "milter triggers DISCARD action");
+		answer_log(s, soft ? "soft: would milter-discard" :
+		    "milter-discard", "milter triggers DISCARD action");
+		s->server->soft += soft;
 		return true;
 	}
 	text = mem_printf("%u %.*s", a->code, VIEW_ARGS(a->text));
-	answer_log(s, a->says == MILTER_SAYS_HANG_UP ? "milter-shutdown" :
-	    "milter-reject", log_safe(view_of(text)));
+	answer_log(s, answer_word(a->says, soft), log_safe(view_of(text)));
 	free(text);
+	if (soft) {
+		s->server->soft++;
+		return true;
+	}
 	s->server->refused++;
 	s->hangup = s->hangup || a->says == MILTER_SAYS_HANG_UP;
 	/* As with sendmail and Postfix: to the client itself a filter's text
@@ -209,7 +224,8 @@ answer_default(struct session *s, struct milter_answer *a)
 		MILTER_SAYS_GO_ON : code == 421 ? MILTER_SAYS_HANG_UP :
 		MILTER_SAYS_REFUSE, .code = code, .text = view_of(text) };
 	s->milter->hold = s->milter->hold ||
-	    action == MILTER_DEFAULT_QUARANTINE;
+	    (action == MILTER_DEFAULT_QUARANTINE &&
+	    !s->server->cf->soft_mode);
 }
 
 /* What was told may go on; or its refusal. */

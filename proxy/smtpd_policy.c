@@ -131,6 +131,7 @@ policy_log_notes(struct session *s, const struct policy_facts *f,
 {
 	uint32_t i;
 
+	s->server->soft += r->softened;
 	for (i = 0; i < r->n_notes; i++)
 		policy_log(s, f, r->notes[i].action,
 		    log_safe(r->notes[i].text), r->notes[i].where);

@@ -46,6 +46,9 @@ filter_load(void)
 {
 	late_action = conf_choice("filter_timeout_action",
 	    view_of(qmgr.cf->filter_timeout_action));
+	/* Rules that take too long do not stop mail either. */
+	if (qmgr.cf->soft_mode)
+		late_action = LATE_ACCEPT;
 	split_load();
 }
 

@@ -113,6 +113,7 @@ struct policy_result {
 	struct policy_reply reply;
 	bool reply_policy;		/* not a fault of ours */
 	struct view where;		/* the rule that refused */
+	uint32_t softened;		/* soft_mode: notes of that */
 	uint32_t n_notes;
 	struct policy_note notes[POLICY_NOTES_MAX];
 	/* Further ones are not listed. */

@@ -132,6 +132,16 @@ reply_print(struct policy_reply *r, unsigned code, const char *status,
 	va_end(ap);
 }
 
+/* How it is refused; an earlier doubt might have permitted it. */
+static void
+eval_doubt(struct eval *e)
+{
+	if (!e->put_off_reject || e->r->reply.code < 500)
+		return;
+	e->r->reply = e->on_reject;
+	e->put_off_reject = false;
+}
+
 static enum step
 eval_refused(struct eval *e, bool policy)
 {
@@ -143,10 +153,13 @@ eval_refused(struct eval *e, bool policy)
 		    r->code, r->status, r->text));
 		return STEP_NEXT;
 	}
-	if (e->put_off_reject && r->code >= 500) {
-		/* An earlier doubt might have permitted it. */
-		*r = e->on_reject;
-		e->put_off_reject = false;
+	eval_doubt(e);
+	if (eval_soft(e)) {
+		if (!e->softened)
+			eval_decided(e, true);
+		eval_would(e, "soft: would reject", eval_text(e, "%u %s %s",
+		    r->code, r->status, r->text));
+		return STEP_NEXT;
 	}
 	eval_decided(e, false);
 	e->r->where = e->where;
@@ -187,6 +200,7 @@ eval_config_failed(struct eval *e)
 {
 	reply_print(&e->r->reply, 451, "4.3.5",
 	    "Server configuration error");
+	e->hard = true;
 	return eval_refused(e, false);
 }
 
@@ -208,6 +222,7 @@ eval_put_off_permit(struct eval *e, bool put_off, unsigned code,
 {
 	if (!put_off || e->warn > 0)
 		return eval_reject(e, code, status, name, s, text);
+	e->put_off_guarded |= e->guard;
 	if (!e->put_off_permit) {
 		e->put_off_permit = true;
 		reply_print(&e->on_permit, code, status,
@@ -337,8 +352,10 @@ eval_list(struct eval *e, const struct restriction *list, size_t n)
 			eval_permitted(e, &list[i]);
 		if (e->warn >= e->depth)
 			e->warn = 0;
-		/* Whatever comes now, the answer is "later". */
-		if (e->put_off_permit && e->put_off_reject)
+		/* Whatever comes now, the answer is "later"; if it is only
+		 * said, what comes counts. */
+		if (e->put_off_permit && e->put_off_reject &&
+		    !e->p->cf->soft_mode)
 			break;
 	}
 	e->at = outer;
@@ -416,6 +433,7 @@ eval_deferred(struct eval *e, enum step s)
 	e->warn = 0;
 	e->where = view_of("");
 	e->r->reply = e->on_permit;
+	e->guard = e->put_off_guarded;
 	eval_trace(e, view_of("defer_if_permit"), 0, ", asked for above",
 	    view_of(""), STEP_REFUSE);
 	return eval_refused(e, true);
@@ -447,12 +465,15 @@ eval_rcpt(struct eval *e)
 	for (i = 0; i < 2; i++) {
 		k = p->cf->smtpd_relay_before_recipient_restrictions ? i :
 		    1 - i;
+		e->guard = l[k] == &p->relay ||
+		    !restriction_protects(&p->relay);
 		s = eval_subject(e, l[k], rcpt, SUBJECT_RECIPIENT,
 		    SUBJECT_RECIPIENT);
 		if (step_ends(s))
 			return s;
 	}
 	s = eval_deferred(e, s);
+	e->guard = false;
 	if (!step_ends(s) && p->unlisted_rcpt && !e->listed_rcpt &&
 	    !e->discard) {
 		s = address_unlisted_of(e, SUBJECT_RECIPIENT);
@@ -556,7 +577,7 @@ policy_evaluate(const struct policy *p, enum policy_stage stage,
 	ret->endpoint = ret->request = ret->where = view_of("");
 	ret->hold_text = ret->hold_where = view_of("");
 	ret->redirect = ret->filter = view_of("");
-	ret->n_hits = 0;
+	ret->n_hits = ret->softened = 0;
 	ret->n_notes = ret->n_bcc = ret->n_prepend = 0;
 	ret->hold = ret->discard = ret->reply_policy = ret->deferred = false;
 	log_trace("begin %s", stage_names[stage]);

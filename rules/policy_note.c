@@ -14,6 +14,32 @@ eval_note(struct eval *e, const char *action, struct view text)
 			eval_copy(e, text), e->where };
 }
 
+/*
+ * Never more mail to strangers than without soft_mode: for recipients that are
+ * not ours, the list that says who may relay is as hard as ever.  Neither is
+ * there a message at ETRN and VRFY that could be lost.
+ */
+bool
+eval_soft(struct eval *e)
+{
+	if (!e->p->cf->soft_mode || e->hard || e->stage == STAGE_ETRN ||
+	    view_is(e->f->verb, "VRFY"))
+		return false;
+	return !e->guard || destination_known_ours(e);
+}
+
+void
+eval_would(struct eval *e, const char *action, struct view text)
+{
+	/* There, it would have ended. */
+	if (e->softened)
+		return;
+	e->softened = strcmp(action, "soft: would reject") == 0 ||
+	    strcmp(action, "soft: would discard") == 0;
+	e->r->softened++;
+	eval_note(e, action, text);
+}
+
 void
 eval_permit_note(struct eval *e, struct view action, enum subject s,
     struct view name, const char *from)

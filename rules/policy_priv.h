@@ -126,6 +126,9 @@ struct eval {
 	bool listed_rcpt, listed_sender;	/* were checked */
 	bool put_off_permit, put_off_reject;
 	bool discard;
+	/* soft_mode: a rule would have decided; the list at work, the refusal
+	 * that was put off, are about who may relay; nothing is softened. */
+	bool softened, guard, put_off_guarded, hard;
 	unsigned pauses, steps;
 	struct buf *value;
 	/* Last, and set only when the flags above are: they are large. */
@@ -186,6 +189,10 @@ enum step eval_refuse(struct eval *e, unsigned code, const char *status,
 /* "<name>: CLASS rejected: text" */
 enum step eval_reject(struct eval *e, unsigned code, const char *status,
     struct view name, enum subject s, const char *text);
+/* soft_mode: may what a rule says now be no more than said? */
+bool eval_soft(struct eval *e);
+/* It is, with "soft: would" in front, if it is the first one. */
+void eval_would(struct eval *e, const char *action, struct view text);
 /* Not for warn_if_reject: a lookup that failed, a mistake of ours. */
 enum step eval_lookup_failed(struct eval *e, struct view about);
 enum step eval_config_failed(struct eval *e);
@@ -225,6 +232,8 @@ bool eval_is_unknown(struct view name);
 
 /* Mail for this recipient is ours to take: PERMIT, NEXT or REFUSE. */
 enum step destination_ours(struct eval *e);
+/* The same without facts or failures. */
+bool destination_known_ours(struct eval *e);
 bool destination_routed(const struct eval *e);
 /* x.1.n in a status must fit what is refused. */
 const char *status_for_subject(struct view status, enum subject s,

@@ -103,15 +103,17 @@ result_note(const struct result *r, const char *action, const char *word,
 {
 	struct eval *e = r->e;
 	const char *name = log_safe(r->name);
+	void (*note)(struct eval *, const char *, struct view) =
+	    e->p->cf->soft_mode ? eval_would : eval_note;
 
 	if (text.n > 0 && !always)
-		eval_note(e, action, eval_text(e, "<%s>: %s %.*s", name,
+		note(e, action, eval_text(e, "<%s>: %s %.*s", name,
 		    subject_text(r->subject), VIEW_ARGS(text)));
 	else if (always)
-		eval_note(e, action, eval_text(e, "<%s>: %s triggers %s %.*s",
+		note(e, action, eval_text(e, "<%s>: %s triggers %s %.*s",
 		    name, subject_text(r->subject), word, VIEW_ARGS(text)));
 	else
-		eval_note(e, action, eval_text(e, "<%s>: %s triggers %s "
+		note(e, action, eval_text(e, "<%s>: %s triggers %s "
 		    "action", name, subject_text(r->subject), word));
 }
 
@@ -141,6 +143,30 @@ result_permit(const struct result *r)
 	    r->subject, r->name, from);
 }
 
+/* soft_mode: what result_message() would say, and nothing else. */
+static void
+result_would(const struct result *r, const struct verdict *v)
+{
+	static const struct {
+		enum action action;
+		const char *note, *word;
+		bool always;
+	} rows[] = {
+		{ ACTION_FILTER, "soft: would filter", "FILTER", true },
+		{ ACTION_REDIRECT, "soft: would redirect", "REDIRECT", true },
+		{ ACTION_BCC, "soft: would bcc", "BCC", true },
+		{ ACTION_PREPEND, "soft: would prepend", "PREPEND", true },
+		{ ACTION_HOLD, "soft: would hold", "HOLD", false },
+		{ ACTION_DISCARD, "soft: would discard", "DISCARD", false },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		if (rows[i].action == v->action)
+			result_note(r, rows[i].note, rows[i].word, v->text,
+			    rows[i].always);
+}
+
 static enum step
 result_message(const struct result *r, const struct verdict *v)
 {
@@ -149,6 +175,11 @@ result_message(const struct result *r, const struct verdict *v)
 
 	if (!result_has_message(r, action_name(v->action)))
 		return STEP_NEXT;
+	if (e->p->cf->soft_mode) {
+		eval_decided(e, true);
+		result_would(r, v);
+		return STEP_NEXT;
+	}
 	switch ((int)v->action) {
 	case ACTION_FILTER:
 		result_note(r, "filter", "FILTER", v->text, true);

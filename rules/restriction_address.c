@@ -31,12 +31,26 @@ destination_ours(struct eval *e)
 {
 	enum address_class c = recipient_class(e);
 
-	if (c == CLASS_FAILED)
+	if (c == CLASS_FAILED) {
+		e->hard = true;
 		return eval_lookup_failed(e, e->f->recipient);
+	}
 	if (c == CLASS_OTHER || (destination_routed(e) &&
 	    !e->p->cf->allow_untrusted_routing))
 		return STEP_NEXT;
 	return STEP_PERMIT;
+}
+
+bool
+destination_known_ours(struct eval *e)
+{
+	enum address_class c;
+
+	if (!e->f->has_recipient)
+		return false;
+	c = recipient_class(e);
+	return c != CLASS_FAILED && c != CLASS_OTHER &&
+	    (!destination_routed(e) || e->p->cf->allow_untrusted_routing);
 }
 
 enum step
@@ -62,6 +76,7 @@ destination_reject(struct eval *e, const struct restriction *r)
 		return s;
 	if (r->kind->variant != 0 && code >= 500)
 		code -= 100;
+	e->hard = true;
 	return eval_refuse(e, code, "5.7.1", "<%s>: Relay access denied",
 	    log_safe(e->f->recipient));
 }
@@ -262,9 +277,16 @@ address_unlisted_of(struct eval *e, enum subject s)
 	}
 	class = s == SUBJECT_SENDER ? class_of(p->classes,
 	    address_domain(full)) : recipient_class(e);
+	/* Mail that nobody inside could know better about would only come
+	 * back from here. */
+	e->hard = s == SUBJECT_RECIPIENT && e->warn == 0;
 	step = unlisted_by_route(e, addr, full, s, class);
-	return step != STEP_NEXT ? step :
-	    unlisted_in_class(e, addr, full, s, class);
+	if (class == CLASS_RELAY)
+		e->hard = false;
+	if (step == STEP_NEXT)
+		step = unlisted_in_class(e, addr, full, s, class);
+	e->hard = false;
+	return step;
 }
 
 enum step
