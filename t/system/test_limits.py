@@ -7,6 +7,7 @@ import time
 
 import pytest
 from postern import SAN, SLOW, Closed, mail, wait_for
+from tls_help import Keys, TlsClient, context
 
 
 def rss_kb(pid):
@@ -70,6 +71,46 @@ def test_idle_sessions(make, sink):
     finally:
         for s in socks:
             s.close()
+
+
+def test_idle_tls_sessions(make, sink):
+    """1,000 idle sessions after STARTTLS, some of which have had mail."""
+    count = 100 if SAN else 1000
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(
+        soft, min(hard, count + 200)), hard))
+    keys, ctx, open_ones = Keys(), context(), []
+    try:
+        gw = make(sink, main={
+            "smtpd_client_connection_count_limit": "0",
+            "smtpd_tls_security_level": "may",
+            "smtpd_tls_chain_files": keys.cert("gw", "gw.example.com")})
+
+        def one(subject=None):
+            c = TlsClient(gw.port, ctx)
+            open_ones.append(c)
+            assert c.ehlo().code == 250
+            if subject:
+                assert c.message("a@client.example", "user@example.com",
+                                 mail(subject, b"x" * 78 * 400)).code == 250
+        for i in range(20):
+            one(f"warm {i}")
+        before = memory_kb(gw)
+        for i in range(count):
+            one(None if i % 10 else f"message {i}")
+        # all of it is gone from memory that is not these sessions' own
+        for i in range(0, count, 10):
+            sink.wait_subject(f"message {i}")
+        each = (memory_kb(gw) - before) / count
+        print(f"{each:.1f} KB for each of {count} idle sessions with TLS")
+        for c in open_ones:
+            assert c.cmd("NOOP").code == 250
+        if not SAN:
+            assert each < 64, f"{each:.1f} KB for each idle session"
+    finally:
+        for c in open_ones:
+            c.close()
+        keys.destroy()
 
 
 def test_connection_count_limit(make, sink):
