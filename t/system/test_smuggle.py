@@ -1,7 +1,7 @@
 """One message stays one message between us and other servers, whatever looks
 like an end in it: what is sent on is cut nowhere, and nothing that stood in a
 text becomes a command; from clients by DATA and by BDAT, to and from Debian's
-Postfix, Exim and sendmail."""
+Postfix, Exim, OpenSMTPD and sendmail."""
 import os
 import re
 import shutil
@@ -104,7 +104,7 @@ class Peer:
             text = (f"virtual_mailbox_domains =\nrelayhost = [127.0.0.1]:"
                     f"{next_}\nsmtp_host_lookup = native\n"
                     "message_size_limit = 0\nnotify_classes =\n")
-        elif name == "exim":
+        elif name in ("exim", "opensmtpd"):
             args = ["relay", self.dir, str(self.port), str(next_)]
         else:
             args.append(str(next_))
@@ -135,7 +135,7 @@ def there(name):
 PEER_NAMES = [pytest.param(n, marks=[pytest.mark.skipif(
     not there(n), reason=f"no {n}, or not root")] + more)
     for n, more in (("postfix", []), ("exim", []),
-                    ("sendmail", [pytest.mark.long]))]
+                    ("opensmtpd", []), ("sendmail", [pytest.mark.long]))]
 
 
 def gateway(sink, **main):
