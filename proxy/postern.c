@@ -39,6 +39,9 @@ static const struct {
 	    "tell what runs; exit status 3 if nothing does" },
 	{ "check", postern_check, true, "",
 	    "look for mistakes, make missing directories" },
+	{ "test", postern_test, true,
+	    "[--to ADDR] [--local USER] [--remote ADDR] [--probe]",
+	    "walk a session, mail and log on what runs; sends to these only" },
 	{ "explain", postern_explain, true,
 	    "--client IP --from A --to B [--helo H]\n"
 	    "            [--message FILE] ...",

@@ -23,7 +23,8 @@ postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_reload, postern_status, postern_check, postern_flush, postern_log,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
     postern_release, postern_delete, postern_explain, postern_replay,
-    postern_rules, postern_pool, postern_install, postern_sts;
+    postern_rules, postern_pool, postern_install, postern_sts,
+    postern_test;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 
@@ -43,6 +44,9 @@ void postern_check_commands(const struct conf *cf, const char *config_dir,
     const struct reporter *r);
 /* The group setgid_group; made if make is set.  False: there is none. */
 bool postern_maildrop_group(const struct conf *cf, bool make, gid_t *ret);
+/* The path of our postdrop or sendmail, for free().  Not command_directory's,
+ * which may be another mailer's. */
+char *postern_own_program(const struct conf *cf, const char *name);
 /* main.cf; a mistake in it is the end. */
 struct conf *postern_conf(const struct postern *p);
 /* Counts errors, prints both. */

@@ -58,14 +58,11 @@ maildrop_fd(const struct conf *cf, struct stat *st)
 	return fd;
 }
 
-/*
- * Our postdrop: where an installation has it, or beside this program in a
- * build tree.  Not command_directory, which may hold another mailer's.
- */
-static char *
-maildrop_program(const struct conf *cf)
+/* Where an installation has it, or beside this program in a build tree. */
+char *
+postern_own_program(const struct conf *cf, const char *name)
 {
-	char *path = mem_printf("%s/bin/postdrop", cf->daemon_directory);
+	char *path = mem_printf("%s/bin/%s", cf->daemon_directory, name);
 	char self[PATH_MAX], *slash;
 	ssize_t n;
 
@@ -79,14 +76,14 @@ maildrop_program(const struct conf *cf)
 	slash = strrchr(self, '/');
 	if (slash != NULL)
 		*slash = '\0';
-	return mem_printf("%s/postdrop", self);
+	return mem_printf("%s/%s", self, name);
 }
 
 /* Set-gid or not, by descriptor: nobody can exchange it in between. */
 static void
 maildrop_set_program(const struct conf *cf, bool set_gid, gid_t gid)
 {
-	char *path = maildrop_program(cf);
+	char *path = postern_own_program(cf, "postdrop");
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 
@@ -131,7 +128,7 @@ maildrop_set(const struct conf *cf, mode_t mode)
 static int
 maildrop_tell(const struct conf *cf)
 {
-	char *path = maildrop_program(cf);
+	char *path = postern_own_program(cf, "postdrop");
 	struct stat dir, program;
 	struct group *gr;
 	mode_t mode;
