@@ -29,6 +29,8 @@ enum envelope_flag {
 	ENVELOPE_LOCAL = 1 << 3,	/* from a user of this host, or a client
 					 * of local_header_rewrite_clients: its
 					 * header is completed */
+	ENVELOPE_REQUIRETLS = 1 << 4,	/* RFC 8689: see rules/requiretls.h */
+	ENVELOPE_TLS_OPTIONAL = 1 << 5,	/* "TLS-Required: no" in its header */
 	/* receive_override_options; other bits are for others */
 	ENVELOPE_NO_MAPPING = 1 << 8,	/* only completed addresses, no BCC */
 	ENVELOPE_NO_CHECKS = 1 << 9,	/* no header and body checks */

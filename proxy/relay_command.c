@@ -11,6 +11,7 @@
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_proxy.h"
+#include "proxy/relay_requiretls.h"
 #include "proxy/relay_smtp.h"
 
 #define TEXT_TURNS	16u	/* pieces written before others get a turn */
@@ -69,6 +70,10 @@ smtp_unfit(struct session *s)
 		proxy_unfit(d, "5.6.7", why);
 		delivery_failed(d, WHOM_OPEN, 0, true, "5.6.7", why);
 		free(why);
+		return true;
+	}
+	if (!relay_requiretls_allows(s, d)) {
+		relay_requiretls_refuse(s);
 		return true;
 	}
 	return false;
@@ -197,6 +202,8 @@ smtp_put_mail(const struct session *s, struct buf *b)
 	if ((features & FEATURE_SMTPUTF8) != 0 &&
 	    ((d->env.flags & ENVELOPE_SMTPUTF8) != 0 || smtp_8bit_address(d)))
 		(void)buf_puts(b, " SMTPUTF8");
+	if (relay_requiretls_asks(s))
+		(void)buf_puts(b, " REQUIRETLS");
 	if ((features & FEATURE_DSN) != 0 && d->env.ret != 0)
 		(void)buf_printf(b, " RET=%s", d->env.ret == 'H' ? "HDRS" :
 		    "FULL");

@@ -140,8 +140,7 @@ delivery_at_last(const struct delivery *d)
 	    (limit > 0 && d->conversations >= limit);
 }
 
-/* Neither is there another next hop. */
-static bool
+bool
 delivery_at_end(const struct delivery *d)
 {
 	struct view hops = d->hops, fallback = d->fallback;

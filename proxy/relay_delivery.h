@@ -21,6 +21,7 @@
 #include "proxy/relay.h"
 #include "proxy/relay_log.h"
 #include "proxy/relay_reply.h"
+#include "rules/requiretls.h"
 
 struct delivery_proxy;		/* proxy/relay_proxy.h */
 struct relay_sts_question;	/* proxy/relay_sts.h */
@@ -87,7 +88,8 @@ struct delivery {
 	struct table_known *tables;	/* what such said of smtp_generic_maps */
 	struct table_asking *tables_asked;
 	const struct tls_policy *tls;	/* relay_tls.h; NULL: not yet known */
-	struct table_known *tls_tables;	/* what such said of it */
+	enum requiretls_policy requiretls;	/* of this next hop */
+	struct table_known *tls_tables;	/* what such said of these */
 	struct table_asking *tls_asked;
 	struct relay_sts_question *sts;
 	void (*tls_done)(struct delivery *d, const char *why);
@@ -153,6 +155,8 @@ void delivery_hop_news(struct delivery *d, enum hop_news news,
  */
 void delivery_failed(struct delivery *d, enum delivery_whom whom,
     uint32_t which, bool may_retry, const char *dsn, const char *reason);
+/* No other server, and no other next hop, will be tried. */
+bool delivery_at_end(const struct delivery *d);
 /* The session has let go of d: try the next server or report. */
 void delivery_go_on(struct delivery *d);
 

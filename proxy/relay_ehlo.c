@@ -12,6 +12,7 @@ static const struct {
 	{ "DSN", FEATURE_DSN },
 	{ "XFORWARD", FEATURE_XFORWARD },
 	{ "STARTTLS", FEATURE_STARTTLS },
+	{ "REQUIRETLS", FEATURE_REQUIRETLS },
 };
 
 const char *const relay_xforward_names[XFORWARDS] = {

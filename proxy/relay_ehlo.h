@@ -15,6 +15,7 @@ enum relay_feature {
 	FEATURE_DSN = 1 << 4,		/* RFC 3461 */
 	FEATURE_XFORWARD = 1 << 5,	/* Postfix's XFORWARD_README */
 	FEATURE_STARTTLS = 1 << 10,	/* RFC 3207 */
+	FEATURE_REQUIRETLS = 1 << 11,	/* RFC 8689 */
 };
 
 /* What may be forwarded; the order in which it is. */

@@ -8,6 +8,7 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_lmtp.h"
 #include "proxy/relay_proxy.h"
+#include "proxy/relay_requiretls.h"
 #include "proxy/relay_smtp.h"
 #include "proxy/relay_tls.h"
 
@@ -439,7 +440,7 @@ session_reuse(struct relay *r, struct delivery *d)
 		return false;
 	key = session_key(d);
 	TAILQ_FOREACH(s, &r->idle, link)
-		if (strcmp(s->key, key) == 0)
+		if (strcmp(s->key, key) == 0 && relay_requiretls_allows(s, d))
 			break;
 	free(key);
 	if (s == NULL)

@@ -30,7 +30,7 @@ void relay_tls_forget(struct delivery *d);
  * wanted there. */
 const char *relay_tls_word(const struct delivery *d, char *space,
     size_t size);
-#define RELAY_TLS_WORD	40u
+#define RELAY_TLS_WORD	64u
 
 /* -- relay_tls_session.c: what is said and what it means -------- */
 

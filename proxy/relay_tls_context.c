@@ -4,6 +4,7 @@
 
 #include "lib/log.h"
 #include "proxy/relay_tls_context.h"
+#include "rules/requiretls.h"
 
 #define CIPHERS_MAX	8000u
 #define POLICY_MAX	65536u
@@ -207,7 +208,8 @@ open_policies(struct opening *o)
 	bool ok;
 
 	buf_init(&why, 2000);
-	ok = tls_policy_conf(ts->cf, ts->arena, &ts->policy, &why) ||
+	ok = (tls_policy_conf(ts->cf, ts->arena, &ts->policy, &why) &&
+	    tls_policy_relaxed(ts->cf, ts->arena, &ts->relaxed, &why)) ||
 	    open_report(o, "smtp_tls: %s", buf_cstr(&why));
 	buf_free(&why);
 	if (ok && (ts->policy.level == TLS_LEVEL_DANE ||
@@ -216,7 +218,9 @@ open_policies(struct opening *o)
 		o->report(false, "smtp_tls_security_level is dane, but without "
 		    "dns_trust_anchor_file nothing is proven by DNSSEC",
 		    o->arg);
-	if (!ok || !table_list_open(ts->cf->smtp_tls_policy_maps,
+	if (!ok || !requiretls_open(ts->cf->smtp_requiretls_policy,
+	    ts->cf->config_directory, &ts->requiretls, o->report, o->arg) ||
+	    !table_list_open(ts->cf->smtp_tls_policy_maps,
 	    ts->cf->config_directory, &ts->maps, o->report, o->arg))
 		return false;
 	for (i = 0; i < ts->maps.n; i++) {
@@ -265,6 +269,7 @@ relay_tls_close(struct relay_tls_shared **tsp)
 	SSL_CTX_free(ts->ctx);
 	tls_certs_free(&ts->certs);
 	table_list_free(&ts->maps);
+	table_list_free(&ts->requiretls);
 	arena_free(&ts->arena);
 	free(ts);
 }

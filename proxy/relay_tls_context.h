@@ -23,7 +23,8 @@ struct relay_tls_shared {
 	struct tls_certs certs;
 	struct arena *arena;
 	struct tls_policy policy;	/* of the parameters */
-	struct table_list maps;
+	struct tls_policy relaxed;	/* the same, at most may */
+	struct table_list maps, requiretls;
 	struct relay_tls_keeps kept;	/* latest first */
 	size_t n_kept;
 	uint64_t sessions, resumed, failed;

@@ -2,12 +2,30 @@
 #include <stdio.h>
 
 #include "lib/log.h"
+#include "proxy/relay_requiretls.h"
 #include "proxy/relay_sts.h"
 #include "proxy/relay_tls_impl.h"
 #include "rules/table_ask.h"
 
 #define ENTRY_MAX	16384u
 #define STS_MARGIN	5000	/* ms that sts gets beyond its own limit */
+
+/* It asks for delivery more than for protection (RFC 8689 section 5). */
+static bool
+policy_relaxes(const struct delivery *d)
+{
+	return (d->env.flags & (ENVELOPE_TLS_OPTIONAL |
+	    ENVELOPE_REQUIRETLS)) == ENVELOPE_TLS_OPTIONAL &&
+	    d->relay->conf->tls_required_enable;
+}
+
+/* This is it. */
+static void
+policy_take(struct delivery *d, const struct tls_policy *p)
+{
+	d->tls = policy_relaxes(d) && p->level > TLS_LEVEL_MAY ?
+	    &d->relay->tls->relaxed : p;
+}
 
 static void
 policy_found(struct delivery *d, struct view entry, const struct table *t,
@@ -20,7 +38,7 @@ policy_found(struct delivery *d, struct view entry, const struct table *t,
 	buf_init(&why, 2000);
 	ok = tls_policy_entry(d->relay->conf, entry, d->arena, p, &why);
 	if (ok)
-		d->tls = p;
+		policy_take(d, p);
 	else
 		log_warn("%s:%u: next hop %s: %s", table_origin(t), line,
 		    log_safe(d->hop_text), log_safe(buf_view(&why)));
@@ -37,6 +55,7 @@ domain_may_say(const struct delivery *d)
 	enum tls_level level = d->relay->tls->policy.level;
 
 	return d->relay->conf->smtp_tls_sts && d->hop.mx &&
+	    !policy_relaxes(d) &&
 	    (level == TLS_LEVEL_MAY || level == TLS_LEVEL_ENCRYPT);
 }
 
@@ -96,35 +115,38 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 	struct table_need need;
 	unsigned line = 0;
 	struct buf value;
-	bool remote = table_remote_opened() > 0;
+	bool remote = table_remote_opened() > 0, known, bare = false;
 
 	d->tls = NULL;
 	d->tls_done = done;
-	/* A filter is on this side of the wall, a socket file on this host. */
-	if (d->proxy != NULL || d->hop.path.n > 0) {
-		done(d, NULL);
-		return;
-	}
 	buf_init(&value, ENTRY_MAX);
 	if (remote && d->tls_tables == NULL)
 		d->tls_tables = table_known_gather();
 	if (remote)
 		table_known_begin(d->tls_tables);
-	if (ts->maps.n > 0)
+	known = relay_requiretls_find(d);
+	/* A filter is on this side of the wall, a socket file on this host. */
+	if (d->proxy != NULL || d->hop.path.n > 0)
+		bare = true;
+	else if (ts->maps.n > 0)
 		a = tls_policy_find(&ts->maps, d->hop_text, &value, &table,
 		    &line);
 	if (remote && table_known_end(d->tls_tables, &need))
 		d->tls_asked = table_ask_all(d->tls_tables, policy_told, d);
+	else if (!known)
+		done(d, "REQUIRETLS policy lookup error");
+	else if (bare)
+		done(d, NULL);
 	else if (a == TABLE_FOUND)
 		policy_found(d, buf_view(&value), table, line, done);
-	else if (a == TABLE_FAILED)
+	else if (a == TABLE_FAILED && !policy_relaxes(d))
 		done(d, "TLS policy lookup error");
 	else if (domain_may_say(d))
 		d->sts = relay_sts_ask(d->hop.host,
 		    d->relay->conf->smtp_tls_sts_timeout + STS_MARGIN,
 		    domain_told, d);
 	else {
-		d->tls = &ts->policy;
+		policy_take(d, a == TABLE_FAILED ? &ts->relaxed : &ts->policy);
 		done(d, NULL);
 	}
 	buf_free(&value);
@@ -166,8 +188,8 @@ relay_tls_word(const struct delivery *d, char *space, size_t size)
 
 	if (d->tls == NULL || !d->relay->conf->smtp_log_tls_feature_status)
 		return NULL;
-	(void)snprintf(space, size, "%s%s%s", tls_level_name(d->tls->level),
+	(void)snprintf(space, size, "%s%s%s%s", tls_level_name(d->tls->level),
 	    had < d->tls->level ? ":" : "", had < d->tls->level ?
-	    tls_level_name(had) : "");
+	    tls_level_name(had) : "", relay_requiretls_word(d));
 	return space;
 }

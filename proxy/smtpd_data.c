@@ -64,6 +64,11 @@ data_begin(struct session *s, enum smtp_state to)
 		(void)buf_printf(&tx->out, "%.*s\r\n",
 		    VIEW_ARGS(tx->actions->prepend[i]));
 	received_put(s, &tx->out);
+	/* For a filter that gives it back and does not know the parameter. */
+	if ((tx->flags & ENVELOPE_REQUIRETLS) != 0 &&
+	    cf->requiretls_esmtp_header)
+		(void)buf_puts(&tx->out, "Require-TLS-ESMTP: yes\r\n");
+	header_watch_init(&tx->watch);
 	tx->deadline.us = loop_now().us + cf->smtpd_data_timeout * 1000;
 	return true;
 }
@@ -146,6 +151,17 @@ data_is_local(const struct session *s)
 	return local_clients_match(s->server->local_clients, &c);
 }
 
+/* What its header asks for, and MAIL did not. */
+static uint32_t
+data_header_flags(const struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+
+	return header_watch_flags(&s->tx->watch) & ((cf->requiretls_enable &&
+	    cf->requiretls_esmtp_header ? ENVELOPE_REQUIRETLS : 0u) |
+	    (cf->tls_required_enable ? ENVELOPE_TLS_OPTIONAL : 0u));
+}
+
 static void
 data_seal(struct session *s)
 {
@@ -153,7 +169,7 @@ data_seal(struct session *s)
 	struct transaction *tx = s->tx;
 	char addr[NETADDR_TEXT];
 	struct envelope e = {
-		.flags = tx->flags | s->server->flags |
+		.flags = tx->flags | s->server->flags | data_header_flags(s) |
 		    (data_is_local(s) ? ENVELOPE_LOCAL : 0),
 		.sender = tx->sender,
 		.client_name = session_client_name(s),
@@ -279,6 +295,7 @@ session_text(struct session *s, struct view in)
 	used = text_decode(&tx->text, in, to, &got);
 	if (s->state == SMTP_CHUNK)
 		got = data_chunk(s, used, to, got);
+	header_watch_feed(&tx->watch, view_make(to, got));
 	tx->size += got;
 	if (!data_lost_for(tx))
 		tx->out.n += got;

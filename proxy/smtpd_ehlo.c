@@ -102,7 +102,8 @@ ehlo_put(struct session *s, struct view all)
 	size_t first = view_find(all, '\n') + 1;
 
 	return buf_putv(&s->out, view_head(all, first)) &&
-	    auth_ehlo(s, &s->out) &&
+	    auth_ehlo(s, &s->out) && (!requiretls_offered(s) ||
+	    buf_puts(&s->out, "250-REQUIRETLS\r\n")) &&
 	    (!xclient_allowed(s) || buf_puts(&s->out, "250-XCLIENT NAME ADDR "
 	    "PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT\r\n")) &&
 	    (!xforward_allowed(s) || buf_puts(&s->out, "250-XFORWARD NAME "

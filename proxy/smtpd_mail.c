@@ -3,10 +3,10 @@
  *	Mail-parameters = esmtp-param *(SP esmtp-param)
  *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
  *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext / "PRDR" /
- *	    "AUTH=" ( xtext / "<>" )
+ *	    "AUTH=" ( xtext / "<>" ) / "REQUIRETLS"
  *
  * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461, RFC 4954,
- * draft-hall-prdr.  White space after the colon, and a path without brackets,
+ * RFC 8689, draft-hall-prdr.  White space after the colon, and a path without brackets,
  * are accepted as everywhere.
  */
 #include "lib/address.h"
@@ -15,6 +15,7 @@
 #include "lib/mem.h"
 #include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_milter.h"
+#include "proxy/smtpd_tls.h"
 
 struct mail_args {
 	struct view path;	/* and what follows */
@@ -60,6 +61,9 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 	} else if (view_is_nocase(word, "SMTPUTF8") &&
 	    (s->offers & OFFER_UTF8) != 0) {
 		a->flags |= ENVELOPE_SMTPUTF8;
+	} else if (view_is_nocase(word, "REQUIRETLS") &&
+	    requiretls_offered(s)) {
+		a->flags |= ENVELOPE_REQUIRETLS;
 	} else if (view_is_nocase(word, "PRDR") &&
 	    (s->offers & OFFER_PRDR) != 0) {
 		a->prdr = true;

@@ -84,6 +84,7 @@ server_offers(const struct server *sv, const char *list)
 		{ "chunking", OFFER_CHUNKING, true },
 		{ "starttls", OFFER_STARTTLS, true },
 		{ "auth", OFFER_AUTH, true },
+		{ "requiretls", OFFER_REQUIRETLS, cf->requiretls_enable },
 	};
 	uint8_t set = 0;
 	size_t i;

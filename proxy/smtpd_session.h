@@ -18,6 +18,7 @@
 
 #include "lib/clock.h"
 #include "lib/envelope.h"
+#include "lib/header_watch.h"
 #include "lib/netaddr.h"
 #include "proxy/client_event.h"
 #include "proxy/smtpd_text.h"
@@ -68,7 +69,7 @@ enum session_where { WHERE_CONNECT = 0, WHERE_VERB, WHERE_DATA, WHERE_EOM };
 /* What is announced, and only then accepted. */
 enum offer { OFFER_UTF8 = 1 << 0, OFFER_DSN = 1 << 1, OFFER_PRDR = 1 << 2,
 	OFFER_CHUNKING = 1 << 3, OFFER_STARTTLS = 1 << 4,
-	OFFER_AUTH = 1 << 5 };
+	OFFER_AUTH = 1 << 5, OFFER_REQUIRETLS = 1 << 6 };
 
 struct server;
 struct session;
@@ -100,6 +101,7 @@ struct transaction {
 	struct slot slot;
 	/* DATA */
 	struct text text;
+	struct header_watch watch;	/* its header */
 	struct buf out;			/* decoded, not yet written */
 	uint64_t size, written;		/* of the text; with our headers */
 	struct mono deadline;

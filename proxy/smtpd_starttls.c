@@ -19,6 +19,12 @@ starttls_offered(const struct session *s)
 }
 
 bool
+requiretls_offered(const struct session *s)
+{
+	return (s->offers & OFFER_REQUIRETLS) != 0 && tls_active(s);
+}
+
+bool
 starttls_check(struct session *s, struct view args)
 {
 	/* TLS from the first byte on: nobody said a word. */

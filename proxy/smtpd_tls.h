@@ -83,6 +83,8 @@ bool starttls_wrap(struct session *s);
 void tls_facts(const struct session *s, struct policy_facts *f);
 /* Is STARTTLS offered to s? */
 bool starttls_offered(const struct session *s);
+/* REQUIRETLS may be said: within TLS alone (RFC 8689 section 4.1). */
+bool requiretls_offered(const struct session *s);
 /* The handshake is done. */
 void session_secured(struct session *s);
 

@@ -119,8 +119,9 @@ order_original(struct order *o, struct bounce_facts *f, struct buf *text)
 	ssize_t k;
 
 	/* RET is about failures alone (RFC 3461 section 4.3). */
-	f->headers_only = o->what.text_size > limit ||
-	    !(kind == NOTICE_DOUBLE ||
+	f->headers_only = o->what.text_size > limit || (
+	    (o->what.env.flags & ENVELOPE_REQUIRETLS) != 0 &&
+	    role_conf()->requiretls_redact_dsn) || !(kind == NOTICE_DOUBLE ||
 	    (kind == NOTICE_FAILURE && o->what.env.ret != 'H'));
 	n = o->what.text_size < ORIGINAL_MAX ? o->what.text_size :
 	    ORIGINAL_MAX;
@@ -198,6 +199,9 @@ order_envelope(struct order *o, bool is_8bit, struct recipient *to,
 		e->flags |= ENVELOPE_8BIT;
 	if (bounce_is_global(&o->what.env))
 		e->flags |= ENVELOPE_SMTPUTF8;
+	/* RFC 8689 section 5; how much it needs of them, the relay knows. */
+	e->flags |= o->what.env.flags & (ENVELOPE_REQUIRETLS |
+	    ENVELOPE_TLS_OPTIONAL);
 	if (bounce_for_postmaster(o->what.kind))
 		e->sender = view_head(view_of(conf_expand(cf,
 		    "$double_bounce_sender@$myhostname")), ADDRESS_MAX);

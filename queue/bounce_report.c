@@ -47,6 +47,14 @@ bounce_is_global(const struct envelope *e)
 	return (e->flags & ENVELOPE_SMTPUTF8) != 0 || view_8bit(e->sender);
 }
 
+/* As the message does not. */
+static bool
+bounce_needs_no_tls(const struct envelope *e)
+{
+	return (e->flags & (ENVELOPE_TLS_OPTIONAL | ENVELOPE_REQUIRETLS)) ==
+	    ENVELOPE_TLS_OPTIONAL;
+}
+
 /* -- pieces of text ----------------------------------------------------------- */
 
 /* Bytes of the character at the start of v, if it may be written. */
@@ -280,6 +288,8 @@ put_headers(const struct bounce_facts *f, const char *boundary,
 		return false;
 	return buf_printf(out, "Received: by %s (%s)\r\n\tid %s; ",
 	    cf->myhostname, cf->mail_name, id) && bounce_date(out, f->now) &&
+	    (!bounce_needs_no_tls(f->env) ||
+	    buf_puts(out, "\r\nTLS-Required: no")) &&
 	    buf_puts(out, "\r\nDate: ") && bounce_date(out, f->now) &&
 	    buf_puts(out, "\r\nFrom: ") && put_from(f, t->from, out) &&
 	    buf_puts(out, "\r\nSubject: ") && buf_putv(out, subject) &&

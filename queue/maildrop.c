@@ -23,6 +23,7 @@ static const struct {
 	{ MAILDROP_ENVID, DSN_ENVID_MAX },
 	{ MAILDROP_RET, 1 },
 	{ MAILDROP_BODY, 1 },
+	{ MAILDROP_TLS, 1 },
 	{ MAILDROP_NOTIFY, 1 },
 	{ MAILDROP_ORCPT, DSN_ORCPT_MAX },
 	{ MAILDROP_RCPT, ADDRESS_MAX },
@@ -75,7 +76,7 @@ struct decoder {
 	struct envelope *e;
 	struct view orcpt;
 	uint8_t notify;
-	bool sender, full_name, envid, ret, body;
+	bool sender, full_name, envid, ret, body, tls;
 	uint32_t max;
 };
 
@@ -170,6 +171,13 @@ decode_record(struct decoder *d, int type, struct view v)
 			why = "an unknown BODY";
 		if (why == NULL)
 			e->flags |= ENVELOPE_8BIT;
+		return why;
+	case MAILDROP_TLS:
+		why = decode_once(&d->tls, &one, v);
+		if (why == NULL && !view_is(v, "R"))
+			why = "an unknown TLS";
+		if (why == NULL)
+			e->flags |= ENVELOPE_REQUIRETLS;
 		return why;
 	case MAILDROP_NOTIFY:
 		/* '1' to '?': the bits of enum NOTIFY_*, NEVER alone. */

@@ -27,6 +27,7 @@ enum maildrop_record {
 	MAILDROP_ENVID = 'E',
 	MAILDROP_RET = 'D',		/* "F" or "H" */
 	MAILDROP_BODY = 'B',		/* "8": 8BITMIME */
+	MAILDROP_TLS = 'T',		/* "R": REQUIRETLS */
 	MAILDROP_NOTIFY = 'N',		/* for the recipients that follow */
 	MAILDROP_ORCPT = 'O',		/* for the next recipient */
 	MAILDROP_RCPT = 'R'
@@ -39,7 +40,7 @@ bool maildrop_put(struct buf *b, enum maildrop_record type, struct view v);
 /*
  * Decode the records; views into them, recipients in a (which needs room for
  * records.n * sizeof(struct recipient)).  Sets sender, full_name, envid, ret,
- * flags (8BIT, and SMTPUTF8 when an address needs it) and the recipients of
+ * flags (8BIT, REQUIRETLS, and SMTPUTF8 when an address needs it) and the recipients of
  * *ret, nothing else.  False: *ret_why says what is wrong.
  */
 bool maildrop_envelope(struct view records, struct arena *a,

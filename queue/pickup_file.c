@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/address.h"
+#include "lib/header_watch.h"
 #include "lib/log.h"
 #include "lib/mail_date.h"
 #include "queue/pickup.h"
@@ -105,6 +106,7 @@ letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
 struct passage {
 	struct maildrop_reader reader;
 	struct pickup_text text;
+	struct header_watch watch;
 	struct buf out;
 	uint64_t size;		/* of the text in CRLF form */
 	bool strict;		/* more than the limit is wrong */
@@ -175,6 +177,7 @@ passage_run(struct passage *p, const struct letter *l, int to, uint64_t limit,
 			if (e != MAILDROP_TEXT)
 				continue;
 			pickup_text_put(&p->text, text, &p->out);
+			header_watch_feed(&p->watch, buf_view(&p->out));
 			if (!passage_flush(p, to, limit, at, ret_error))
 				return false;
 		}
@@ -184,6 +187,7 @@ passage_run(struct passage *p, const struct letter *l, int to, uint64_t limit,
 		return false;
 	}
 	pickup_text_end(&p->text, &p->out);
+	header_watch_feed(&p->watch, buf_view(&p->out));
 	return passage_flush(p, to, limit, at, ret_error);
 }
 
@@ -193,6 +197,7 @@ passage_init(struct passage *p, const struct conf *cf)
 	p->size = 0;
 	p->strict = false;
 	maildrop_reader_init(&p->reader);
+	header_watch_init(&p->watch);
 	pickup_text_init(&p->text, cf->cleanup_replace_stray_cr_lf);
 	buf_init(&p->out, 2 * PIECE + 16);
 }
@@ -323,8 +328,8 @@ letter_envelope(struct letter *l, const struct conf *cf,
 			return false;
 	letter_drop_duplicates(l, cf);
 	/* Nothing of this comes from the file. */
-	e->flags = (e->flags & (ENVELOPE_8BIT | ENVELOPE_SMTPUTF8)) |
-	    ENVELOPE_LOCAL;
+	e->flags = (e->flags & (ENVELOPE_8BIT | ENVELOPE_SMTPUTF8 |
+	    ENVELOPE_REQUIRETLS)) | ENVELOPE_LOCAL;
 	e->client_name = view_of("localhost");
 	e->client_addr = view_of("127.0.0.1");
 	e->proto = view_of("local");
@@ -369,6 +374,11 @@ letter_open(struct letter *l, int dir, dev_t dev, const char *name,
 	l->text_size = l->limit = p.size;
 	if (p.text.eight_bit)
 		l->env.flags |= ENVELOPE_8BIT;
+	l->env.flags |= header_watch_flags(&p.watch) &
+	    ((cf->requiretls_esmtp_header ? ENVELOPE_REQUIRETLS : 0u) |
+	    (cf->tls_required_enable ? ENVELOPE_TLS_OPTIONAL : 0u));
+	if (!cf->requiretls_enable)
+		l->env.flags &= ~(uint32_t)ENVELOPE_REQUIRETLS;
 	if (cf->message_size_limit > 0 &&
 	    p.size > (uint64_t)cf->message_size_limit) {
 		l->refusal = "5.3.4 message file too big";

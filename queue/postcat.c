@@ -123,6 +123,10 @@ print_envelope(const struct shown *s, const struct queue_entry *e)
 	printf("\nnamed_attribute: log_protocol_name=");
 	print_safe(e->env.proto);
 	putchar('\n');
+	if ((e->env.flags & ENVELOPE_REQUIRETLS) != 0)
+		printf("requiretls: yes\n");
+	if ((e->env.flags & ENVELOPE_TLS_OPTIONAL) != 0)
+		printf("tls_required: no\n");
 	if (e->env.login.n > 0)
 		print_field("sasl_username", e->env.login);
 	if (e->env.envid.n > 0)

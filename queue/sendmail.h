@@ -32,6 +32,7 @@ struct sendmail {
 	char ret;			/* -R: 'F', 'H' or 0 */
 	uint8_t notify;			/* -N */
 	bool body8;			/* -B8BITMIME */
+	bool requiretls;	/* -O requiretls=yes */
 	bool dot_is_text;		/* -i */
 	bool from_header;		/* -t */
 	bool verbose;

@@ -108,6 +108,21 @@ options_ret(struct sendmail *s, const char *text)
 		submit_fail(EX_USAGE, "bad -R option value -- %s", text);
 }
 
+/* -O name=value: one concerns us; the rest are sendmail's own. */
+static void
+options_named(struct sendmail *s, const char *text)
+{
+	struct view all = view_of(text), name = view_head(all,
+	    view_find(all, '=')), value = view_from(all, name.n + 1);
+
+	if (!view_is_nocase(view_trim(name), "requiretls"))
+		return;
+	value = view_trim(value);
+	if (!view_is_nocase(value, "yes") && !view_is_nocase(value, "no"))
+		submit_fail(EX_USAGE, "bad -O option value -- %s", text);
+	s->requiretls = view_is_nocase(value, "yes");
+}
+
 /* sendmail's -C names a file, ours a directory: both are understood. */
 static const char *
 options_config(const char *text)
@@ -160,6 +175,9 @@ sendmail_options(struct sendmail *s, int argc, char **argv)
 			break;
 		case 'N':
 			s->notify = options_notify(optarg);
+			break;
+		case 'O':
+			options_named(s, optarg);
 			break;
 		case 'R':
 			options_ret(s, optarg);

@@ -115,6 +115,8 @@ submission_begin(struct submission *m, const struct sendmail *s,
 	put_full_name(&m->records, full_name);
 	if (s->body8)
 		(void)maildrop_put(&m->records, MAILDROP_BODY, view_of("8"));
+	if (s->requiretls)
+		(void)maildrop_put(&m->records, MAILDROP_TLS, view_of("R"));
 	if (ret != 0)
 		(void)maildrop_put(&m->records, MAILDROP_RET,
 		    view_make(&ret, 1));

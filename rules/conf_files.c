@@ -54,6 +54,7 @@ static const struct {
 	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "smtp_requiretls_policy", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_header_checks", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_mime_header_checks", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_nested_header_checks", ROLE_BIT(ROLE_RELAY) },

@@ -153,6 +153,16 @@ tls_policy_conf(const struct conf *cf, struct arena *a,
 }
 
 bool
+tls_policy_relaxed(const struct conf *cf, struct arena *a,
+    struct tls_policy *ret, struct buf *why)
+{
+	*ret = (struct tls_policy){ .source = TLS_FROM_CONF,
+		.level = TLS_LEVEL_MAY };
+	policy_wrap(cf, ret);
+	return policy_finish(cf, a, ret, why);
+}
+
+bool
 tls_policy_domain(const struct conf *cf, const struct view *hosts, size_t n,
     struct arena *a, struct tls_policy *ret, struct buf *why)
 {

@@ -54,6 +54,9 @@ tls_level_names(enum tls_level level)
 /* By the parameters alone.  False: *why is what is wrong with them. */
 bool tls_policy_conf(const struct conf *cf, struct arena *a,
     struct tls_policy *ret, struct buf *why);
+/* The same for mail that need not be protected (RFC 8689 section 5). */
+bool tls_policy_relaxed(const struct conf *cf, struct arena *a,
+    struct tls_policy *ret, struct buf *why);
 /* By an entry of a table; what it does not say, the parameters do. */
 bool tls_policy_entry(const struct conf *cf, struct view entry,
     struct arena *a, struct tls_policy *ret, struct buf *why);

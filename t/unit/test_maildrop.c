@@ -151,6 +151,11 @@ test_envelope(void **state)
 	/* Nothing a client of SMTP has can be said. */
 	assert_int_equal(e.client_addr.n + e.login.n + e.helo.n, 0);
 	assert_int_equal(e.flags, 0);
+	assert_true(maildrop_put(&rec, MAILDROP_TLS, view_of("R")));
+	assert_true(maildrop_envelope(buf_view(&rec), a, &e, &why));
+	assert_int_equal(e.flags, ENVELOPE_REQUIRETLS);
+	assert_true(maildrop_put(&rec, MAILDROP_TLS, view_of("R")));
+	assert_false(maildrop_envelope(buf_view(&rec), a, &e, &why));
 	arena_free(&a);
 	buf_free(&rec);
 }
@@ -165,6 +170,7 @@ test_records_refused(void **state)
 #define BYTES(s)	{ s, sizeof s - 1 }
 		BYTES(""),
 		BYTES("S\1\0aR\0\0"),			/* empty recipient */
+		BYTES("S\1\0aT\1\0xR\1\0u"),		/* unknown TLS */
 		BYTES("R\1\0u"),			/* no sender */
 		BYTES("S\0\0"),				/* no recipient */
 		BYTES("S\0\0S\0\0R\1\0u"),		/* two senders */
