@@ -38,9 +38,25 @@ relay_dane_free(struct session *s)
 	s->dane = NULL;
 }
 
+/*
+ * RFC 8461 section 2: where there is DANE it is followed, and MTA-STS where
+ * there is none.  With a way to the server that is not proven, anybody's server
+ * could have DANE.
+ */
+const struct tls_policy *
+relay_tls_policy(const struct session *s)
+{
+	const struct delivery *d = s->delivery;
+
+	return d->tls_domain != NULL && s->dane != NULL && s->dane->known &&
+	    s->dane->level != TLS_LEVEL_DANE ? d->tls_domain : d->tls;
+}
+
 enum tls_level
 relay_tls_level(const struct session *s)
 {
+	if (relay_tls_policy(s) != s->delivery->tls)
+		return s->delivery->tls_domain->level;
 	return s->dane != NULL && s->dane->known ? s->dane->level :
 	    s->delivery->tls->level;
 }
@@ -77,8 +93,10 @@ dane_judge(const struct session *s, struct session_dane *d,
 	bool wrap = relay_tls_wraps(s);
 
 	d->level = wrap ? TLS_LEVEL_ENCRYPT : TLS_LEVEL_MAY;
-	if (status == DANE_FAILED)
+	if (status == DANE_FAILED) {
+		d->level = TLS_LEVEL_DANE;	/* for all we know */
 		return "TLSA lookup error for host";
+	}
 	if (status == DANE_NONE)
 		return only ? "no TLSA records of host" : NULL;
 	if (d->n == 0) {
@@ -105,6 +123,17 @@ dane_judge(const struct session *s, struct session_dane *d,
 	return NULL;
 }
 
+/* The same, by what the domain says of servers without DANE. */
+static const char *
+dane_absent(const struct session *s)
+{
+	const struct tls_policy *p = relay_tls_policy(s);
+
+	return p != s->delivery->tls && !tls_policy_host(p,
+	    view_of(s->host)) ? "no DANE, and the MTA-STS policy does not "
+	    "name host" : NULL;
+}
+
 static void
 dane_known(struct session *s, enum dane_status status)
 {
@@ -114,6 +143,8 @@ dane_known(struct session *s, enum dane_status status)
 	d->tag = 0;
 	d->asked = NULL;
 	d->known = true;
+	if (bad == NULL)
+		bad = dane_absent(s);
 	if (bad != NULL)
 		relay_tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT :
 		    RELAY_CLOSED, mem_printf("%s %s", bad, s->peer_short));

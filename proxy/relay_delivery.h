@@ -88,6 +88,10 @@ struct delivery {
 	struct table_known *tables;	/* what such said of smtp_generic_maps */
 	struct table_asking *tables_asked;
 	const struct tls_policy *tls;	/* relay_tls.h; NULL: not yet known */
+	/* What the domain demands of servers without DANE; NULL: nothing, or
+	 * it is tls already. */
+	const struct tls_policy *tls_domain;
+	const struct tls_policy *tls_testing;	/* it would like this */
 	enum requiretls_policy requiretls;	/* of this next hop */
 	struct table_known *tls_tables;	/* what such said of these */
 	struct table_asking *tls_asked;

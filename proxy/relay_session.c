@@ -321,9 +321,12 @@ failed:
 static char *
 session_key(const struct delivery *d)
 {
-	return mem_printf("%.*s\n%.*s\n%.*s", VIEW_ARGS(d->transport),
+	const struct tls_policy *p = d->tls_domain;
+
+	return mem_printf("%.*s\n%.*s\n%.*s\n%.*s", VIEW_ARGS(d->transport),
 	    VIEW_ARGS(d->hop_text),
-	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")));
+	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")),
+	    VIEW_ARGS(p != NULL ? p->key : view_of("")));
 }
 
 /* Not in any state yet; its names for the log are the caller's to set. */

@@ -42,7 +42,7 @@ relay_tls_new(struct session *s, char *servername)
 	SSL_CTX_sess_set_new_cb(ts->ctx, relay_tls_on_session);
 	SSL_set_msg_callback(t->ssl, on_message);
 	SSL_set_msg_callback_arg(t->ssl, t);
-	if (relay_tls_prepare(ts, t->ssl, s->delivery->tls) &&
+	if (relay_tls_prepare(ts, t->ssl, relay_tls_policy(s)) &&
 	    (servername[0] == '\0' ||
 	    SSL_set_tlsext_host_name(t->ssl, servername) == 1) &&
 	    relay_dane_prepare(s, t->ssl)) {

@@ -61,7 +61,7 @@ void
 relay_tls_resume(struct session *s)
 {
 	struct relay_tls_shared *ts = s->relay->tls;
-	const struct tls_policy *p = s->delivery->tls;
+	const struct tls_policy *p = relay_tls_policy(s);
 	struct session_tls *t = s->tls;
 	struct relay_tls_kept *k;
 

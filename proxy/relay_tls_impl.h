@@ -33,7 +33,8 @@ const char *relay_tls_ascii(struct view name);
 
 /* -- relay_dane.c -------- */
 
-/* The level that holds for this server. */
+/* The policy for this server, and the level of it that holds. */
+const struct tls_policy *relay_tls_policy(const struct session *s);
 enum tls_level relay_tls_level(const struct session *s);
 /* Before the handshake: false, none of the records can be used. */
 bool relay_dane_prepare(struct session *s, SSL *ssl);

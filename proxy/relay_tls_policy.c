@@ -56,26 +56,32 @@ domain_may_say(const struct delivery *d)
 
 	return d->relay->conf->smtp_tls_sts && d->hop.mx &&
 	    !policy_relaxes(d) &&
-	    (level == TLS_LEVEL_MAY || level == TLS_LEVEL_ENCRYPT);
+	    (level == TLS_LEVEL_MAY || level == TLS_LEVEL_ENCRYPT ||
+	    level == TLS_LEVEL_DANE);
 }
 
+/* Mode "enforce", or "testing". */
 static void
-domain_enforces(struct delivery *d, const struct sts_policy *said)
+domain_wants(struct delivery *d, const struct sts_policy *said)
 {
 	struct tls_policy *p = arena_alloc(d->arena, sizeof *p);
+	bool ok, test = said->mode == STS_MODE_TESTING;
 	struct buf why;
-	bool ok;
 
 	buf_init(&why, 2000);
 	ok = tls_policy_domain(d->relay->conf, said->mx, said->n_mx, d->arena,
 	    p, &why);
-	if (ok)
+	if (ok && test)
+		d->tls_testing = p;
+	else if (ok && d->tls->level == TLS_LEVEL_DANE)
+		d->tls_domain = p;
+	else if (ok)
 		d->tls = p;
 	else
 		log_warn("MTA-STS: next hop %s: %s", log_safe(d->hop_text),
 		    log_safe(buf_view(&why)));
 	buf_free(&why);
-	d->tls_done(d, ok ? NULL : "MTA-STS policy cannot be used");
+	d->tls_done(d, ok || test ? NULL : "MTA-STS policy cannot be used");
 }
 
 static void
@@ -85,14 +91,15 @@ domain_told(enum sts_answer answer, const struct sts_policy *said,
 	struct delivery *d = arg;
 
 	d->sts = NULL;
+	d->tls = &d->relay->tls->policy;
 	if (answer == 0) {
+		d->tls = NULL;
 		log_warn("%s: MTA-STS policy of %s: %s", d->id,
 		    log_safe(d->hop.host), log_safe(why));
 		d->tls_done(d, "MTA-STS policy lookup error");
-	} else if (said != NULL && said->mode == STS_MODE_ENFORCE) {
-		domain_enforces(d, said);
+	} else if (said != NULL && said->mode != STS_MODE_NONE) {
+		domain_wants(d, said);
 	} else {
-		d->tls = &d->relay->tls->policy;
 		d->tls_done(d, NULL);
 	}
 }
@@ -117,7 +124,7 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 	struct buf value;
 	bool remote = table_remote_opened() > 0, known, bare = false;
 
-	d->tls = NULL;
+	d->tls = d->tls_domain = d->tls_testing = NULL;
 	d->tls_done = done;
 	buf_init(&value, ENTRY_MAX);
 	if (remote && d->tls_tables == NULL)
@@ -158,6 +165,11 @@ relay_tls_hosts(struct delivery *d)
 	struct relay_address *list = d->addresses;
 	size_t i, n = d->n_addresses, kept = 0;
 
+	for (i = 0; d->tls_testing != NULL && i < n; i++)
+		if (!tls_policy_host(d->tls_testing, list[i].host))
+			log_info("%s: MTA-STS, mode testing: the policy of %s "
+			    "does not name its mail server %s", d->id,
+			    log_safe(d->hop.host), log_safe(list[i].host));
 	for (i = 0; d->tls != NULL && i < n; i++) {
 		if (tls_policy_host(d->tls, list[i].host))
 			list[kept++] = list[i];
@@ -184,12 +196,13 @@ relay_tls_word(const struct delivery *d, char *space, size_t size)
 {
 	const struct session *s = d->session;
 	enum tls_level had = s != NULL && relay_tls_active(s) ? s->tls->had :
-	    TLS_LEVEL_NONE;
+	    TLS_LEVEL_NONE, level;
 
 	if (d->tls == NULL || !d->relay->conf->smtp_log_tls_feature_status)
 		return NULL;
-	(void)snprintf(space, size, "%s%s%s%s", tls_level_name(d->tls->level),
-	    had < d->tls->level ? ":" : "", had < d->tls->level ?
+	level = (s != NULL ? relay_tls_policy(s) : d->tls)->level;
+	(void)snprintf(space, size, "%s%s%s%s", tls_level_name(level),
+	    had < level ? ":" : "", had < level ?
 	    tls_level_name(had) : "", relay_requiretls_word(d));
 	return space;
 }

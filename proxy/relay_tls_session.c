@@ -276,7 +276,7 @@ relay_tls_strength(const struct session *s)
 static void
 tls_done(struct session *s)
 {
-	const char *bad = tls_verify(s, s->delivery->tls);
+	const char *bad = tls_verify(s, relay_tls_policy(s));
 
 	s->relay->tls->sessions++;
 	s->relay->tls->resumed += s->tls->info.reused;
@@ -324,7 +324,7 @@ relay_tls_go_on(struct session *s)
 static void
 tls_servername(const struct session *s, char ret[NAME_SIZE])
 {
-	struct view name = s->delivery->tls->servername;
+	struct view name = relay_tls_policy(s)->servername;
 	struct netaddr addr;
 
 	if (view_is_nocase(name, "hostname"))

@@ -172,9 +172,13 @@ tls_policy_domain(const struct conf *cf, const struct view *hosts, size_t n,
 		.level = TLS_LEVEL_SECURE, .servername = view_of("hostname") };
 	if (n == 0 || n > TLS_MATCHES_MAX)
 		return policy_bad(why, "%zu patterns of hosts", n);
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n && cf->smtp_tls_enforce_sts_mx_patterns; i++)
 		ret->hosts[ret->n_hosts++] = arena_copy(a, hosts[i]);
-	ret->match[ret->n_match++] = view_of("hostname");
+	if (cf->smtp_tls_enforce_sts_mx_patterns)
+		ret->match[ret->n_match++] = view_of("hostname");
+	else for (i = 0; i < n; i++)	/* "*.name" is ".name" there */
+		ret->match[ret->n_match++] = arena_copy(a, view_from(hosts[i],
+		    view_starts_nocase(hosts[i], "*.") ? 1 : 0));
 	return policy_finish(cf, a, ret, why);
 }
 

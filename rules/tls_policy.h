@@ -62,7 +62,9 @@ bool tls_policy_entry(const struct conf *cf, struct view entry,
     struct arena *a, struct tls_policy *ret, struct buf *why);
 /*
  * By what the domain says in its mode "enforce": only these hosts, each with
- * a certificate that an authority has signed for its name.
+ * a certificate that an authority has signed for its name.  Without
+ * smtp_tls_enforce_sts_mx_patterns: any host, with a certificate for one of
+ * these names.
  */
 bool tls_policy_domain(const struct conf *cf, const struct view *hosts,
     size_t n, struct arena *a, struct tls_policy *ret, struct buf *why);

@@ -7,6 +7,7 @@ import pytest
 
 from role_driver import u8, u16, u32, view
 from sts_help import policy
+from test_dane import digest
 from test_relay import DEFERRED, SENT, Server, script
 from test_relay_tls import LINE, Relay, ServerKeys, context, starttls
 
@@ -60,6 +61,14 @@ class StsRelay(Relay):
                          u32(len(hosts)) + b"".join(
             u16(10 * i) + view(h) + view(socket.inet_aton(a))
             for i, (h, a) in enumerate(hosts)))
+
+    def dane(self, status, way=0, records=()):
+        f = self.lookup.expect("DANE")
+        tag = f.u32()
+        assert (f.text(), f.text()) == ("example.org", "mx.example.org")
+        self.lookup.send("DANE_IS", u32(tag) + u8(status) + u8(way) +
+                         view("mx.example.org") + u32(len(records)) +
+                         b"".join(view(r) for r in records))
 
     def send_to(self, server, text, hosts=(("mx.example.org", A),),
                 answer=POLICY):
@@ -139,13 +148,96 @@ def test_encrypt_stays(keys):
         assert (r.status, r.dsn) == (DEFERRED, "4.7.4")
 
 
-@pytest.mark.parametrize("level", ["none", "secure"])
+@pytest.mark.parametrize("name,hosts", [
+    ("mx", ["other.example"]), ("wild", ["*.example.org"])])
+def test_patterns_not_enforced(keys, name, hosts):
+    """To any server, with a name of the policy."""
+    with Server(starttls(context(keys, name))) as server, StsRelay(
+            keys, smtp_tls_enforce_sts_mx_patterns="no") as relay:
+        r = relay.send_to(server, policy("mail.example.org"),
+                          [("odd.example.net", A)])
+        assert (r.status, r.dsn) == ((SENT, "2.0.0") if name == "wild" else (
+            DEFERRED, "4.7.5")), r.reason
+        r = relay.send_to(server, policy(*hosts, "mx.example.org"),
+                          [("odd.example.net", A)])
+        assert r.status == SENT, r.reason
+
+
+# What DNSSEC says of the server (status, is the way to it proven, certificate
+# in the record), the hosts of the policy, the server's certificate -> how it
+# ends, tls=, what is said
+NONE, FOUND, FAILED = 1, 2, 3
+DANE = [
+    # DANE wins, for good and bad
+    (FOUND, 1, "self", "other.example", "self", SENT, "dane", ""),
+    (FOUND, 1, "self", "mx.example.org", "mx", DEFERRED, "dane:encrypt",
+     "Server certificate not trusted"),
+    (FAILED, 0, None, "mx.example.org", "mx", DEFERRED, "dane:none",
+     "TLSA lookup error"),
+    # where it is
+    (NONE, 0, None, "mx.example.org", "mx", SENT, "secure", ""),
+    (NONE, 0, None, "mx.example.org", "self", DEFERRED, "secure:encrypt",
+     "Server certificate not trusted"),
+    (NONE, 0, None, "other.example", "mx", DEFERRED, "secure:none",
+     "no DANE, and the MTA-STS policy does not name host mx.example.org"),
+    # records of a server that anybody can have put there
+    (FOUND, 0, "self", "mx.example.org", "self", DEFERRED, "secure:encrypt",
+     "Server certificate not trusted"),
+    (FOUND, 0, "self", "mx.example.org", "mx", SENT, "secure", ""),
+]
+
+
+@pytest.mark.parametrize("status,way,record,hosts,cert,end,word,said", DANE)
+def test_dane_wins(keys, status, way, record, hosts, cert, end, word, said):
+    records = [bytes((3, 1, 1)) + bytes.fromhex(digest(keys, record, True))
+               ] if record else []
+    with Server(starttls(context(keys, cert))) as server, \
+            StsRelay(keys, "dane") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.told(relay.asked(), POLICY, policy(hosts))
+        relay.route(("mx.example.org", A))
+        relay.dane(status, way, records)
+        r = relay.result()
+        assert r.status == end and r.reason.startswith(said), r.reason
+        relay.wait_log(LINE % (word, "2.0.0" if end == SENT else "4.7.5"))
+
+
+def test_dane_and_testing(keys):
+    """Nothing but a line in the log comes of that."""
+    with Server(script()) as server, StsRelay(keys, "dane") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.told(relay.asked(), POLICY, policy("a.example", mode="testing"))
+        relay.route(("mx.example.org", A))
+        relay.dane(NONE)
+        assert relay.result().status == SENT
+        relay.wait_log("mode testing: the policy of example.org does not name "
+                       "its mail server mx.example.org")
+
+
+def test_kept_session_of_dane(keys):
+    """One that had neither is not for a delivery that has to have one."""
+    with Server(starttls(context(keys, "self"))) as server, StsRelay(
+            keys, "dane", smtp_connection_cache_time_limit="60s") as relay:
+        for text, end in ((policy(mode="none"), SENT),
+                          (policy("mx.example.org"), DEFERRED)):
+            relay.deliver(f"example.org:{server.port}")
+            relay.told(relay.asked(), POLICY, text)
+            relay.route(("mx.example.org", A))
+            relay.dane(NONE)
+            assert relay.result().status == end
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("level", ["none", "secure", "dane-only"])
 def test_level_of_our_own(keys, level):
     """Not asked: there is nothing that it could say."""
     with Server(starttls(context(keys, "nexthop"))) as server, \
             StsRelay(keys, level) as relay:
         relay.deliver(f"example.org:{server.port}")
         relay.route(("mx.example.org", A))
+        if level == "dane-only":
+            relay.dane(FOUND, 1, [bytes((3, 1, 1)) + bytes.fromhex(
+                digest(keys, "nexthop", True))])
         r = relay.result()
         assert r.status == SENT, r.reason
 
