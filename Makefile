@@ -26,7 +26,7 @@ Q = $(if $(V),,@)
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
 ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq \
-	local sts
+	local sts credentials
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
@@ -35,6 +35,7 @@ smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 sts_SRC = $(wildcard proxy/sts*.c)
+credentials_SRC = $(wildcard proxy/credentials*.c)
 filter_SRC = $(filter-out filters/postmap% filters/milter% filters/pmilter% \
 	filters/postern_milter% filters/policy%,$(wildcard filters/*.c))
 milter_SRC = $(wildcard filters/milter*.c) filters/findings.c

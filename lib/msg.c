@@ -19,7 +19,8 @@
 #define R_POLICY	R(POLICY)
 #define R_AUTH		R(AUTH)
 #define R_STS		R(STS)
-#define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY)
+#define R_CREDENTIALS	R(CREDENTIALS)
+#define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY | R_CREDENTIALS)
 #define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP | R_LOCAL)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
@@ -52,6 +53,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_POLICY] = "policy",
 	[ROLE_AUTH] = "auth",
 	[ROLE_STS] = "sts",
+	[ROLE_CREDENTIALS] = "credentials",
 };
 
 const char *

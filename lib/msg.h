@@ -10,7 +10,7 @@ enum role_kind {
 	ROLE_NONE = 0, ROLE_MASTER, ROLE_GATE, ROLE_SMTPD, ROLE_LOOKUP,
 	ROLE_FILTER, ROLE_QMGR, ROLE_RELAY, ROLE_BOUNCE, ROLE_PICKUP,
 	ROLE_SHOWQ, ROLE_TABLE, ROLE_MILTER, ROLE_PMILTER, ROLE_LOCAL,
-	ROLE_POLICY, ROLE_AUTH, ROLE_STS,
+	ROLE_POLICY, ROLE_AUTH, ROLE_STS, ROLE_CREDENTIALS,
 	ROLE_KINDS
 };
 
@@ -51,6 +51,14 @@ enum milter_says { MILTER_SAYS_GO_ON = 1, MILTER_SAYS_REFUSE,
 
 /* What lib/msg.def calls auth-TYPE: the service of such a role. */
 enum auth_type { AUTH_DOVECOT = 1, AUTH_CYRUS, AUTH_TYPES };
+/* What the relay is told of a server's login. */
+enum credentials {
+	CREDENTIALS_PASSWORD = 1,
+	CREDENTIALS_TOKEN,		/* the secret is one, RFC 6750 */
+	CREDENTIALS_NONE,		/* no login is for this server */
+	CREDENTIALS_FAILED,		/* it cannot be known now */
+	CREDENTIALS_ANSWERS
+};
 /* What came of a step of an authentication. */
 enum auth_says {
 	AUTH_SAYS_CHALLENGE = 1,

@@ -96,6 +96,7 @@ config_load(struct master *m, const struct reporter *r)
 	c->plan = plan_make(c->table, plan_cores(), c->cf->role_processes, r);
 	plan_add_milter(c->plan, c->cf, c->table);
 	plan_add_sts(c->plan, c->cf, c->table);
+	plan_add_credentials(c->plan, c->cf);
 	ok = plan_add_tables(c->plan, c->cf, c->table, r);
 	ok = plan_add_auth(c->plan, c->cf, c->table, r) && ok;
 	c->listen = listen_resolve(c->plan, c->cf, r);

@@ -25,6 +25,8 @@ static const struct {
 	{ ROLE_QMGR, ROLE_LOCAL, false },
 	{ ROLE_RELAY, ROLE_LOOKUP, true },
 	{ ROLE_RELAY, ROLE_STS, true },
+	{ ROLE_RELAY, ROLE_CREDENTIALS, true },
+	{ ROLE_CREDENTIALS, ROLE_TABLE, true },
 	{ ROLE_STS, ROLE_LOOKUP, true },
 	{ ROLE_QMGR, ROLE_BOUNCE, true },
 	{ ROLE_PICKUP, ROLE_QMGR, true },
@@ -40,7 +42,9 @@ join_is_pair(const struct instance *user, const struct instance *server)
 
 	for (k = 0; k < sizeof pairs / sizeof pairs[0]; k++)
 		if (pairs[k].user == user->kind &&
-		    pairs[k].server == server->kind)
+		    pairs[k].server == server->kind &&
+		    (server->kind != ROLE_CREDENTIALS ||
+		    server->service == user->service))
 			return user->state == INSTANCE_SERVING ||
 			    pairs[k].lasting;
 	return false;

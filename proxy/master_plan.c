@@ -292,6 +292,46 @@ plan_add_sts(struct plan *p, const struct conf *cf,
 		e->count = on;
 }
 
+/* "-o" of its service, the last that is there; else what cf has. */
+static bool
+entry_says_yes(const struct plan_entry *e, const struct conf *cf)
+{
+	const char *name = e->lmtp ? "lmtp_sasl_auth_enable" :
+	    "smtp_sasl_auth_enable", *value;
+	bool on = e->lmtp ? cf->lmtp_sasl_auth_enable :
+	    cf->smtp_sasl_auth_enable;
+	size_t k;
+
+	for (k = 0; k < e->n_overrides; k++) {
+		value = strchr(e->overrides[k], '=');
+		if (value != NULL && view_is(view_trim(view_make(
+		    e->overrides[k], (size_t)(value - e->overrides[k]))),
+		    name))
+			on = plan_says_yes(cf, value + 1);
+	}
+	return on;
+}
+
+void
+plan_add_credentials(struct plan *p, const struct conf *cf)
+{
+	struct plan_entry e;
+	size_t i, n = p->n;
+
+	for (i = 0; i < n; i++) {
+		if (p->list[i].kind != ROLE_RELAY ||
+		    !entry_says_yes(&p->list[i], cf))
+			continue;
+		e = p->list[i];
+		e.kind = ROLE_CREDENTIALS;
+		e.count = 1;
+		e.chroot = true;
+		e.line = 0;
+		p->list = mem_resize(p->list, p->n + 1, sizeof *p->list);
+		p->list[p->n++] = e;
+	}
+}
+
 struct plan *
 plan_make(const struct service_table *t, unsigned cores,
     int64_t role_processes, const struct reporter *r)

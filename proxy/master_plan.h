@@ -19,7 +19,7 @@ struct plan_entry {
 	enum role_kind kind;
 	/* smtpd: number of its inet service, from 1.  lookup-TYPE: the type's
 	 * number.  auth-TYPE: enum auth_type.  relay and local:
-	 * service_relays().  0 for all others. */
+	 * service_relays(); credentials: that of its relay.  0 for all others. */
 	uint32_t service;
 	const char *name;	/* first column of master.cf */
 	unsigned count;		/* instances that always run */
@@ -72,6 +72,9 @@ bool plan_add_auth(struct plan *p, const struct conf *cf,
 /* So does sts, if cf or a "-o" of a service has smtp_tls_sts. */
 void plan_add_sts(struct plan *p, const struct conf *cf,
     const struct service_table *t);
+/* And credentials, one for each relay service that logs in to servers: with
+ * the settings of that, so that a relay can ask for no other's logins. */
+void plan_add_credentials(struct plan *p, const struct conf *cf);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */
 const char *plan_program(const struct plan_entry *e);

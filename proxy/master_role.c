@@ -61,6 +61,7 @@ instance_jail(const struct instance *i, const struct team *t,
 		*ret_user = cf->relay_user;
 		break;
 	case ROLE_AUTH:
+	case ROLE_CREDENTIALS:
 		*ret_user = cf->auth_user;
 		break;
 	default:
@@ -71,7 +72,8 @@ instance_jail(const struct instance *i, const struct team *t,
 	if (!t->entry->chroot || t->entry->sockets == MILTERS_ELSEWHERE)
 		return;
 	if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
-	    t->entry->sockets == MILTERS_BELOW_QUEUE || t->entry->lmtp ||
+	    t->entry->sockets == MILTERS_BELOW_QUEUE ||
+	    (i->kind == ROLE_RELAY && t->entry->lmtp) ||
 	    i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||
 	    i->kind == ROLE_PICKUP || i->kind == ROLE_SHOWQ)
 		*ret_root = mem_strdup(cf->queue_directory);
@@ -93,7 +95,8 @@ instance_send_init(struct instance *i, const struct team *t, int snapshot)
 	name = mem_printf("%s/%s", t->cf->syslog_name,
 	    i->kind == ROLE_TABLE || i->kind == ROLE_AUTH ?
 	    plan_program(t->entry) :
-	    t->entry->lmtp ? "lmtp" : plan_log_name(i->kind));
+	    i->kind == ROLE_RELAY && t->entry->lmtp ? "lmtp" :
+	    plan_log_name(i->kind));
 	in = (struct role_init){ .generation = i->generation,
 		.index = i->index, .service = i->service,
 		.jailed = i->m->root, .user = user,

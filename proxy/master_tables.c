@@ -55,6 +55,7 @@ static const char *const at_once[] = {
 	"smtp_header_checks",
 	"smtp_mime_header_checks",
 	"smtp_nested_header_checks",
+	"smtp_sasl_mechanism_filter",
 	"smtpd_authorized_xclient_hosts",
 	"smtpd_authorized_xforward_hosts",
 	"smtpd_client_event_limit_exceptions",

@@ -7,6 +7,7 @@
 #include "lib/role.h"
 #include "lib/table_client.h"
 #include "proxy/relay.h"
+#include "proxy/relay_auth.h"
 #include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
@@ -211,6 +212,10 @@ relay_peer(const struct role_peer *peer, int fd)
 		relay_sts_peer(peer, fd);
 		return;
 	}
+	if (peer->kind == ROLE_CREDENTIALS) {
+		relay_credentials_peer(peer, fd);
+		return;
+	}
 	if (peer->kind != ROLE_QMGR && peer->kind != ROLE_LOOKUP) {
 		close(fd);
 		return;
@@ -334,6 +339,8 @@ relay_load(void)
 		fatal("smtp_header_checks or smtp_body_checks cannot be used");
 	if (!relay_tls_open(cf, &r->tls, log_report_errors, NULL))
 		fatal("smtp_tls_* cannot be used");
+	if (!relay_auth_open(r))
+		fatal("smtp_sasl_mechanism_filter cannot be used");
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
 	relay_bind_only(r, AF_INET, &r->bind4);
 	relay_bind_only(r, AF_INET6, &r->bind6);

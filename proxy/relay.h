@@ -16,6 +16,7 @@
 #include "lib/conf.h"
 #include "lib/own_addr.h"
 #include "proxy/relay_route.h"
+#include "rules/addr_list.h"
 #include "rules/rewrite.h"
 
 #define RELAY_IDLE_MAX		512u	/* connections kept unused */
@@ -45,6 +46,7 @@ struct relay {
 	struct rewrite *generic;	/* NULL: no smtp_generic_maps */
 	struct relay_checks *checks;	/* NULL: no smtp_header_checks, ... */
 	struct relay_tls_shared *tls;
+	struct addr_list *auth_filter;	/* smtp_sasl_mechanism_filter */
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

@@ -211,6 +211,9 @@ smtp_put_mail(const struct session *s, struct buf *b)
 		(void)buf_puts(b, " ENVID=");
 		(void)xtext_put(b, d->env.envid);
 	}
+	/* RFC 4954 section 5: nobody vouches for the sender. */
+	if (s->authenticated && s->relay->conf->smtp_send_dummy_mail_auth)
+		(void)buf_puts(b, " AUTH=<>");
 	(void)buf_puts(b, "\r\n");
 }
 

@@ -1,5 +1,6 @@
 #include "lib/conf.h"
 #include "proxy/relay_ehlo.h"
+#include "proxy/relay_sasl.h"
 
 static const struct {
 	const char *keyword;
@@ -13,6 +14,7 @@ static const struct {
 	{ "XFORWARD", FEATURE_XFORWARD },
 	{ "STARTTLS", FEATURE_STARTTLS },
 	{ "REQUIRETLS", FEATURE_REQUIRETLS },
+	{ "AUTH", FEATURE_AUTH },
 };
 
 const char *const relay_xforward_names[XFORWARDS] = {
@@ -71,10 +73,18 @@ relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
 		e.name = view_word(&line, " ");
 	while (relay_reply_line(r, &pos, &line)) {
 		word = view_word(&line, " ");
+		/* An old form: "AUTH=LOGIN PLAIN". */
+		if (view_starts_nocase(word, "AUTH=")) {
+			line = view_make(word.p + 5, word.n - 5 + line.n +
+			    (size_t)(line.p - word.p - (ptrdiff_t)word.n));
+			word.n = 4;
+		}
 		feature = ehlo_keyword(word) & ~discard;
 		e.features |= feature;
 		if (feature == FEATURE_XFORWARD)
 			e.xforward = ehlo_xforward(line);
+		if (feature == FEATURE_AUTH)
+			e.mechanisms |= relay_sasl_offered(line);
 		if (feature != FEATURE_SIZE)
 			continue;
 		word = view_word(&line, " ");

@@ -16,6 +16,7 @@ enum relay_feature {
 	FEATURE_XFORWARD = 1 << 5,	/* Postfix's XFORWARD_README */
 	FEATURE_STARTTLS = 1 << 10,	/* RFC 3207 */
 	FEATURE_REQUIRETLS = 1 << 11,	/* RFC 8689 */
+	FEATURE_AUTH = 1 << 12,		/* RFC 4954 */
 };
 
 /* What may be forwarded; the order in which it is. */
@@ -29,6 +30,7 @@ struct relay_ehlo {
 	uint32_t features;
 	uint64_t size_limit;	/* 0: none told */
 	uint32_t xforward;	/* 1 << enum relay_xforward */
+	uint32_t mechanisms;	/* 1 << enum relay_mechanism */
 	struct view name;	/* its own name, a view into the reply */
 };
 

@@ -5,6 +5,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/relay_auth.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_lmtp.h"
 #include "proxy/relay_proxy.h"
@@ -26,6 +27,7 @@ session_free(void *arg)
 	s->relay->n_sessions--;
 	relay_tls_free(s);
 	relay_dane_free(s);
+	relay_auth_free(s);
 	relay_reply_free(&s->reply);
 	buf_free(&s->out);
 	free(s->host);
@@ -65,6 +67,7 @@ session_enter(struct session *s, enum relay_state to)
 		event_del(&s->write_event);
 		event_del(&s->timer);
 		relay_tls_bye(s);
+		relay_auth_free(s);
 		close(s->fd);
 		s->fd = -1;
 		loop_soon(&s->bury);
@@ -193,6 +196,9 @@ session_on_write(evutil_socket_t fd, short what, void *arg)
 			event_add(&s->write_event, NULL);
 			return;
 		}
+		/* What was said to log in is not left behind. */
+		if (s->auth != NULL)
+			explicit_bzero(s->out.p, s->out.cap);
 		buf_free(&s->out);
 		s->out_sent = 0;
 	}
@@ -323,10 +329,16 @@ session_key(const struct delivery *d)
 {
 	const struct tls_policy *p = d->tls_domain;
 
-	return mem_printf("%.*s\n%.*s\n%.*s\n%.*s", VIEW_ARGS(d->transport),
-	    VIEW_ARGS(d->hop_text),
+	return mem_printf("%.*s
+%.*s
+%.*s
+%.*s
+%u %.*s",
+	    VIEW_ARGS(d->transport), VIEW_ARGS(d->hop_text),
 	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")),
-	    VIEW_ARGS(p != NULL ? p->key : view_of("")));
+	    VIEW_ARGS(p != NULL ? p->key : view_of("")),
+	    (unsigned)relay_credentials_age(),
+	    VIEW_ARGS(relay_auth_sender(d)));
 }
 
 /* Not in any state yet; its names for the log are the caller's to set. */

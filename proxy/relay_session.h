@@ -25,6 +25,8 @@ enum relay_state {
 	RELAY_DANE,	/* waiting for lookup, not for the server */
 	RELAY_STARTTLS,
 	RELAY_TLS,	/* the handshake */
+	RELAY_CREDENTIALS,	/* waiting for those of the server */
+	RELAY_AUTH,
 	RELAY_XFORWARD,	/* comes before MAIL, of each message */
 	RELAY_MAIL,
 	RELAY_RCPT,
@@ -49,7 +51,7 @@ struct session {
 	char *host;		/* its name, or address if that was given */
 	char *peer;		/* "host[addr]:port" */
 	char *peer_short;	/* "host[addr]" */
-	char *key;		/* transport, next hop and TLS policy */
+	char *key;		/* transport, next hop, TLS policy, login */
 	struct mono connected;
 	uint32_t uses;		/* messages, this one included */
 	bool once;		/* and no more */
@@ -59,6 +61,9 @@ struct session {
 	bool plain;		/* TLS is not tried (again) */
 	struct session_tls *tls;	/* relay_tls.h; NULL: none */
 	struct session_dane *dane;	/* NULL: not asked for */
+	struct session_auth *auth;	/* relay_auth.h; NULL: not going on */
+	bool auth_settled;	/* it has logged in, or need not */
+	bool authenticated;
 
 	struct buf out;		/* what the socket did not take yet */
 	size_t out_sent;

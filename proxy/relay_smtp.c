@@ -7,6 +7,7 @@
 
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/relay_auth.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
@@ -26,6 +27,7 @@ smtp_finish(struct session *s, enum relay_state to)
 
 	s->delivery = NULL;
 	d->session = NULL;
+	relay_auth_free(s);
 	if (!session_written(s) || s->write_failed)
 		to = RELAY_CLOSED;
 	else if (to != RELAY_CLOSED && !session_keepable(s))
@@ -194,7 +196,7 @@ smtp_ready(struct session *s)
 		return;
 	}
 	s->ehlo.name.n = 0;	/* void with the reply */
-	if (relay_tls_due(s))
+	if (relay_tls_due(s) || relay_auth_due(s))
 		return;
 	delivery_ready(d);
 	smtp_begin(s);
@@ -477,6 +479,8 @@ smtp_quit_reply(struct session *s)
 #define REFUSAL	(CLASS(4) | CLASS(5))
 #define ORDINARY	(CLASS(2) | REFUSAL)
 #define TO(state)	(1u << RELAY_##state)
+/* Where mail can be sent, or first it logs in. */
+#define TO_MAIL		(TO(CREDENTIALS) | TO(XFORWARD) | TO(MAIL))
 /* Wherever a delivery may end, its session becomes free or ends. */
 #define TO_END		(TO(RSET) | TO(IDLE) | TO(QUIT) | TO(CLOSED))
 
@@ -495,30 +499,40 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_ehlo_reply,
 		.classes = ORDINARY, .next = TO(HELO) | TO(DANE) |
-		    TO(STARTTLS) | TO(XFORWARD) | TO(MAIL) | TO_END },
+		    TO(STARTTLS) | TO_MAIL | TO_END },
 	[RELAY_HELO] = { .name = "HELO",
 		.doing = "performing the HELO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = smtp_hello, .reply = smtp_helo_reply,
-		.classes = ORDINARY, .next = TO(DANE) | TO(MAIL) | TO_END },
+		.classes = ORDINARY, .next = TO(DANE) | TO_MAIL | TO_END },
 	[RELAY_DANE] = { .name = "DANE",
 		.doing = "looking for TLSA records",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.enter = relay_dane_ask,
-		.next = TO(STARTTLS) | TO(TLS) | TO(XFORWARD) | TO(MAIL) |
-		    TO_END },
+		.next = TO(STARTTLS) | TO(TLS) | TO_MAIL | TO_END },
 	[RELAY_STARTTLS] = { .name = "STARTTLS",
 		.doing = "performing the STARTTLS handshake",
 		.command = "STARTTLS command",
 		.timeout = TIMEOUT(smtp_starttls_timeout),
 		.enter = relay_tls_say, .reply = relay_tls_reply,
-		.classes = ORDINARY, .next = TO(TLS) | TO(XFORWARD) |
-		    TO(MAIL) | TO_END },
+		.classes = ORDINARY, .next = TO(TLS) | TO_MAIL | TO_END },
 	[RELAY_TLS] = { .name = "TLS",
 		.doing = "performing the TLS handshake",
 		.timeout = TIMEOUT(smtp_starttls_timeout),
 		.enter = relay_tls_begin,
 		.next = TO(GREETING) | TO(EHLO) | TO_END },
+	[RELAY_CREDENTIALS] = { .name = "credentials",
+		.doing = "looking for its login and password",
+		.timeout = TIMEOUT(smtp_helo_timeout),
+		.enter = relay_auth_ask,
+		.next = TO(AUTH) | TO(XFORWARD) | TO(MAIL) | TO_END },
+	[RELAY_AUTH] = { .name = "AUTH",
+		.doing = "performing SASL authentication",
+		.command = "AUTH command",
+		.timeout = TIMEOUT(smtp_helo_timeout),
+		.enter = relay_auth_say, .reply = relay_auth_reply,
+		.classes = CLASS(3) | ORDINARY, .next = TO(AUTH) | TO_MAIL |
+		    TO_END },
 	[RELAY_XFORWARD] = { .name = "XFORWARD",
 		.doing = "sending XFORWARD", .command = "XFORWARD command",
 		.timeout = TIMEOUT(smtp_xforward_timeout),

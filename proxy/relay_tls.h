@@ -53,6 +53,12 @@ enum relay_tls_strength { RELAY_TLS_NONE = 0, RELAY_TLS_ENCRYPTED,
 	RELAY_TLS_VERIFIED };	/* and the server is known by its policy */
 enum relay_tls_strength relay_tls_strength(const struct session *s);
 
+/* -- relay_tls_binding.c -------- */
+
+/* What both ends know of the connection, for SASL; NULL type: nothing. */
+struct relay_binding;
+void relay_tls_binding(const struct session *s, struct relay_binding *ret);
+
 /* -- relay_dane.c -------- */
 
 /* It is to be found out what the server has to show: the step DANE. */

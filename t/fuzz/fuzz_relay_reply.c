@@ -1,4 +1,4 @@
-/* link: proxy/relay_reply.c proxy/relay_ehlo.c */
+/* link: proxy/relay_reply.c proxy/relay_ehlo.c proxy/relay_mechanism.c */
 /*
  * A server's replies.  The first byte is the size of the pieces they arrive
  * in; what is understood must not depend on it.  A reply keeps to its limits

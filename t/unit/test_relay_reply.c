@@ -1,4 +1,4 @@
-/* link: proxy/relay_reply.c proxy/relay_ehlo.c */
+/* link: proxy/relay_reply.c proxy/relay_ehlo.c proxy/relay_mechanism.c */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

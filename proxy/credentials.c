@@ -1,0 +1,268 @@
+/*
+ * The credentials role: it alone has the logins by which the relay gets into
+ * other servers.
+ *
+ * The relay speaks with the world, so it gets no table of passwords: it asks
+ * for the one login of the server it is connected to.  There is one such role
+ * for each relay service that logs in, with the settings of that service, and
+ * it answers the relays of that service only.  A relay that was taken over
+ * learns the logins of servers that it is told to deliver to, or whose names it
+ * guesses, one by one and counted; not who else there is, and not those of
+ * another service.  The exchange with the server is the relay's: whoever reads
+ * a hostile server's challenges should not be the one who has all passwords.
+ *
+ * The tables are read before the jail, as root: their files need no other
+ * reader.  In it there is neither a network nor a file.  A changed table makes
+ * a new instance.  No log line has a password, and memory that one passed
+ * through is overwritten.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/mem.h"
+#include "lib/role.h"
+#include "lib/sasl.h"
+#include "lib/table_client.h"
+#include "proxy/credentials_find.h"
+#include "rules/table_ask.h"
+
+#define QUESTIONS_MAX	4096u	/* of one relay that wait for a table */
+
+struct question {
+	TAILQ_ENTRY(question) link;
+	struct relay_peer *peer;
+	uint32_t tag;
+	char *sender, *next_hop, *host;
+	struct credentials_about about;
+	struct table_known *known;	/* NULL: there are no such tables */
+	struct table_asking *asking;
+};
+
+struct relay_peer {
+	struct chan *chan;
+	TAILQ_HEAD(, question) questions;
+	size_t n;
+};
+
+static struct {
+	const struct conf *cf;
+	struct table_list passwords;
+	size_t n_relays;
+	uint64_t asked, found, failed;
+} role;
+
+static void
+look_for_end(void)
+{
+	if (role_phase() == PHASE_RETIRING && role.n_relays == 0)
+		role_exit();
+}
+
+/* -- questions ------------------------------------------------------------- */
+
+static void
+question_free(struct question *q)
+{
+	TAILQ_REMOVE(&q->peer->questions, q, link);
+	q->peer->n--;
+	table_ask_cancel(&q->asking);
+	table_known_free(&q->known);
+	free(q->sender);
+	free(q->next_hop);
+	free(q->host);
+	free(q);
+}
+
+static void
+question_answer(struct question *q, enum credentials answer,
+    struct view user, struct view secret, const char *why)
+{
+	struct buf *b = chan_begin(q->peer->chan, MSG_CREDENTIALS_ARE);
+
+	role.found += answer == CREDENTIALS_PASSWORD ||
+	    answer == CREDENTIALS_TOKEN;
+	role.failed += answer == CREDENTIALS_FAILED;
+	put_u32(b, q->tag);
+	put_u8(b, (uint8_t)answer);
+	put_view(b, user);
+	put_view(b, secret);
+	put_view(b, view_head(view_of(why), SASL_REASON_MAX));
+	chan_end(q->peer->chan);
+	question_free(q);
+}
+
+static void
+question_without(struct question *q, enum credentials answer, const char *why)
+{
+	question_answer(q, answer, view_of(""), view_of(""), why);
+}
+
+static void
+question_found(struct question *q, struct view entry, const struct table *t,
+    unsigned line)
+{
+	struct view user, secret;
+
+	if (credentials_split(entry, &user, &secret)) {
+		question_answer(q, CREDENTIALS_PASSWORD, user, secret, "");
+		return;
+	}
+	/* Not what it is: it may be a password. */
+	log_warn("%s:%u: this is not user:password", table_origin(t), line);
+	question_without(q, CREDENTIALS_FAILED, "an entry is malformed");
+}
+
+static void question_go_on(struct question *q);
+
+static void
+question_told(void *arg)
+{
+	struct question *q = arg;
+
+	q->asking = NULL;
+	question_go_on(q);
+}
+
+static void
+question_go_on(struct question *q)
+{
+	const struct table *t = NULL;
+	struct table_need need;
+	enum table_answer a;
+	struct buf value;
+	unsigned line = 0;
+	bool needs = false;
+
+	buf_init(&value, CREDENTIALS_VALUE_MAX);
+	ensure(buf_room(&value, CREDENTIALS_VALUE_MAX) != NULL);
+	if (q->known != NULL)
+		table_known_begin(q->known);
+	a = credentials_find(&role.passwords, role.cf->recipient_delimiter,
+	    &q->about, &value, &t, &line);
+	if (q->known != NULL)
+		needs = table_known_end(q->known, &need);
+	if (needs)
+		q->asking = table_ask_all(q->known, question_told, q);
+	else if (a == TABLE_FOUND)
+		question_found(q, buf_view(&value), t, line);
+	else if (a == TABLE_FAILED)
+		question_without(q, CREDENTIALS_FAILED,
+		    "a table cannot be asked");
+	else
+		question_without(q, CREDENTIALS_NONE, "");
+	explicit_bzero(value.p, value.cap);
+	buf_free(&value);
+}
+
+/* -- relays ---------------------------------------------------------------- */
+
+static void
+peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	struct relay_peer *p = arg;
+	uint32_t tag = cursor_u32(&m->body);
+	struct view sender = cursor_view(&m->body);
+	struct view next_hop = cursor_view(&m->body);
+	struct view host = cursor_view(&m->body);
+	uint16_t port = cursor_u16(&m->body);
+	struct question *q;
+
+	(void)cursor_u8(&m->body);
+	if (!chan_check(c, m))
+		return;
+	if (sender.n > CREDENTIALS_KEY_MAX || host.n > 255 ||
+	    p->n >= QUESTIONS_MAX) {
+		chan_blame(c, "a question for a login that is none");
+		return;
+	}
+	role.asked++;
+	q = mem_alloc(sizeof *q);
+	q->peer = p;
+	q->tag = tag;
+	q->sender = mem_copy(sender);
+	q->next_hop = mem_copy(view_head(next_hop, CREDENTIALS_KEY_MAX + 1));
+	q->host = mem_copy(host);
+	q->about = (struct credentials_about){ view_of(q->sender),
+		view_of(q->next_hop), view_of(q->host), port };
+	if (table_remote_opened() > 0)
+		q->known = table_known_gather();
+	TAILQ_INSERT_TAIL(&p->questions, q, link);
+	p->n++;
+	question_go_on(q);
+}
+
+static void
+peer_on_close(struct chan *c, void *arg)
+{
+	struct relay_peer *p = arg;
+
+	while (!TAILQ_EMPTY(&p->questions))
+		question_free(TAILQ_FIRST(&p->questions));
+	chan_free(&c);
+	free(p);
+	role.n_relays--;
+	look_for_end();
+}
+
+static void
+credentials_peer(const struct role_peer *peer, int fd)
+{
+	struct relay_peer *p;
+
+	if (peer->kind == ROLE_TABLE) {
+		table_client_peer(peer, fd);
+		return;
+	}
+	/* Of no other service. */
+	if (peer->kind != ROLE_RELAY || peer->service != role_service()) {
+		close(fd);
+		return;
+	}
+	p = mem_alloc(sizeof *p);
+	TAILQ_INIT(&p->questions);
+	p->chan = chan_new(fd, ROLE_CREDENTIALS, ROLE_RELAY, peer->pid,
+	    peer_on_msg, peer_on_close, p);
+	chan_secret(p->chan);
+	role.n_relays++;
+}
+
+/* -- the role -------------------------------------------------------------- */
+
+static void
+credentials_load(void)
+{
+	const struct conf *cf = role.cf = role_conf();
+
+	table_client_init(ROLE_CREDENTIALS, cf->lookup_table_time_limit);
+	if (!table_list_open(cf->smtp_sasl_password_maps,
+	    cf->config_directory, &role.passwords, log_report_errors, NULL))
+		fatal("smtp_sasl_password_maps cannot be used");
+	if (role.passwords.n == 0)
+		log_warn("smtp_sasl_auth_enable is yes, but "
+		    "smtp_sasl_password_maps is empty");
+}
+
+static void
+credentials_status(struct buf *b)
+{
+	(void)buf_printf(b, "asked %llu\nfound %llu\nfailed %llu\n",
+	    (unsigned long long)role.asked, (unsigned long long)role.found,
+	    (unsigned long long)role.failed);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct role_def def = {
+		.kind = ROLE_CREDENTIALS,
+		.load = credentials_load,
+		.peer = credentials_peer,
+		.retire = look_for_end,
+		.status = credentials_status,
+	};
+
+	return role_main(&def, argc, argv);
+}

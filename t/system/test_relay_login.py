@@ -1,0 +1,231 @@
+"""Logins of the relay at other servers, in a whole Postern."""
+import os
+import pwd
+import re
+import socket
+import threading
+
+import pytest
+
+from postern import Instance, Sink, mail, wait_for
+from test_relay_auth import b64, unb64
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+
+
+class Lock(Sink):
+    """A server that wants a login by AUTH PLAIN; .logins are those that
+    came."""
+
+    def __init__(self):
+        self.logins = []
+        super().__init__(on=self.reply, keywords=("AUTH PLAIN LOGIN", "SIZE"))
+
+    def reply(self, verb, argument):
+        if verb == "AUTH":
+            self.logins.append(unb64(argument.split(" ")[2])[1:])
+            return "235 2.7.0 ok"
+        return None
+
+
+@pytest.fixture
+def lock():
+    s = Lock()
+    yield s
+    s.close()
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def make(sink, **settings):
+        gw = Instance(sink, main={
+            "smtp_sasl_auth_enable": "yes",
+            "smtp_sasl_security_options": "noanonymous",
+            "smtp_connection_cache_on_demand": "no",
+            "minimal_backoff_time": "1s", "maximal_backoff_time": "1s",
+            "queue_run_delay": "1s", **settings}, start=False)
+        made.append(gw)
+        return gw
+    yield make
+    for gw in made:
+        gw.destroy()
+
+
+def secret(gw, name, text):
+    with open(gw.path(name + ".new"), "w") as f:
+        f.write(text)
+    os.chmod(gw.path(name + ".new"), 0o600)
+    os.rename(gw.path(name + ".new"), gw.path(name))
+
+
+def send(gw, subject):
+    with gw.client() as c:
+        c.ehlo()
+        r = c.message("a@client.example", ["user@example.com"], mail(subject))
+        assert r.code == 250, r
+
+
+def hidden(gw, *words):
+    """No log, status or explanation shows them."""
+    text = gw.log() + gw.command("status").stdout + \
+        gw.command("check", check=False).stdout
+    for w in words:
+        assert w not in text, w
+
+
+@pytest.mark.parametrize("type", ["texthash", "hash"])
+def test_login(make, lock, type):
+    gw = make(lock)
+    gw.set(smtp_sasl_password_maps=f"{type}:{gw.path('passwd')}")
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port}  joe:s3cret:one\n"
+           "other.example  ann:hers\n")
+    gw.start()
+    send(gw, "first")
+    lock.wait_subject("first")
+    assert lock.logins == ["joe\0s3cret:one"]
+    if type == "hash" and os.getuid() == 0:
+        mode = os.stat(gw.path("passwd.lmdb")).st_mode & 0o777
+        assert mode == 0o600
+    # another password, without a word to anybody
+    secret(gw, "passwd", f"127.0.0.1:{lock.port}  joe:s3cret:two\n")
+
+    def changed():
+        send(gw, "next")
+        return "joe\0s3cret:two" in lock.logins
+    wait_for("the new password", changed, 60)
+    hidden(gw, "s3cret", "hers", b64("\0joe\0s3cret:one"))
+
+
+@needs_root
+def test_who_has_them(make, lock):
+    gw = make(lock)
+    gw.set(smtp_sasl_password_maps=f"texthash:{gw.path('passwd')}")
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port} joe:canary-5512\n")
+    gw.start()
+    send(gw, "first")
+    lock.wait_subject("first")
+    wait_for("an end", lambda: not gw.queued())
+    role, = gw.pids("credentials")
+    relays = gw.pids("relay")
+    assert relays
+    with open(f"/proc/{role}/status") as f:
+        uid = int(re.search(r"Uid:\s+(\d+)", f.read())[1])
+    assert uid == pwd.getpwnam("postern-auth").pw_uid
+    assert os.stat(f"/proc/{role}/root/").st_ino == \
+        os.stat(gw.dir + "/gw/lib/empty").st_ino if os.path.isdir(
+            gw.dir + "/gw/lib/empty") else True
+    for pid in relays:
+        with open(f"/proc/{pid}/status") as f:
+            assert int(re.search(r"Uid:\s+(\d+)", f.read())[1]) != uid
+        # nor is any of it left there after the login
+        assert not memory_has(pid, b"canary-5512"), "in the relay"
+        assert not memory_has(pid, b64("\0joe\0canary-5512").encode())
+    assert memory_has(role, b"canary-5512"), "the search finds nothing"
+
+
+def memory_has(pid, word):
+    with open(f"/proc/{pid}/maps") as maps, \
+            open(f"/proc/{pid}/mem", "rb") as mem:
+        for line in maps:
+            m = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+            if not m:
+                continue
+            start, end = int(m[1], 16), int(m[2], 16)
+            try:
+                mem.seek(start)
+                if word in mem.read(end - start):
+                    return True
+            except (OSError, ValueError):
+                continue
+    return False
+
+
+def test_each_service_has_its_own(make, lock):
+    gw = make(lock, smtp_sasl_auth_enable="no")
+    other = Lock()
+    try:
+        gw.set(transport_maps="inline:{ {user@example.com = "
+               f"a:[127.0.0.1]:{lock.port}}} {{us@example.com = "
+               f"b:[127.0.0.1]:{other.port}}} }}")
+        gw.edit("master.cf", lambda t: t + "".join(
+            f"{n} unix - - y - - smtp\n"
+            f" -o smtp_sasl_auth_enable=yes\n"
+            f" -o smtp_sasl_password_maps=texthash:{gw.path(n)}\n"
+            for n in "ab"))
+        secret(gw, "a", f"[127.0.0.1]:{lock.port} joe:a\n")
+        secret(gw, "b", f"[127.0.0.1]:{other.port} joe:b\n")
+        gw.start()
+        assert len(gw.pids("credentials")) == 2
+        with gw.client() as c:
+            c.ehlo()
+            for to in "user", "us":
+                assert c.message("a@client.example", [to + "@example.com"],
+                                 mail(to)).code == 250
+        lock.wait_subject("user")
+        other.wait_subject("us")
+        assert (lock.logins, other.logins) == (["joe\0a"], ["joe\0b"])
+    finally:
+        other.close()
+
+
+def test_table_behind_a_connection(make, lock):
+    """tcp: knows it; lookup-tcp asks there."""
+    asked = []
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(8)
+
+    def serve():
+        while True:
+            try:
+                s = listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(s,), daemon=True).start()
+
+    def talk(s):
+        with s, s.makefile("rb") as f:
+            for line in f:
+                key = line.decode().split(" ", 1)[1].strip()
+                asked.append(key)
+                s.sendall(b"200 joe:far%20away\n" if key == "127.0.0.1" else
+                          b"500 none\n")
+    threading.Thread(target=serve, daemon=True).start()
+    gw = make(lock)
+    try:
+        gw.set(smtp_sasl_password_maps="tcp:127.0.0.1:"
+               f"{listener.getsockname()[1]}")
+        gw.start()
+        send(gw, "first")
+        lock.wait_subject("first")
+        assert lock.logins == ["joe\0far away"]
+        assert asked == [f"127.0.0.1:{lock.port}", "127.0.0.1"]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def test_mistakes(make, lock):
+    gw = make(lock)
+    gw.set(smtp_sasl_password_maps=f"texthash:{gw.path('passwd')}")
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port} canary-without-a-colon\n")
+    gw.expect_log("is not user:password|login: an entry|lookup error")
+    gw.start()
+    send(gw, "first")
+    gw.wait_log(r"passwd:1: this is not user:password")
+    gw.wait_log(r"status=deferred \(SASL login/password lookup error")
+    assert "canary" not in gw.log()
+    assert not lock.messages
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port} joe:now\n")
+    lock.wait_subject("first", 60)
+    # a role that dies is replaced, and nothing goes out without it
+    wait_for("one", lambda: gw.pids("credentials"))
+    gw.expect_log("credentials.*killed by signal|credentials.*signal 9")
+    old = gw.pids("credentials")
+    gw.kill("credentials")
+    send(gw, "second")
+    lock.wait_subject("second", 60)
+    assert gw.pids("credentials") != old
+    assert len(lock.logins) == len(lock.messages) == 2
