@@ -46,7 +46,7 @@ static void
 sts_peer(const struct role_peer *peer, int fd)
 {
 	if (peer->kind == ROLE_LOOKUP) {
-		sts_dns_peer(peer, fd);
+		sts_dns_peer(ROLE_STS, peer, fd);
 	} else if (peer->kind == ROLE_RELAY) {
 		(void)chan_new(fd, ROLE_STS, peer->kind, peer->pid,
 		    sts_on_msg, sts_on_close, NULL);

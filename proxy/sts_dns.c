@@ -121,13 +121,13 @@ dns_on_close(struct chan *c, void *arg)
 }
 
 void
-sts_dns_peer(const struct role_peer *peer, int fd)
+sts_dns_peer(enum role_kind self, const struct role_peer *peer, int fd)
 {
 	struct dns_link *l = mem_alloc(sizeof *l);
 	struct sts_question *q;
 
 	l->generation = peer->generation;
-	l->chan = chan_new(fd, ROLE_STS, ROLE_LOOKUP, peer->pid, dns_on_msg,
+	l->chan = chan_new(fd, self, ROLE_LOOKUP, peer->pid, dns_on_msg,
 	    dns_on_close, l);
 	TAILQ_INSERT_TAIL(&links, l, link);
 	TAILQ_FOREACH(q, &questions, link)

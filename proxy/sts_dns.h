@@ -19,7 +19,7 @@ struct sts_question *sts_dns_ask(enum fact_dns type, const char *name,
 /* NULL is allowed. */
 void sts_dns_cancel(struct sts_question **q);
 
-/* A lookup to ask. */
-void sts_dns_peer(const struct role_peer *peer, int fd);
+/* A lookup to ask; self: who we are. */
+void sts_dns_peer(enum role_kind self, const struct role_peer *peer, int fd);
 
 #endif

@@ -207,7 +207,7 @@ queue_run(void)
 		buf_init(&b, sizeof host);
 		(void)buf_printf(&b, "mta-sts.%s", e->domain);
 		e->fetch = sts_fetch_begin(buf_cstr(&b), e->addr, e->n_addr,
-		    look_fetched, e);
+		    NULL, look_fetched, e);
 		buf_free(&b);
 	}
 }

@@ -27,6 +27,8 @@ struct sts_fetch {
 	bool shaken;		/* hands: TLS is there */
 	struct event timer;
 	struct loop_work end;
+	char *path, *type;	/* NULL: a policy is fetched */
+	struct buf body;
 	enum sts_fetched what;
 	struct buf text, why;
 	sts_fetch_done *done;
@@ -114,6 +116,9 @@ fetch_free(struct sts_fetch *f)
 	loop_forget(&f->end);
 	buf_free(&f->text);
 	buf_free(&f->why);
+	buf_free(&f->body);
+	free(f->path);
+	free(f->type);
 	free(f->host);
 	free(f);
 }
@@ -184,6 +189,11 @@ fetch_on_response(struct evhttp_request *req, void *arg)
 		return;		/* the error was told already */
 	if (req == NULL || evhttp_request_get_response_code(req) == 0) {
 		fetch_nothing(f);
+		return;
+	}
+	if (f->path != NULL &&
+	    evhttp_request_get_response_code(req) / 100 == 2) {
+		fetch_ends(f, FETCHED_TEXT);
 		return;
 	}
 	if (evhttp_request_get_response_code(req) != 200) {
@@ -309,13 +319,21 @@ fetch_attempt(struct sts_fetch *f)
 	evhttp_connection_set_max_body_size(f->conn, STS_TEXT_MAX);
 	evhttp_request_set_error_cb(req, fetch_on_error);
 	fetch_add(req, "Host", f->host);
-	fetch_add(req, "Accept", "text/plain");
+	if (f->path == NULL) {
+		fetch_add(req, "Accept", "text/plain");
+	} else {
+		fetch_add(req, "Content-Type", f->type);
+		if (evbuffer_add(evhttp_request_get_output_buffer(req),
+		    f->body.p, f->body.n) != 0)
+			fatal("no memory for a request");
+	}
 	fetch_add(req, "Connection", "close");
 	if (f->next < f->n)
 		event_add(&f->timer, loop_timeout(ATTEMPT_MS));
 	/* On failure the request is gone. */
-	if (evhttp_make_request(f->conn, req, EVHTTP_REQ_GET, PATH) != 0 &&
-	    !f->end.queued)
+	if (evhttp_make_request(f->conn, req, f->path == NULL ?
+	    EVHTTP_REQ_GET : EVHTTP_REQ_POST, f->path == NULL ? PATH :
+	    f->path) != 0 && !f->end.queued)
 		fetch_nothing(f);
 }
 
@@ -335,7 +353,7 @@ fetch_ended(void *arg)
 
 struct sts_fetch *
 sts_fetch_begin(const char *host, const struct netaddr *addr, size_t n,
-    sts_fetch_done *done, void *arg)
+    const struct sts_post *post, sts_fetch_done *done, void *arg)
 {
 	struct sts_fetch *f = mem_alloc(sizeof *f);
 
@@ -346,6 +364,12 @@ sts_fetch_begin(const char *host, const struct netaddr *addr, size_t n,
 	f->end = (struct loop_work){ .fn = fetch_ended, .arg = f };
 	buf_init(&f->text, STS_TEXT_MAX);
 	buf_init(&f->why, WHY_MAX);
+	buf_init(&f->body, post != NULL ? post->body.n : 0);
+	if (post != NULL) {
+		f->path = mem_strdup(post->path);
+		f->type = mem_strdup(post->type);
+		(void)buf_putv(&f->body, post->body);
+	}
 	f->done = done;
 	f->arg = arg;
 	evtimer_assign(&f->timer, loop_base(), fetch_on_time, f);

@@ -3,6 +3,9 @@
  * HTTP over OpenSSL.  The certificate is verified for the name of the host;
  * nothing but "200" with a text of at most STS_TEXT_MAX bytes is an answer;
  * no redirect is followed and nothing is cached.
+ *
+ * A TLS report is sent to its web server in the same way (RFC 8460 section
+ * 5.4): any "2xx" is an answer, its text does not matter.
  */
 #ifndef PROXY_STS_FETCH_H
 #define PROXY_STS_FETCH_H
@@ -24,10 +27,19 @@ typedef void sts_fetch_done(enum sts_fetched what, struct view text,
 /* Before the jail.  Fatal if the authorities cannot be read. */
 void sts_fetch_load(const struct conf *cf);
 
-/* n is at least 1; those over STS_FETCH_ADDRESSES are not used.  done is never
- * called before this returns, nor after sts_fetch_cancel(). */
+/* What is sent; void after sts_fetch_begin(). */
+struct sts_post {
+	const char *path;	/* "/a?b": clean, it stands in the request */
+	const char *type;	/* of the body */
+	struct view body;
+};
+
+/* post: NULL, fetch a policy.  n is at least 1; those over STS_FETCH_ADDRESSES
+ * are not used.  done is never called before this returns, nor after
+ * sts_fetch_cancel(). */
 struct sts_fetch *sts_fetch_begin(const char *host,
-    const struct netaddr *addr, size_t n, sts_fetch_done *done, void *arg);
+    const struct netaddr *addr, size_t n, const struct sts_post *post,
+    sts_fetch_done *done, void *arg);
 /* NULL is allowed. */
 void sts_fetch_cancel(struct sts_fetch **f);
 
