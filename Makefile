@@ -26,7 +26,7 @@ Q = $(if $(V),,@)
 # A program: its sources, its layers' archives (its privileges follow), its
 # libraries.
 ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq \
-	local sts credentials
+	local sts credentials tlsrpt
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
 master_SRC = $(wildcard proxy/master*.c)
@@ -36,6 +36,7 @@ lookup_SRC = $(wildcard proxy/lookup*.c)
 relay_SRC = $(wildcard proxy/relay*.c)
 sts_SRC = $(wildcard proxy/sts*.c)
 credentials_SRC = $(wildcard proxy/credentials*.c)
+tlsrpt_SRC = $(wildcard proxy/tlsrpt*.c) proxy/sts_dns.c proxy/sts_fetch.c
 filter_SRC = $(filter-out filters/postmap% filters/milter% filters/pmilter% \
 	filters/postern_milter% filters/policy%,$(wildcard filters/*.c))
 milter_SRC = $(wildcard filters/milter*.c) filters/findings.c
@@ -119,6 +120,7 @@ postern_LIBS = -lssl -lcrypto
 lookup_LIBS = -lunbound
 # HTTPS
 sts_LIBS = -levent_extra -levent_openssl -lssl -lcrypto
+tlsrpt_LIBS = $(sts_LIBS) -lz
 filter_LIBS = -larchive -lmagic -lz
 qmgr_LIBS = -lxxhash
 pickup_LIBS = -lxxhash

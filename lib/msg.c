@@ -20,8 +20,10 @@
 #define R_AUTH		R(AUTH)
 #define R_STS		R(STS)
 #define R_CREDENTIALS	R(CREDENTIALS)
+#define R_TLSRPT	R(TLSRPT)
 #define R_ASKERS	(R_SMTPD | R_FILTER | R_QMGR | R_RELAY | R_CREDENTIALS)
-#define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP | R_LOCAL)
+#define R_WRITERS	(R_SMTPD | R_BOUNCE | R_PICKUP | R_LOCAL | \
+			R_TLSRPT)
 #define R_ANY		(((1u << ROLE_KINDS) - 1) & ~1u)
 #define P_STARTING	(1u << PHASE_STARTING)
 #define P_RUNNING	(1u << PHASE_RUNNING)
@@ -54,6 +56,7 @@ static const char *const role_names[ROLE_KINDS] = {
 	[ROLE_AUTH] = "auth",
 	[ROLE_STS] = "sts",
 	[ROLE_CREDENTIALS] = "credentials",
+	[ROLE_TLSRPT] = "tlsrpt",
 };
 
 const char *

@@ -110,7 +110,8 @@ static void
 lookup_peer(const struct role_peer *peer, int fd)
 {
 	if (peer->kind != ROLE_SMTPD && peer->kind != ROLE_RELAY &&
-	    peer->kind != ROLE_POLICY && peer->kind != ROLE_STS) {
+	    peer->kind != ROLE_POLICY && peer->kind != ROLE_STS &&
+	    peer->kind != ROLE_TLSRPT) {
 		close(fd);
 		return;
 	}

@@ -97,6 +97,7 @@ config_load(struct master *m, const struct reporter *r)
 	plan_add_milter(c->plan, c->cf, c->table);
 	plan_add_sts(c->plan, c->cf, c->table);
 	plan_add_credentials(c->plan, c->cf);
+	plan_add_tlsrpt(c->plan, c->cf, c->table);
 	ok = plan_add_tables(c->plan, c->cf, c->table, r);
 	ok = plan_add_auth(c->plan, c->cf, c->table, r) && ok;
 	c->listen = listen_resolve(c->plan, c->cf, r);

@@ -415,6 +415,8 @@ client_command(struct client *c, struct view line)
 	} else if (view_is(verb, "sts")) {
 		client_order(c, ROLE_STS, rest,
 		    c->control->m->now->cf->smtp_tls_sts_timeout);
+	} else if (view_is(verb, "tlsrpt")) {
+		client_order(c, ROLE_TLSRPT, rest, 0);
 	} else if (view_is(verb, "log")) {
 		master_log_again(c->control->m);
 		client_finish(c, NULL);

@@ -23,6 +23,7 @@ static const struct {
 	{ "gate", ROLE_GATE, AMOUNT_ONE },
 	{ "lookup", ROLE_LOOKUP, AMOUNT_ONE },
 	{ "sts", ROLE_STS, AMOUNT_ONE },
+	{ "tlsrpt", ROLE_TLSRPT, AMOUNT_ONE },
 	{ "filter", ROLE_FILTER, AMOUNT_CORES },
 	{ "cleanup", ROLE_FILTER, AMOUNT_CORES },
 	{ "qmgr", ROLE_QMGR, AMOUNT_ONE },
@@ -265,12 +266,13 @@ plan_says_yes(const struct conf *cf, const char *value)
 	    &yes) && yes;
 }
 
-void
-plan_add_sts(struct plan *p, const struct conf *cf,
-    const struct service_table *t)
+/* A role that runs if a parameter is set, or is by a "-o" of a service. */
+static void
+plan_add_if(struct plan *p, const struct conf *cf,
+    const struct service_table *t, enum role_kind kind, bool on,
+    const char *parameter)
 {
 	struct plan_entry *e = NULL;
-	bool on = cf->smtp_tls_sts;
 	const char *value;
 	size_t i, k;
 
@@ -279,15 +281,15 @@ plan_add_sts(struct plan *p, const struct conf *cf,
 			value = strchr(t->list[i].overrides[k], '=');
 			if (value != NULL && view_is(view_trim(view_make(
 			    t->list[i].overrides[k], (size_t)(value -
-			    t->list[i].overrides[k]))), "smtp_tls_sts"))
+			    t->list[i].overrides[k]))), parameter))
 				on |= plan_says_yes(cf, value + 1);
 		}
 	for (i = 0; i < p->n; i++)
-		if (p->list[i].kind == ROLE_STS)
+		if (p->list[i].kind == kind)
 			e = &p->list[i];
 	/* Postfix has no such line. */
 	if (e == NULL && on)
-		e = plan_add(p, ROLE_STS, NULL);
+		e = plan_add(p, kind, NULL);
 	if (e != NULL)
 		e->count = on;
 }
@@ -330,6 +332,21 @@ plan_add_credentials(struct plan *p, const struct conf *cf)
 		p->list = mem_resize(p->list, p->n + 1, sizeof *p->list);
 		p->list[p->n++] = e;
 	}
+}
+
+void
+plan_add_sts(struct plan *p, const struct conf *cf,
+    const struct service_table *t)
+{
+	plan_add_if(p, cf, t, ROLE_STS, cf->smtp_tls_sts, "smtp_tls_sts");
+}
+
+void
+plan_add_tlsrpt(struct plan *p, const struct conf *cf,
+    const struct service_table *t)
+{
+	plan_add_if(p, cf, t, ROLE_TLSRPT, cf->smtp_tlsrpt_enable,
+	    "smtp_tlsrpt_enable");
 }
 
 struct plan *

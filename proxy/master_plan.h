@@ -75,6 +75,9 @@ void plan_add_sts(struct plan *p, const struct conf *cf,
 /* And credentials, one for each relay service that logs in to servers: with
  * the settings of that, so that a relay can ask for no other's logins. */
 void plan_add_credentials(struct plan *p, const struct conf *cf);
+/* And tlsrpt, with smtp_tlsrpt_enable. */
+void plan_add_tlsrpt(struct plan *p, const struct conf *cf,
+    const struct service_table *t);
 void plan_free(struct plan **p);
 /* The file in daemon_directory. */
 const char *plan_program(const struct plan_entry *e);

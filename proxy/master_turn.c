@@ -11,8 +11,9 @@
 
 /* Servers before those who use them, the gate last. */
 static const enum role_kind serve_order[] = { ROLE_TABLE, ROLE_LOOKUP,
-	ROLE_STS, ROLE_CREDENTIALS, ROLE_FILTER, ROLE_MILTER, ROLE_AUTH, ROLE_RELAY, ROLE_LOCAL,
-	ROLE_BOUNCE, ROLE_QMGR, ROLE_SMTPD, ROLE_PICKUP, ROLE_SHOWQ, ROLE_GATE };
+	ROLE_STS, ROLE_CREDENTIALS, ROLE_FILTER, ROLE_MILTER, ROLE_AUTH,
+	ROLE_TLSRPT, ROLE_RELAY, ROLE_LOCAL, ROLE_BOUNCE, ROLE_QMGR, ROLE_SMTPD,
+	ROLE_PICKUP, ROLE_SHOWQ, ROLE_GATE };
 #define SERVE_ORDER	(sizeof serve_order / sizeof serve_order[0])
 
 static void turn_begin(struct master *m, uint32_t roles);

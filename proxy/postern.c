@@ -68,6 +68,8 @@ static const struct {
 	{ "sts", postern_sts, true,
 	    "[list | query DOMAIN | refresh DOMAIN | flush [DOMAIN]]",
 	    "the MTA-STS policies of destinations" },
+	{ "tlsrpt", postern_tlsrpt, true, "[list | show DOMAIN | send [DOMAIN]]",
+	    "what TLS reports will say, and sending them now" },
 	{ "log", postern_log, true, "",
 	    "open the log file again, after it was renamed" },
 	{ "maildrop", postern_maildrop, true, "[--mode 1730|1733]",

@@ -329,11 +329,7 @@ session_key(const struct delivery *d)
 {
 	const struct tls_policy *p = d->tls_domain;
 
-	return mem_printf("%.*s
-%.*s
-%.*s
-%.*s
-%u %.*s",
+	return mem_printf("%.*s\n%.*s\n%.*s\n%.*s\n%u %.*s",
 	    VIEW_ARGS(d->transport), VIEW_ARGS(d->hop_text),
 	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")),
 	    VIEW_ARGS(p != NULL ? p->key : view_of("")),

@@ -107,6 +107,7 @@ qmgr_peer(const struct role_peer *peer, int fd)
 	case ROLE_SMTPD:
 	case ROLE_BOUNCE:
 	case ROLE_PICKUP:
+	case ROLE_TLSRPT:
 		writer_peer(peer, fd);
 		break;
 	case ROLE_FILTER:

@@ -519,6 +519,7 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	    (m->internal && w->kind != ROLE_BOUNCE &&
 	    w->kind != ROLE_LOCAL && !notice_is_ours(&e)) ||
 	    (w->kind == ROLE_LOCAL && !m->internal) ||
+	    (w->kind == ROLE_TLSRPT && (e.sender.n > 0 || e.flags != 0)) ||
 	    (w->kind == ROLE_PICKUP && (m->internal || m->origin == NULL ||
 	    (e.flags & ENVELOPE_NO_FILTER) != 0))) {
 		arena_free(&a);
@@ -761,7 +762,8 @@ writer_busy(void)
 
 	for (w = writers; w != NULL; w = w->next)
 		if (w->kind == ROLE_SMTPD ||
-		    (w->kind == ROLE_PICKUP && w->slots > 0))
+		    ((w->kind == ROLE_PICKUP || w->kind == ROLE_TLSRPT) &&
+		    w->slots > 0))
 			return true;
 	return false;
 }

@@ -51,7 +51,7 @@ static const struct {
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
-	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) },
+	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) | ROLE_BIT(ROLE_TLSRPT) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_requiretls_policy", ROLE_BIT(ROLE_RELAY) },

@@ -16,7 +16,8 @@ from postern import LIBEXEC, SLOW, TOP
 
 ROLES = ["none", "master", "gate", "smtpd", "lookup", "filter", "qmgr",
          "relay", "bounce", "pickup", "showq", "lookup-table", "milter",
-         "pmilter", "local", "policy", "auth", "sts", "credentials"]
+         "pmilter", "local", "policy", "auth", "sts", "credentials",
+         "tlsrpt"]
 with open(os.path.join(TOP, "lib/msg.def")) as f:
     NAMES = re.findall(r"^MSG\((\w+),", f.read(), re.M)
 NUMBER = {name: i + 1 for i, name in enumerate(NAMES)}

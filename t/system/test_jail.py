@@ -120,6 +120,7 @@ CASES = [(role, call) for role, calls in {
     "sts": ["open", "zone", "create", "listen", "accept"],
     "credentials": ["open", "zone", "create", "socket", "connect", "listen",
                     "accept"],
+    "tlsrpt": ["open", "zone", "create", "listen", "accept"],
     "qmgr": ["socket", "connect", "listen", "accept"],
     "bounce": ["socket", "connect", "listen", "accept"],
     "pickup": ["create", "socket", "connect", "listen", "accept"],
@@ -149,7 +150,7 @@ def test_forbidden_call_is_fatal(role, call, tmp_path):
 
 @without_sanitizer
 @pytest.mark.parametrize("role", ROLES + ["bounce", "lookup-tcp", "pmilter",
-                                          "sts", "credentials"])
+                                          "sts", "credentials", "tlsrpt"])
 def test_allowed_calls_work(role, tmp_path):
     p = forbidden(role, "nothing", tmp_path)
     assert p.returncode == 0, p.stdout + p.stderr

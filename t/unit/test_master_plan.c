@@ -152,6 +152,30 @@ test_sts(void **state)
 	}
 }
 
+static void
+test_tlsrpt(void **state)
+{
+	struct service_table *t = table(OWN
+	    "out unix - - y - - smtp\n  -o smtp_tlsrpt_enable=yes\n");
+	struct said s = { 0 };
+	struct reporter r = { hear, &s };
+	struct conf *cf = settings("");
+	struct plan *p = plan_make(t, 2, 0, &r);
+	const struct plan_entry *e;
+
+	(void)state;
+	plan_add_sts(p, cf, t);
+	assert_null(plan_find(p, ROLE_TLSRPT, 0));
+	plan_add_tlsrpt(p, cf, t);
+	e = plan_find(p, ROLE_TLSRPT, 0);
+	assert_non_null(e);
+	assert_int_equal(e->count, 1);
+	assert_true(e->chroot);
+	plan_free(&p);
+	conf_free(&cf);
+	master_cf_free(&t);
+}
+
 /* The table of an existing Postfix. */
 static void
 test_postfix_table(void **state)
@@ -475,6 +499,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own_table),
 		cmocka_unit_test(test_sts),
+		cmocka_unit_test(test_tlsrpt),
 		cmocka_unit_test(test_postfix_table),
 		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_transports),
