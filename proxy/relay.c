@@ -15,6 +15,7 @@
 #include "proxy/relay_session.h"
 #include "proxy/relay_tls.h"
 #include "proxy/relay_sts.h"
+#include "proxy/relay_tlsrpt.h"
 
 /* A channel to a qmgr or a lookup; there are two of them during a reload. */
 struct relay_link {
@@ -214,6 +215,10 @@ relay_peer(const struct role_peer *peer, int fd)
 	}
 	if (peer->kind == ROLE_CREDENTIALS) {
 		relay_credentials_peer(peer, fd);
+		return;
+	}
+	if (peer->kind == ROLE_TLSRPT) {
+		relay_tlsrpt_peer(peer, fd);
 		return;
 	}
 	if (peer->kind != ROLE_QMGR && peer->kind != ROLE_LOOKUP) {

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "proxy/relay_smtp.h"
 #include "proxy/relay_tls_impl.h"
+#include "proxy/relay_tlsrpt.h"
 
 #define RECORD_MAX	1024u
 
@@ -22,6 +23,7 @@ struct session_dane {
 	uint32_t tag;
 	struct chan *asked;	/* NULL: answered */
 	enum tls_level level;	/* what it comes to for this server */
+	enum dane_status status;
 	bool known, mx_secure;
 	char *base;		/* the name that the records are of */
 	size_t n;
@@ -134,6 +136,40 @@ dane_absent(const struct session *s)
 	    "name host" : NULL;
 }
 
+bool
+relay_dane_lines(const struct session *s, struct buf *out)
+{
+	const struct session_dane *d = s->dane;
+	size_t i, k;
+
+	if (d == NULL || !d->known || d->status == DANE_NONE ||
+	    (d->status == DANE_FOUND && d->n > 0 &&
+	    d->level != TLS_LEVEL_DANE && d->level != TLS_LEVEL_HALFDANE))
+		return false;
+	for (i = 0; i < d->n; i++) {
+		(void)buf_printf(out, "%u %u %u ", d->records[i].data[0],
+		    d->records[i].data[1], d->records[i].data[2]);
+		for (k = 3; k < d->records[i].n; k++)
+			(void)buf_printf(out, "%02x", d->records[i].data[k]);
+		(void)buf_putc(out, '\n');
+	}
+	return true;
+}
+
+/* What is wrong before there is TLS. */
+static void
+dane_report(struct session *s, const struct session_dane *d, const char *bad)
+{
+	if (d->status == DANE_FAILED)
+		relay_tlsrpt_session(s, TLSRPT_DNSSEC_INVALID,
+		    "TLSA lookup error");
+	else if (d->status == DANE_FOUND && d->n == 0)
+		relay_tlsrpt_session(s, TLSRPT_TLSA_INVALID,
+		    "no usable TLSA records");
+	else if (bad != NULL)
+		relay_tlsrpt_session(s, TLSRPT_DANE_REQUIRED, bad);
+}
+
 static void
 dane_known(struct session *s, enum dane_status status)
 {
@@ -143,6 +179,8 @@ dane_known(struct session *s, enum dane_status status)
 	d->tag = 0;
 	d->asked = NULL;
 	d->known = true;
+	d->status = status;
+	dane_report(s, d, bad);
 	if (bad == NULL)
 		bad = dane_absent(s);
 	if (bad != NULL)
@@ -260,6 +298,9 @@ relay_dane_prepare(struct session *s, SSL *ssl)
 			usable++;
 		ERR_clear_error();
 	}
+	if (usable == 0)
+		relay_tlsrpt_session(s, TLSRPT_TLSA_INVALID,
+		    "no usable TLSA records");
 	return usable > 0;
 }
 

@@ -96,6 +96,8 @@ struct delivery {
 	struct table_known *tls_tables;	/* what such said of these */
 	struct table_asking *tls_asked;
 	struct relay_sts_question *sts;
+	enum sts_answer sts_answer;	/* 0: not asked */
+	struct view sts_text;	/* the policy, unless its mode is none */
 	void (*tls_done)(struct delivery *d, const char *why);
 	bool plain;		/* the next session is without TLS */
 	uint32_t tag;		/* of the question to lookup; 0: none */

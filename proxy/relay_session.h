@@ -59,6 +59,7 @@ struct session {
 	struct relay_reply reply;
 	bool greeted;
 	bool plain;		/* TLS is not tried (again) */
+	bool tls_told;		/* tlsrpt knows what came of it */
 	struct session_tls *tls;	/* relay_tls.h; NULL: none */
 	struct session_dane *dane;	/* NULL: not asked for */
 	struct session_auth *auth;	/* relay_auth.h; NULL: not going on */

@@ -30,6 +30,8 @@ void relay_tls_refuse(struct session *s, const char *dsn,
     enum relay_state to, char *why);
 /* A name as certificates have it, or ""; valid until the next call. */
 const char *relay_tls_ascii(struct view name);
+/* Is the certificate one for that name? */
+bool relay_tls_shows(const struct session *s, struct view name);
 
 /* -- relay_dane.c -------- */
 
@@ -40,6 +42,9 @@ enum tls_level relay_tls_level(const struct session *s);
 bool relay_dane_prepare(struct session *s, SSL *ssl);
 /* After it: has the server shown what a record says? */
 bool relay_dane_holds(const struct session *s);
+/* TLSA records are what counts for this server, or cannot be had: those that
+ * can be used, each in a line. */
+bool relay_dane_lines(const struct session *s, struct buf *out);
 
 /* -- relay_tls_cache.c -------- */
 

@@ -5,6 +5,7 @@
 #include "proxy/relay_requiretls.h"
 #include "proxy/relay_sts.h"
 #include "proxy/relay_tls_impl.h"
+#include "proxy/relay_tlsrpt.h"
 #include "rules/table_ask.h"
 
 #define ENTRY_MAX	16384u
@@ -84,6 +85,20 @@ domain_wants(struct delivery *d, const struct sts_policy *said)
 	d->tls_done(d, ok || test ? NULL : "MTA-STS policy cannot be used");
 }
 
+/* For the report about what comes of it. */
+static void
+domain_keep(struct delivery *d, const struct sts_policy *said)
+{
+	struct buf b;
+
+	if (!d->relay->conf->smtp_tlsrpt_enable)
+		return;
+	buf_init(&b, 2 * STS_TEXT_MAX);
+	sts_policy_put(said, &b);
+	d->sts_text = arena_copy(d->arena, buf_view(&b));
+	buf_free(&b);
+}
+
 static void
 domain_told(enum sts_answer answer, const struct sts_policy *said,
     struct view why, void *arg)
@@ -92,6 +107,9 @@ domain_told(enum sts_answer answer, const struct sts_policy *said,
 
 	d->sts = NULL;
 	d->tls = &d->relay->tls->policy;
+	d->sts_answer = answer;
+	if (said != NULL && said->mode != STS_MODE_NONE)
+		domain_keep(d, said);
 	if (answer == 0) {
 		d->tls = NULL;
 		log_warn("%s: MTA-STS policy of %s: %s", d->id,
@@ -125,6 +143,8 @@ relay_tls_find(struct delivery *d, relay_tls_found *done)
 	bool remote = table_remote_opened() > 0, known, bare = false;
 
 	d->tls = d->tls_domain = d->tls_testing = NULL;
+	d->sts_answer = 0;
+	d->sts_text = view_of("");
 	d->tls_done = done;
 	buf_init(&value, ENTRY_MAX);
 	if (remote && d->tls_tables == NULL)
@@ -173,10 +193,12 @@ relay_tls_hosts(struct delivery *d)
 	for (i = 0; d->tls != NULL && i < n; i++) {
 		if (tls_policy_host(d->tls, list[i].host))
 			list[kept++] = list[i];
-		else
+		else {
 			log_info("%s: MTA-STS: the policy of %s does not name "
 			    "its mail server %s", d->id,
 			    log_safe(d->hop.host), log_safe(list[i].host));
+			relay_tlsrpt_host(d, list[i].host);
+		}
 	}
 	if (d->tls != NULL)
 		d->n_addresses = kept;

@@ -8,6 +8,7 @@
 #include "lib/mem.h"
 #include "proxy/relay_smtp.h"
 #include "proxy/relay_tls_impl.h"
+#include "proxy/relay_tlsrpt.h"
 #include "rules/idn.h"
 
 #define SAID_MAX	1000u
@@ -37,6 +38,8 @@ tls_failed(struct session *s, const char *how)
 	if (s->tls != NULL && !s->tls->active && s->tls->broken)
 		(void)relay_tls_failure(s, &reason);
 	log_info("SSL_connect error to %s: %s", s->peer, reason != NULL ?
+	    reason : how);
+	relay_tlsrpt_session(s, TLSRPT_VALIDATION_FAILURE, reason != NULL ?
 	    reason : how);
 	if (relay_tls_level(s) > TLS_LEVEL_MAY) {
 		relay_tls_refuse(s, "4.7.5", RELAY_CLOSED,
@@ -88,6 +91,8 @@ relay_tls_due(struct session *s)
 			log_info("Host offered STARTTLS: [%s]", s->host);
 		return false;
 	}
+	if (!offered)
+		relay_tlsrpt_session(s, TLSRPT_STARTTLS_NOT_SUPPORTED, NULL);
 	if (offered)
 		session_enter(s, RELAY_STARTTLS);
 	else if (relay_tls_level(s) > TLS_LEVEL_MAY)
@@ -105,6 +110,15 @@ relay_tls_say(struct session *s)
 	session_write(s, view_of("STARTTLS\r\n"));
 }
 
+static void
+tls_refused(struct session *s, struct view said)
+{
+	char *why = mem_copy(said);
+
+	relay_tlsrpt_session(s, TLSRPT_STARTTLS_NOT_SUPPORTED, why);
+	free(why);
+}
+
 void
 relay_tls_reply(struct session *s)
 {
@@ -114,8 +128,9 @@ relay_tls_reply(struct session *s)
 		session_enter(s, RELAY_TLS);
 		return;
 	}
+	said = relay_reply_said(&s->reply, SAID_MAX);
+	tls_refused(s, said);
 	if (relay_tls_level(s) > TLS_LEVEL_MAY || s->reply.code == 421) {
-		said = relay_reply_said(&s->reply, SAID_MAX);
 		relay_tls_refuse(s, "4.7.4", s->reply.code == 421 ? RELAY_CLOSED :
 		    RELAY_QUIT, mem_printf("TLS is required, but host %s "
 		    "refused to start TLS: %.*s", s->peer_short,
@@ -165,6 +180,14 @@ tls_shows(X509 *cert, struct view name, bool below)
 	(void)snprintf(dotted, sizeof dotted, "%s%s", below ? "." : "",
 	    ascii);
 	return X509_check_host(cert, dotted, 0, flags, NULL) == 1;
+}
+
+bool
+relay_tls_shows(const struct session *s, struct view name)
+{
+	X509 *cert = SSL_get0_peer_certificate(s->tls->ssl);
+
+	return cert != NULL && tls_shows(cert, name, false);
 }
 
 static bool
@@ -283,10 +306,12 @@ tls_done(struct session *s)
 	s->tls->held = bad == NULL;
 	tls_log(s);
 	if (bad != NULL) {
+		relay_tlsrpt_certificate(s);
 		relay_tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT : RELAY_CLOSED,
 		    mem_strdup(bad));
 		return;
 	}
+	relay_tlsrpt_success(s);
 	/* What it said without TLS may have been anybody's: RFC 3207 section
 	 * 4.2. */
 	s->ehlo = (struct relay_ehlo){ 0 };
