@@ -319,6 +319,8 @@ job_mail(struct job *j)
 	    n, clock_wall(), &b))
 		j->mail = tlsrpt_mail_send(buf_view(&b), list, n, job_mailed,
 		    j);
+	else if (n > 0)
+		j->bad++;
 	buf_free(&b);
 	for (i = 0; i < n; i++)
 		free(to[i]);
@@ -520,17 +522,23 @@ run_due(void)
 	}
 }
 
+void
+tlsrpt_send_tick(void)
+{
+	if (stopped)
+		return;
+	if (ticks++ % SWEEP_TICKS == 0)
+		sweep(view_of(""), false);
+	run_due();
+}
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
 	(void)arg;
-	if (stopped)
-		return;
-	if (ticks++ % SWEEP_TICKS == 0)
-		sweep(view_of(""), false);
-	run_due();
+	tlsrpt_send_tick();
 }
 
 size_t

@@ -13,6 +13,8 @@
 void tlsrpt_send_load(const struct conf *cf);
 /* In the jail: begin to look what is due. */
 void tlsrpt_send_start(void);
+/* A second has passed: begin what is due, and once a minute look what is. */
+void tlsrpt_send_tick(void);
 /* No more is begun, and what is under way is left to the next process. */
 void tlsrpt_send_stop(void);
 /* Close what was counted up to now, of that domain or, if it is empty, of all,
