@@ -79,20 +79,69 @@ smtp_unfit(struct session *s)
 	return false;
 }
 
+/* A server that does not say how many recipients it takes is asked all. */
+static bool
+smtp_room(const struct session *s, struct view addr)
+{
+	const struct delivery *d = s->delivery;
+	const struct session_mail *m = &s->mail;
+	const struct relay_ehlo *e = &s->ehlo;
+	struct view domain = address_domain(addr), one;
+	uint32_t i, k, domains = 1;
+
+	/* A filter answers for all. */
+	if (d->proxy != NULL)
+		return true;
+	if (e->rcpt_max > 0 && m->n_todo >= e->rcpt_max)
+		return false;
+	for (i = 0; e->rcpt_domain_max > 0 && i < m->n_todo; i++) {
+		one = address_domain(d->rcpts[m->todo[i]].out);
+		if (view_eq_nocase(one, domain))
+			return true;
+		for (k = 0; k < i; k++)
+			if (view_eq_nocase(one, address_domain(
+			    d->rcpts[m->todo[k]].out)))
+				break;
+		domains += k == i;
+	}
+	return e->rcpt_domain_max == 0 || domains <= e->rcpt_domain_max;
+}
+
+/* Those who are asked this time. */
+static void
+smtp_choose(struct session *s)
+{
+	struct delivery *d = s->delivery;
+	struct session_mail *m = &s->mail;
+	bool some = false;
+	uint32_t i;
+
+	m->todo = arena_alloc(d->arena, d->open * sizeof *m->todo);
+	for (i = 0; i < d->n_rcpts && d->resting && !some; i++)
+		some = d->rcpts[i].status == 0 && !d->rcpts[i].asked;
+	d->resting = some;
+	for (i = 0; i < d->n_rcpts; i++) {
+		if (d->rcpts[i].status != 0 || (some && d->rcpts[i].asked))
+			continue;
+		d->rcpts[i].asked = false;
+		if (smtp_room(s, d->rcpts[i].out))
+			m->todo[m->n_todo++] = i;
+		else
+			m->more = true;
+	}
+	m->open = d->open;
+}
+
 void
 smtp_begin(struct session *s)
 {
 	struct delivery *d = s->delivery;
 	struct session_mail *m = &s->mail;
-	uint32_t i;
 
 	s->uses++;
 	*m = (struct session_mail){ 0 };
-	m->todo = arena_alloc(d->arena, d->n_rcpts * sizeof *m->todo);
-	for (i = 0; i < d->n_rcpts; i++)
-		if (d->rcpts[i].status == 0)
-			m->todo[m->n_todo++] = i;
-	ensure(m->n_todo > 0 && m->n_todo == d->open);
+	smtp_choose(s);
+	ensure(m->n_todo > 0 && m->n_todo <= d->open);
 	relay_source_init(&m->source, d->fd, d->text_offset, d->text_size,
 	    &d->edits);
 	relay_text_init(&m->text,

@@ -36,6 +36,7 @@ delivery_free(struct delivery *d)
 	table_ask_cancel(&d->tables_asked);
 	table_known_free(&d->tables);
 	relay_tls_forget(d);
+	loop_forget(&d->rest);
 	if (d->fd >= 0)
 		close(d->fd);
 	arena_free(&d->arena);
@@ -532,6 +533,7 @@ delivery_again(struct delivery *d)
 
 	d->session = NULL;
 	d->reused = false;
+	d->n_addresses = d->next_address = 0;
 	d->conversations = 0;
 	d->times.ready.us = 0;
 	for (i = 0; i < d->n_rcpts; i++)
@@ -539,6 +541,25 @@ delivery_again(struct delivery *d)
 	/* Without a dot sent, an orphan has no session. */
 	ensure(d->qmgr != NULL);
 	delivery_route(d);
+}
+
+static void
+delivery_on_rest(void *arg)
+{
+	struct delivery *d = arg;
+
+	if (!session_reuse(d->relay, d))
+		delivery_again(d);
+}
+
+/* Not at once: what else has come from the server must not be taken for
+ * replies to what it is asked next. */
+void
+delivery_rest(struct delivery *d)
+{
+	ensure(d->session == NULL);
+	d->resting = true;
+	loop_soon(&d->rest);
 }
 
 /*
@@ -593,6 +614,7 @@ delivery_new(struct relay *r, struct chan *qmgr)
 	d->fd = -1;
 	d->arena = arena_new(ARENA_MAX);
 	d->times.begun = clock_wall();
+	d->rest = (struct loop_work){ .fn = delivery_on_rest, .arg = d };
 	evtimer_assign(&d->timer, loop_base(), delivery_on_timer, d);
 	evtimer_assign(&d->deadline, loop_base(), delivery_on_deadline, d);
 	TAILQ_INSERT_TAIL(&r->deliveries, d, link);

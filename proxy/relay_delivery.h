@@ -30,6 +30,7 @@ struct delivery_rcpt {
 	uint32_t index;		/* in the envelope */
 	enum rcpt_status status;	/* 0: open */
 	bool accepted;		/* by the present server's reply to RCPT TO */
+	bool asked;		/* it has replied to RCPT TO */
 	char dsn[RELAY_STATUS_MAX];
 	struct view addr;
 	struct view out;	/* what the server is told: smtp_generic_maps */
@@ -76,6 +77,8 @@ struct delivery {
 	struct relay_address *addresses;
 	size_t n_addresses, next_address;
 	uint32_t conversations;	/* sessions that were ready for mail */
+	bool resting;		/* those not asked are asked first */
+	struct loop_work rest;	/* go on with these */
 	bool reused;		/* a kept connection: no other server known */
 	struct session *session;
 
@@ -134,6 +137,9 @@ void delivery_orphan(struct delivery *d);
 void delivery_no_connection(struct delivery *d, const char *reason);
 /* An attempt on a kept connection came to nothing: begin anew. */
 void delivery_again(struct delivery *d);
+/* Some recipients were not asked, as the server takes only so many at once
+ * (RFC 9422): another transaction with it. */
+void delivery_rest(struct delivery *d);
 /* The server's TLS does not work: connect to it again, without. */
 void delivery_plain(struct delivery *d);
 void delivery_ready(struct delivery *d);

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "lib/conf.h"
 #include "proxy/relay_ehlo.h"
 #include "proxy/relay_sasl.h"
@@ -15,6 +17,7 @@ static const struct {
 	{ "STARTTLS", FEATURE_STARTTLS },
 	{ "REQUIRETLS", FEATURE_REQUIRETLS },
 	{ "AUTH", FEATURE_AUTH },
+	{ "LIMITS", FEATURE_LIMITS },
 };
 
 const char *const relay_xforward_names[XFORWARDS] = {
@@ -35,6 +38,35 @@ ehlo_xforward(struct view rest)
 			if (view_is_nocase(word, relay_xforward_names[i]))
 				set |= 1u << i;
 	return set;
+}
+
+/* limit-value = %x31-39 0*5DIGIT; what is not of this form, or not known,
+ * does not count. */
+static void
+ehlo_limits(struct view rest, struct relay_ehlo *e)
+{
+	const struct {
+		const char *name;
+		uint32_t *limit;
+	} known[] = {
+		{ "MAILMAX=", &e->mail_max },
+		{ "RCPTMAX=", &e->rcpt_max },
+		{ "RCPTDOMAINMAX=", &e->rcpt_domain_max },
+	};
+	struct view word, value;
+	int64_t n;
+	size_t i;
+
+	while ((word = view_word(&rest, " ")).n > 0)
+		for (i = 0; i < sizeof known / sizeof known[0]; i++) {
+			if (!view_starts_nocase(word, known[i].name))
+				continue;
+			value = view_from(word, strlen(known[i].name));
+			if (value.n <= 6 && value.n > 0 && value.p[0] > '0' &&
+			    value.p[0] <= '9' &&
+			    conf_parse_int(value, 1, 999999, &n))
+				*known[i].limit = (uint32_t)n;
+		}
 }
 
 static uint32_t
@@ -85,6 +117,8 @@ relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
 			e.xforward = ehlo_xforward(line);
 		if (feature == FEATURE_AUTH)
 			e.mechanisms |= relay_sasl_offered(line);
+		if (feature == FEATURE_LIMITS)
+			ehlo_limits(line, &e);
 		if (feature != FEATURE_SIZE)
 			continue;
 		word = view_word(&line, " ");

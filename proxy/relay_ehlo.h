@@ -17,6 +17,7 @@ enum relay_feature {
 	FEATURE_STARTTLS = 1 << 10,	/* RFC 3207 */
 	FEATURE_REQUIRETLS = 1 << 11,	/* RFC 8689 */
 	FEATURE_AUTH = 1 << 12,		/* RFC 4954 */
+	FEATURE_LIMITS = 1 << 14,	/* RFC 9422 */
 };
 
 /* What may be forwarded; the order in which it is. */
@@ -31,6 +32,9 @@ struct relay_ehlo {
 	uint64_t size_limit;	/* 0: none told */
 	uint32_t xforward;	/* 1 << enum relay_xforward */
 	uint32_t mechanisms;	/* 1 << enum relay_mechanism */
+	/* RFC 9422; 0: none told.  MAIL commands in a session, RCPT commands
+	 * in a transaction, domains of recipients in a session. */
+	uint32_t mail_max, rcpt_max, rcpt_domain_max;
 	struct view name;	/* its own name, a view into the reply */
 };
 

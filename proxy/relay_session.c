@@ -437,6 +437,8 @@ session_keepable(const struct session *s)
 	    cf->smtp_connection_cache_time_limit > 0 &&
 	    !relay_retiring() && !s->write_failed && session_written(s) &&
 	    (count == 0 || s->uses < count) &&
+	    (s->ehlo.mail_max == 0 || s->uses < s->ehlo.mail_max) &&
+	    s->ehlo.rcpt_domain_max == 0 &&
 	    mono_since(s->connected, loop_now()) / 1000 <
 	    cf->smtp_connection_reuse_time_limit;
 }

@@ -76,6 +76,8 @@ struct session {
 		uint32_t n_todo, sent, answered, accepted;
 		uint32_t told;	/* LMTP: of todo, after the dot */
 		uint32_t forwarded;	/* 1 << enum relay_xforward */
+		uint32_t open;	/* of the delivery, at the beginning */
+		bool more;	/* some are for another transaction */
 		bool mail_ok;
 		bool closing;	/* LMTP: a reply was 421 */
 		bool data_sent;	/* the group is complete */

@@ -24,6 +24,9 @@ void
 smtp_finish(struct session *s, enum relay_state to)
 {
 	struct delivery *d = s->delivery;
+	/* Only if it led to something, or there would be no end of it. */
+	bool more = s->mail.more && d->open > 0 && d->open < s->mail.open &&
+	    d->qmgr != NULL;
 
 	s->delivery = NULL;
 	d->session = NULL;
@@ -33,7 +36,10 @@ smtp_finish(struct session *s, enum relay_state to)
 	else if (to != RELAY_CLOSED && !session_keepable(s))
 		to = RELAY_QUIT;
 	session_enter(s, to);
-	delivery_go_on(d);
+	if (more)
+		delivery_rest(d);
+	else
+		delivery_go_on(d);
 }
 
 /* What a session becomes after the reply at hand. */
@@ -341,6 +347,7 @@ smtp_rcpt_reply(struct session *s)
 		return;
 	}
 	m->answered++;
+	d->rcpts[which].asked = true;
 	d->said_no = d->probe && m->mail_ok && s->reply.code / 100 == 5;
 	if (m->mail_ok && s->reply.code / 100 == 2) {
 		d->rcpts[which].accepted = true;

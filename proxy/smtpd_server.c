@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
@@ -25,7 +26,7 @@ char *
 server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 {
 	const struct conf *cf = sv->cf;
-	char size[32];
+	char size[32], limits[48];
 	struct buf b, s;
 	const struct {
 		const char *keyword, *text;
@@ -43,6 +44,8 @@ server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 		{ "chunking", "CHUNKING", true },
 		/* Without classes all recipients get one answer. */
 		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
+		/* Usual ones need not be told: clients do not try more. */
+		{ "limits", limits, cf->smtpd_recipient_limit < 1000 },
 	};
 	char *reply;
 	size_t i, last = 0;
@@ -54,6 +57,9 @@ server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 		    (long long)cf->message_size_limit);
 	memcpy(size, s.p, s.n);
 	size[s.n] = '\0';
+	/* RFC 9422.  Messages of a session are not limited. */
+	(void)snprintf(limits, sizeof limits, "LIMITS RCPTMAX=%lld",
+	    (long long)cf->smtpd_recipient_limit);
 	buf_free(&s);
 	buf_init(&b, 4096);
 	(void)buf_printf(&b, "250-%.255s\r\n", cf->myhostname);
