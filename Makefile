@@ -61,7 +61,8 @@ postsuper_SRC = $(wildcard queue/postsuper*.c) $(QUEUE_CLIENT)
 postcat_SRC = $(wildcard queue/postcat*.c) $(QUEUE_CLIENT)
 # master and postern read the configuration with the same code.
 CHECKED = auth config listen plan report setup tables
-postern_SRC = $(wildcard proxy/postern*.c) $(CHECKED:%=proxy/master_%.c) \
+postern_SRC = $(wildcard proxy/postern*.c proxy/import*.c) \
+	$(CHECKED:%=proxy/master_%.c) \
 	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c \
 	proxy/relay_tls_context.c
 postconf_SRC = $(wildcard proxy/postconf*.c)

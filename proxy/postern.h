@@ -24,7 +24,7 @@ postern_verb postern_init, postern_start, postern_start_fg, postern_stop,
     postern_maildrop, postern_queue, postern_quarantine, postern_hold,
     postern_release, postern_delete, postern_explain, postern_replay,
     postern_rules, postern_pool, postern_install, postern_sts,
-    postern_test, postern_tlsrpt;
+    postern_test, postern_tlsrpt, postern_import;
 /* Without words. */
 int postern_flush_all(struct postern *p);
 
