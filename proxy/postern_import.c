@@ -13,7 +13,7 @@
 #include "proxy/postern.h"
 #include "proxy/postern_import.h"
 
-#define USAGE	"usage: postern import sendmail [DIR] [--to DIR] " \
+#define USAGE	"usage: postern import sendmail|postfix [DIR] [--to DIR] " \
 	"[--force] [-n]"
 
 static const struct {
@@ -22,6 +22,7 @@ static const struct {
 	const char *from;	/* where it is as a rule */
 } sources[] = {
 	{ "sendmail", import_sendmail, "/etc/mail" },
+	{ "postfix", import_postfix, "/etc/postfix" },
 };
 
 /* Is dir the directory base, or below it?  Either may not be there yet. */
@@ -60,7 +61,25 @@ import_counts(const struct import_report *r)
 		    (enum import_outcome)i));
 }
 
-/* 0, or 1 when nothing was written. */
+/* As `postern check` does, but for the programs and directories, which an
+ * installation makes.  0, or 2 when it would not start. */
+static int
+import_check(const char *dir)
+{
+	char *path = mem_strdup(dir);
+	struct master m = { .config_dir = path };
+	struct config *c = config_load(&m, &postern_reporter);
+	bool ok = c != NULL && postern_check_tables(c, dir,
+	    &postern_reporter);
+
+	config_free(&c);
+	free(path);
+	printf(ok ? "%s can be used as it is\n" : "%s cannot be used yet: see "
+	    "the errors above\n", dir);
+	return ok ? 0 : 2;
+}
+
+/* 0, 1 when nothing was written, or 2 after mistakes in what was. */
 static int
 import_run(const struct import_order *o, import_reader *read,
     const char *name)
@@ -73,6 +92,7 @@ import_run(const struct import_order *o, import_reader *read,
 		.force = o->force, .dry_run = o->dry_run };
 	struct buf text;
 	bool ok = read(o, c, r);
+	int status;
 
 	buf_init(&text, IMPORT_REPORT_MAX);
 	if (ok && o->to != NULL) {
@@ -93,7 +113,10 @@ import_run(const struct import_order *o, import_reader *read,
 	import_report_free(&r);
 	import_config_free(&c);
 	free(title);
-	return ok ? 0 : 1;
+	status = ok ? 0 : 1;
+	if (ok && o->to != NULL && !o->dry_run)
+		status = import_check(o->to);
+	return status;
 }
 
 int
@@ -111,6 +134,7 @@ postern_import(struct postern *p, int argc, char **argv)
 	int ch;
 
 	(void)p;
+	optind = 0;	/* main() has read words too */
 	while ((ch = getopt_long(argc, argv, "n", options, NULL)) != -1) {
 		switch (ch) {
 		case 't':

@@ -20,6 +20,6 @@ struct import_order {
 /* What was read is in c and r.  False after an error was logged. */
 typedef bool import_reader(const struct import_order *o,
     struct import_config *c, struct import_report *r);
-import_reader import_sendmail;
+import_reader import_sendmail, import_postfix;
 
 #endif
