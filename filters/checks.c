@@ -345,12 +345,40 @@ count_hop(struct checks *c, int64_t *count)
 	findings_refuse(c->findings, 554, "5.4.0", "Error: too many hops");
 }
 
+/* "... by our.name (product) with ...": proxy/smtpd_received.c */
+static bool
+is_own(const struct checks *c, struct view received)
+{
+	struct view rest = received, word;
+
+	while ((word = view_word(&rest, " \t\r\n")).n > 0)
+		if (view_is(word, "by"))
+			break;
+	word = view_word(&rest, " \t\r\n");
+	return word.n > 0 && view_is_nocase(word, c->conf->myhostname);
+}
+
+/* Two servers that each think the other one has the recipient. */
+static void
+count_own(struct checks *c, struct view received)
+{
+	if (!is_own(c, received) ||
+	    ++c->own < c->conf->own_hopcount_limit ||
+	    findings_final(c->findings))
+		return;
+	log_warn("%s: message rejected: mail loops: it was here %lld times",
+	    c->id, (long long)c->own - 1);
+	findings_refuse(c->findings, 554, "5.4.6",
+	    "Error: mail loops back to this host");
+}
+
 static void
 primary_header(struct checks *c, const struct mime_header *h)
 {
 	switch (h->field) {
 	case FIELD_RECEIVED:
 		count_hop(c, &c->received);
+		count_own(c, h->value);
 		break;
 	case FIELD_DELIVERED_TO:
 		count_hop(c, &c->delivered);
@@ -599,7 +627,7 @@ checks_begin(struct checks *c, const struct envelope *e, struct queue_id id)
 	(void)envelope_name(e, id, c->id);
 	c->internal = (e->flags & ENVELOPE_NO_FILTER) != 0;
 	c->message_id_seen = c->told_inside = false;
-	c->received = c->delivered = 0;
+	c->received = c->delivered = c->own = 0;
 	c->logged = 0;
 	c->again = false;
 	c->policy = NULL;

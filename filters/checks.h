@@ -49,7 +49,7 @@ struct checks {
 				 * about a rule is in the log */
 	const char *policy;	/* class of the recipients; NULL: none */
 	bool message_id_seen;
-	int64_t received, delivered;	/* headers counted */
+	int64_t received, delivered, own;	/* headers counted */
 	uint32_t logged;
 
 	struct buf value;	/* a rule's right-hand side */

@@ -574,7 +574,8 @@ hops(void **state)
 	struct fixture f;
 
 	(void)state;
-	assert_true(begin(&f, "hopcount_limit = 3\n", NULL, NULL));
+	assert_true(begin(&f, "hopcount_limit = 3\nmyhostname = gw.a\n"
+	    "own_hopcount_limit = 2\n", NULL, NULL));
 	judge(&f, "Received: 1\r\nReceived: 2\r\nDelivered-To: a\r\n"
 	    "Content-Type: message/rfc822\r\n\r\nReceived: 3\r\n\r\n");
 	assert_int_equal(f.j.verdict.action, ACTION_OK);
@@ -583,6 +584,12 @@ hops(void **state)
 	expect_logged("message rejected: hopcount exceeded");
 	judge(&f, "Delivered-To: 1\r\nDelivered-To: 2\r\nDelivered-To: 3\r\n");
 	expect_reply(&f, 554, "5.4.0", "Error: too many hops");
+	judge(&f, "Received: from by (gw.a [1])\r\n\tby GW.a id 1;\r\n"
+	    "Received: by gw.a.b for <by gw.a>; now\r\n");
+	assert_int_equal(f.j.verdict.action, ACTION_OK);
+	judge(&f, "Received: from a\r\n\tby GW.a id 1;\r\n"
+	    "Received: by gw.a (gw)\r\n");
+	expect_reply(&f, 554, "5.4.6", "Error: mail loops back to this host");
 	end(&f);
 }
 
