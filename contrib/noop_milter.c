@@ -2,10 +2,10 @@
  * A filter that is asked everything and changes nothing, on libmilter: what a
  * pass-through filter costs at least.
  *
- *	noop-milter SOCKET [quick]	as libmilter writes it: inet:PORT@HOST
+ *	noop-milter SOCKET [quiet|end]	as libmilter writes it: inet:PORT@HOST
  *
- * quick: it answers nothing before the end of the message, as filters do that
- * only look.
+ * quiet: it answers nothing before the end of the message, as filters do that
+ * only look.  end: it is not told anything else than that end.
  */
 #include <stdio.h>
 #include <string.h>
@@ -71,7 +71,7 @@ on_body(SMFICTX *ctx, unsigned char *text, size_t n)
 }
 
 static sfsistat
-on_quick(SMFICTX *ctx, unsigned long actions, unsigned long steps,
+on_quiet(SMFICTX *ctx, unsigned long actions, unsigned long steps,
     unsigned long more, unsigned long reserved, unsigned long *ret_actions,
     unsigned long *ret_steps, unsigned long *ret_more,
     unsigned long *ret_reserved)
@@ -102,11 +102,14 @@ main(int argc, char **argv)
 	};
 
 	if (argc < 2 || argc > 3) {
-		fprintf(stderr, "usage: noop-milter SOCKET [quick]\n");
+		fprintf(stderr, "usage: noop-milter SOCKET [quiet|end]\n");
 		return 1;
 	}
-	if (argc == 3 && strcmp(argv[2], "quick") == 0)
-		filter.xxfi_negotiate = on_quick;
+	if (argc == 3 && strcmp(argv[2], "quiet") == 0)
+		filter.xxfi_negotiate = on_quiet;
+	else if (argc == 3 && strcmp(argv[2], "end") == 0)
+		filter = (struct smfiDesc){ .xxfi_name = "noop",
+			.xxfi_version = SMFI_VERSION, .xxfi_eom = on_stage };
 	if (smfi_setconn(argv[1]) == MI_FAILURE ||
 	    smfi_register(filter) == MI_FAILURE)
 		return 1;
