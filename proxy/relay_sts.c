@@ -3,6 +3,7 @@
 
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/peers.h"
 #include "proxy/relay_sts.h"
 
 struct relay_sts_question {
@@ -15,28 +16,18 @@ struct relay_sts_question {
 	void *arg;
 };
 
-struct sts_link {
-	TAILQ_ENTRY(sts_link) link;
-	struct chan *chan;
-	uint32_t generation;
-};
-
 static TAILQ_HEAD(, relay_sts_question) questions =
     TAILQ_HEAD_INITIALIZER(questions);
-static TAILQ_HEAD(, sts_link) links = TAILQ_HEAD_INITIALIZER(links);
+static struct peers servers;
 static uint32_t last_tag;
 
 static void
 question_send(struct relay_sts_question *q)
 {
-	const struct sts_link *l, *best = NULL;
 	struct buf *b;
 
-	TAILQ_FOREACH(l, &links, link)
-		if (best == NULL || l->generation >= best->generation)
-			best = l;
-	q->chan = best != NULL ? best->chan : NULL;
-	if (best == NULL)
+	q->chan = peers_newest(&servers);
+	if (q->chan == NULL)
 		return;
 	b = chan_begin(q->chan, MSG_STS);
 	put_u32(b, q->tag);
@@ -124,11 +115,10 @@ sts_on_msg(struct chan *c, struct chan_in *m, void *arg)
 static void
 sts_on_close(struct chan *c, void *arg)
 {
-	struct sts_link *l = arg;
 	struct relay_sts_question *q;
 
-	TAILQ_REMOVE(&links, l, link);
-	free(l);
+	(void)arg;
+	peers_remove(&servers, c);
 	TAILQ_FOREACH(q, &questions, link)
 		if (q->chan == c)
 			question_send(q);
@@ -138,13 +128,12 @@ sts_on_close(struct chan *c, void *arg)
 void
 relay_sts_peer(const struct role_peer *peer, int fd)
 {
-	struct sts_link *l = mem_alloc(sizeof *l);
 	struct relay_sts_question *q;
+	struct chan *c;
 
-	l->generation = peer->generation;
-	l->chan = chan_new(fd, ROLE_RELAY, ROLE_STS, peer->pid, sts_on_msg,
-	    sts_on_close, l);
-	TAILQ_INSERT_TAIL(&links, l, link);
+	c = chan_new(fd, ROLE_RELAY, ROLE_STS, peer->pid, sts_on_msg,
+	    sts_on_close, NULL);
+	peers_add(&servers, c, peer->generation);
 	TAILQ_FOREACH(q, &questions, link)
 		if (q->chan == NULL)
 			question_send(q);

@@ -1,40 +1,29 @@
 #include <openssl/x509v3.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 
-#include "lib/mem.h"
+#include "lib/peers.h"
 #include "proxy/relay_tls_impl.h"
 #include "proxy/relay_tlsrpt.h"
 #include "rules/sts_policy.h"
 
 #define UNSENT_MAX	(1u << 20)	/* bytes; then results are lost */
 
-struct tlsrpt_link {
-	TAILQ_ENTRY(tlsrpt_link) link;
-	struct chan *chan;
-	uint32_t generation;
-};
-
-static TAILQ_HEAD(, tlsrpt_link) links = TAILQ_HEAD_INITIALIZER(links);
+static struct peers servers;
 
 /* -- the channel ----------------------------------------------------------- */
 
 static void
 event_send(const struct tlsrpt_event *e)
 {
-	const struct tlsrpt_link *l, *best = NULL;
+	struct chan *c = peers_newest(&servers);
 	struct buf b;
 
-	TAILQ_FOREACH(l, &links, link)
-		if (best == NULL || l->generation >= best->generation)
-			best = l;
-	if (best == NULL || chan_unsent(best->chan) > UNSENT_MAX)
+	if (c == NULL || chan_unsent(c) > UNSENT_MAX)
 		return;
 	buf_init(&b, TLSRPT_LINES_MAX + 8192);
 	if (tlsrpt_event_put(&b, e)) {
-		(void)buf_putv(chan_begin(best->chan, MSG_TLS_RESULT),
-		    buf_view(&b));
-		chan_end(best->chan);
+		(void)buf_putv(chan_begin(c, MSG_TLS_RESULT), buf_view(&b));
+		chan_end(c);
 	}
 	buf_free(&b);
 }
@@ -50,22 +39,16 @@ tlsrpt_on_msg(struct chan *c, struct chan_in *m, void *arg)
 static void
 tlsrpt_on_close(struct chan *c, void *arg)
 {
-	struct tlsrpt_link *l = arg;
-
-	TAILQ_REMOVE(&links, l, link);
-	free(l);
+	(void)arg;
+	peers_remove(&servers, c);
 	chan_free(&c);
 }
 
 void
 relay_tlsrpt_peer(const struct role_peer *peer, int fd)
 {
-	struct tlsrpt_link *l = mem_alloc(sizeof *l);
-
-	l->generation = peer->generation;
-	l->chan = chan_new(fd, ROLE_RELAY, ROLE_TLSRPT, peer->pid,
-	    tlsrpt_on_msg, tlsrpt_on_close, l);
-	TAILQ_INSERT_TAIL(&links, l, link);
+	peers_add(&servers, chan_new(fd, ROLE_RELAY, ROLE_TLSRPT, peer->pid,
+	    tlsrpt_on_msg, tlsrpt_on_close, NULL), peer->generation);
 }
 
 /* -- what is told ---------------------------------------------------------- */
@@ -75,7 +58,7 @@ is_wanted(const struct delivery *d)
 {
 	const struct tls_policy *p = d->tls;
 
-	if (!d->relay->conf->smtp_tlsrpt_enable || TAILQ_EMPTY(&links) ||
+	if (!d->relay->conf->smtp_tlsrpt_enable || peers_newest(&servers) == NULL ||
 	    !d->hop.mx || d->hop.numeric || d->proxy != NULL || p == NULL ||
 	    p->level == TLS_LEVEL_NONE)
 		return false;

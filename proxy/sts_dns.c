@@ -2,6 +2,7 @@
 #include <sys/queue.h>
 
 #include "lib/mem.h"
+#include "lib/peers.h"
 #include "proxy/sts_dns.h"
 
 struct sts_question {
@@ -14,28 +15,18 @@ struct sts_question {
 	void *arg;
 };
 
-struct dns_link {
-	TAILQ_ENTRY(dns_link) link;
-	struct chan *chan;
-	uint32_t generation;
-};
-
 static TAILQ_HEAD(, sts_question) questions =
     TAILQ_HEAD_INITIALIZER(questions);
-static TAILQ_HEAD(, dns_link) links = TAILQ_HEAD_INITIALIZER(links);
+static struct peers lookups;
 static uint32_t last_tag;
 
 static void
 question_send(struct sts_question *q)
 {
-	const struct dns_link *l, *best = NULL;
 	struct buf *b;
 
-	TAILQ_FOREACH(l, &links, link)
-		if (best == NULL || l->generation >= best->generation)
-			best = l;
-	q->chan = best != NULL ? best->chan : NULL;
-	if (best == NULL)
+	q->chan = peers_newest(&lookups);
+	if (q->chan == NULL)
 		return;
 	b = chan_begin(q->chan, MSG_FACT);
 	put_u32(b, q->tag);
@@ -109,11 +100,10 @@ dns_on_msg(struct chan *c, struct chan_in *m, void *arg)
 static void
 dns_on_close(struct chan *c, void *arg)
 {
-	struct dns_link *l = arg;
 	struct sts_question *q;
 
-	TAILQ_REMOVE(&links, l, link);
-	free(l);
+	(void)arg;
+	peers_remove(&lookups, c);
 	TAILQ_FOREACH(q, &questions, link)
 		if (q->chan == c)
 			question_send(q);
@@ -123,13 +113,12 @@ dns_on_close(struct chan *c, void *arg)
 void
 sts_dns_peer(enum role_kind self, const struct role_peer *peer, int fd)
 {
-	struct dns_link *l = mem_alloc(sizeof *l);
 	struct sts_question *q;
+	struct chan *c;
 
-	l->generation = peer->generation;
-	l->chan = chan_new(fd, self, ROLE_LOOKUP, peer->pid, dns_on_msg,
-	    dns_on_close, l);
-	TAILQ_INSERT_TAIL(&links, l, link);
+	c = chan_new(fd, self, ROLE_LOOKUP, peer->pid, dns_on_msg,
+	    dns_on_close, NULL);
+	peers_add(&lookups, c, peer->generation);
 	TAILQ_FOREACH(q, &questions, link)
 		if (q->chan == NULL)
 			question_send(q);

@@ -6,6 +6,7 @@
 #include "lib/envelope.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/peers.h"
 #include "lib/write_all.h"
 #include "proxy/tlsrpt_mail.h"
 #include "rules/tlsrpt_report.h"
@@ -23,26 +24,16 @@ struct tlsrpt_mail {
 	void *arg;
 };
 
-struct manager {
-	TAILQ_ENTRY(manager) link;
-	struct chan *chan;
-	uint32_t generation;
-};
-
 static TAILQ_HEAD(, tlsrpt_mail) mails = TAILQ_HEAD_INITIALIZER(mails);
-static TAILQ_HEAD(, manager) managers = TAILQ_HEAD_INITIALIZER(managers);
+static struct peers managers;
 
 static void
 mail_ask(struct tlsrpt_mail *m)
 {
-	const struct manager *q, *best = NULL;
 	struct buf *b;
 
-	TAILQ_FOREACH(q, &managers, link)
-		if (best == NULL || q->generation >= best->generation)
-			best = q;
-	m->asked = best != NULL ? best->chan : NULL;
-	if (best == NULL)
+	m->asked = peers_newest(&managers);
+	if (m->asked == NULL)
 		return;
 	b = chan_begin(m->asked, MSG_SLOTS);
 	put_u32(b, 1);
@@ -202,11 +193,10 @@ manager_on_msg(struct chan *c, struct chan_in *in, void *arg)
 static void
 manager_on_close(struct chan *c, void *arg)
 {
-	struct manager *q = arg;
 	struct tlsrpt_mail *m, *next;
 
-	TAILQ_REMOVE(&managers, q, link);
-	free(q);
+	(void)arg;
+	peers_remove(&managers, c);
 	for (m = TAILQ_FIRST(&mails); m != NULL; m = next) {
 		next = TAILQ_NEXT(m, link);
 		if (m->asked != c)
@@ -222,13 +212,10 @@ manager_on_close(struct chan *c, void *arg)
 void
 tlsrpt_mail_peer(const struct role_peer *peer, int fd)
 {
-	struct manager *q = mem_alloc(sizeof *q);
 	struct tlsrpt_mail *m;
 
-	q->generation = peer->generation;
-	q->chan = chan_new(fd, ROLE_TLSRPT, ROLE_QMGR, peer->pid,
-	    manager_on_msg, manager_on_close, q);
-	TAILQ_INSERT_TAIL(&managers, q, link);
+	peers_add(&managers, chan_new(fd, ROLE_TLSRPT, ROLE_QMGR, peer->pid,
+	    manager_on_msg, manager_on_close, NULL), peer->generation);
 	/* One that hands over gives no slots any more. */
 	TAILQ_FOREACH(m, &mails, link)
 		if (m->id == 0)
