@@ -117,6 +117,7 @@ list_one(const struct tlsrpt_key *k, struct view value, void *arg)
 	struct tlsrpt_tally *t = tlsrpt_tally_get(value);
 	struct tlsrpt_report r;
 	struct listing *l = arg;
+	size_t before = l->lines.n;
 	uint64_t good, bad;
 
 	if (t == NULL || t->n_policies == 0) {
@@ -125,10 +126,13 @@ list_one(const struct tlsrpt_key *k, struct view value, void *arg)
 	}
 	if (l->domain.n > 0 && view_is_nocase(l->domain, k->domain)) {
 		tlsrpt_send_describe(k, t->since, &r);
+		l->found++;
 		/* One that does not fit is not shown by halves. */
-		if (l->lines.n < LINES_MAX / 2 &&
-		    tlsrpt_report_json(&r, t, &l->lines))
-			l->found++;
+		if (!tlsrpt_report_json(&r, t, &l->lines)) {
+			l->lines.n = before;
+			(void)buf_puts(&l->lines,
+			    "(a report that is too large to be shown)\n");
+		}
 	} else if (l->domain.n == 0 && l->lines.n + 1000 > l->lines.max) {
 		l->cut++;
 	} else if (l->domain.n == 0) {

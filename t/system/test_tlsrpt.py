@@ -14,6 +14,7 @@ import pytest
 
 import resolver
 import test_relay
+from milters import CONTINUE, Milter, add_header
 from postern import Instance, Sink, mail, wait_for
 from role_driver import Fields, Role, u8, u16, u32, u64, view
 from sts_help import WebKeys, WebServer, policy, response
@@ -443,6 +444,27 @@ def test_bounds(web_keys, tmp_path):
         assert len(p["failure-details"]) == 50
 
 
+def test_largest(role):
+    """All that one domain can have is shown and sent."""
+    def text(*parts):
+        return "".join(f"{p:>20}" for p in parts).replace(" ", '"').rjust(
+            255, '"')
+    role.tell(*[event(lines="x" * 4090 + str(i), result="dane-required",
+                      texts=["", text(k), "", text(k, i)])
+                for i in range(9) for k in range(51)])
+    shown = role.order("show example.com")[1]
+    assert len(valid(shown, "example.com")[1]["sts"]) == 8
+    role.order("send")
+    role.reply(role.question("_smtp._tls.example.com"), [RUA])
+    to, data = role.take()
+    found = valid(opened(data, "example.com", "ours.example"),
+                  "example.com")[1]["sts"]
+    assert len(found) == 8 and {p[2] for p in found} == {51}
+    r = json.loads(opened(data, "example.com", "ours.example"))
+    assert all(len(p["failure-details"]) == 50 for p in r["policies"])
+    role.gone()
+
+
 def test_killed(web_keys, tmp_path):
     """What was told a moment ago, and nobody has asked for, stays."""
     with Tlsrpt(web_keys, tmp_path) as r:
@@ -734,11 +756,18 @@ def test_tlsrpt_does_not_read(keys):
 # -- all of it -----------------------------------------------------------------
 
 @pytest.mark.skipif(not resolver.available(), reason="no nsd or unbound")
-def test_gateway(web_keys, keys):
-    """From a delivery to the mail with the report, in its jail."""
+def test_gateway(web_keys, web, keys):
+    """From a delivery to the mail with the report, which a milter signs, and
+    to a web server; in its jail."""
+    seen = []
+    web.sites["reports.example"] = posted(web, seen, response(b""))
+    milter = Milter()
+    milter.use({"eom": [add_header("DKIM-Signature", "v=1; d=x"), CONTINUE]})
     names = resolver.NameService({
         "there.example": "@ MX 10 mx\nmx A 127.0.0.1\n_smtp._tls TXT "
-                         '"v=TLSRPTv1; " "rua=mailto:tls@reports.example"\n'})
+                         '"v=TLSRPTv1; " "rua=mailto:tls@reports.example,'
+                         'https://reports.example/v1"\n',
+        "reports.example": "@ A 127.0.0.1\n"})
     gw = None
     sink = Sink()
     server = Server(starttls(context(keys, "self")))
@@ -747,6 +776,9 @@ def test_gateway(web_keys, keys):
         gw = Instance(sink, main={
             "smtp_tlsrpt_enable": "yes", "dns_resolvers": names.address,
             "smtp_tls_sts_CAfile": web_keys.ca,
+            "smtp_tls_sts_port": str(web.port),
+            "smtp_tls_sts_private_networks": "yes",
+            "non_smtpd_milters": milter.where,
             "relay_domains": "there.example",
             "smtp_tls_security_level": "may",
             "transport_maps": "inline:{ { u@there.example = "
@@ -771,7 +803,10 @@ def test_gateway(web_keys, keys):
         r, found = valid(opened(m.text, "there.example", submitter),
                          "there.example")
         assert found == shown
+        assert b"\r\nDKIM-Signature: v=1; d=x\r\n" in m.header + b"\r\n"
         wait_for("its end", lambda: gw.command("tlsrpt").stdout == "")
+        assert valid(gzip.decompress(seen[0][2]), "there.example") == (
+            r, found) and len(seen) == 1
         if os.getuid() == 0:
             pid = gw.pids("tlsrpt")[0]
             root = os.readlink(f"/proc/{pid}/root")
@@ -796,6 +831,7 @@ def test_gateway(web_keys, keys):
         if gw:
             gw.destroy()
         sink.down()
+        milter.close()
         for s in (server, plain):
             s.__exit__(Exception)
         names.close()
