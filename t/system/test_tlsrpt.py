@@ -781,6 +781,8 @@ def test_gateway(web_keys, web, keys):
             "non_smtpd_milters": milter.where,
             "relay_domains": "there.example",
             "smtp_tls_security_level": "may",
+            # each message is a session, and so a result
+            "smtp_connection_cache_on_demand": "no",
             "transport_maps": "inline:{ { u@there.example = "
             f"relay:there.example:{server.port} }} {{ v@there.example = "
             f"relay:there.example:{plain.port} }} {{ reports.example = "
