@@ -91,6 +91,7 @@ mail_seal(struct tlsrpt_mail *m, struct chan *c)
 {
 	struct recipient rcpts[TLSRPT_TO_MAX] = { { .addr = view_of("") } };
 	struct envelope e = {
+		.flags = ENVELOPE_TLS_OPTIONAL,	/* as its header says */
 		.client_name = view_of("localhost"),
 		.client_addr = view_of("127.0.0.1"),
 		.proto = view_of("tlsrpt"),

@@ -519,7 +519,8 @@ writer_seal(struct writer *w, struct message *m, struct chan_in *in)
 	    (m->internal && w->kind != ROLE_BOUNCE &&
 	    w->kind != ROLE_LOCAL && !notice_is_ours(&e)) ||
 	    (w->kind == ROLE_LOCAL && !m->internal) ||
-	    (w->kind == ROLE_TLSRPT && (e.sender.n > 0 || e.flags != 0)) ||
+	    (w->kind == ROLE_TLSRPT && (e.sender.n > 0 ||
+	    (e.flags & ~(uint32_t)ENVELOPE_TLS_OPTIONAL) != 0)) ||
 	    (w->kind == ROLE_PICKUP && (m->internal || m->origin == NULL ||
 	    (e.flags & ENVELOPE_NO_FILTER) != 0))) {
 		arena_free(&a);

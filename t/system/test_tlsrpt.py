@@ -115,7 +115,7 @@ class Tlsrpt(Role):
         finally:
             os.close(fd)
         assert len(data) == size
-        assert env.u8() == 2 and env.u32() == 0 and env.text() == ""
+        assert env.u8() == 2 and env.u32() == 32 and env.text() == ""
         assert (env.text(), env.text()) == ("localhost", "127.0.0.1")
         assert env.u16() == 0 and env.text() == ""
         assert env.text() == "tlsrpt"
