@@ -8,9 +8,11 @@ from postern import HOSTNAME, mail, run, wait_for
 from test_relay import (BOUNCED, CONNECT, DEFERRED, NONE, SENT, Server,
                         script)
 from test_relay_sts import NO_POLICY, POLICY, StsRelay
-from test_relay_tls import Relay, ServerKeys, conf, context, starttls
+from test_relay_tls import (Relay, ServerKeys, conf, context, secure,
+                            starttls)
 from sts_help import policy
 from test_aliases import Names
+from test_lmtp import Gateway
 from test_submit import sendmail
 from tls_help import TlsClient
 
@@ -429,3 +431,58 @@ def test_forwarded(keys):
         for to in ("user", "w"):
             gw.wait_log(rf"to=<{to}@example\.com>.*/requiretls:nostarttls, "
                         r"dsn=4")
+
+
+# -- LMTP -------------------------------------------------------------------------
+
+def lmtp_talk(ctx, offers):
+    """A server with STARTTLS, and REQUIRETLS within TLS or not."""
+    def talk(c):
+        c.say("220 inside LMTP")
+        tls = False
+        while True:
+            line = c.line()
+            verb = line[:4].upper()
+            if verb == "LHLO":
+                c.say(offers if tls else "250-inside\r\n250 STARTTLS")
+            elif verb == "STAR":
+                c.say("220 go")
+                secure(c, ctx)
+                tls = True
+            elif verb == "DATA":
+                c.say("354 go on")
+                c.text()
+                c.say("250 2.1.5 saved")
+            else:
+                c.say("221 bye" if verb == "QUIT" else "250 Ok")
+                if verb == "QUIT":
+                    return
+    return talk
+
+
+def test_lmtp(keys):
+    """Its own parameters hold; what smtp_tls_* say has no effect on it."""
+    more = dict(smtpd_tls_security_level="may",
+                smtpd_tls_chain_files=keys.path("gw.pem"),
+                smtp_tls_security_level="none",
+                lmtp_tls_CAfile=keys.path("ca.crt"))
+    for cert, level, want, offers, word, param in (
+            ("inside", "secure", "enforce", OFFERS, "secure/requiretls", True),
+            ("self", "may", "opportunistic", LACKS_NOT,
+             "may/requiretls:none", False),
+            ("inside", "secure", "enforce", LACKS_NOT,
+             "secure/requiretls:none", None),
+            ("self", "secure", "opportunistic", OFFERS,
+             "secure:encrypt/requiretls:none", None)):
+        with Server(lmtp_talk(context(keys, cert), offers)) as server, \
+                Gateway(virtual_transport=f"lmtp:inet:{server.hop}",
+                        lmtp_tls_security_level=level,
+                        lmtp_requiretls_policy=want, **more) as gw:
+            gw.up()
+            with TlsClient(gw.port) as c:
+                send(c, "a@box.example")
+            gw.wait_log(rf"to=<a@box\.example>, .* tls={word}, dsn="
+                        f"{'[45]' if param is None else '2'}")
+            got = said(server)
+            assert len(got) == (param is not None)
+            assert all(("REQUIRETLS" in m) == param for m in got)
