@@ -3,6 +3,7 @@
 #include "lib/address.h"
 #include "lib/conf_choice.h"
 #include "lib/log.h"
+#include "rules/sts_policy.h"
 #include "rules/tls_policy.h"
 
 #define SEPARATORS	", \t\r\n"
@@ -185,19 +186,11 @@ tls_policy_domain(const struct conf *cf, const struct view *hosts, size_t n,
 bool
 tls_policy_host(const struct tls_policy *p, struct view host)
 {
-	struct view pattern, rest;
 	size_t i;
 
-	for (i = 0; i < p->n_hosts; i++) {
-		pattern = p->hosts[i];
-		if (view_eq_nocase(pattern, host))
+	for (i = 0; i < p->n_hosts; i++)
+		if (sts_mx_match(p->hosts[i], host))
 			return true;
-		/* RFC 8461 section 4.1: "*" is one label. */
-		rest = view_from(host, view_find(host, '.'));
-		if (pattern.n > 2 && pattern.p[0] == '*' && rest.n < host.n &&
-		    view_eq_nocase(view_from(pattern, 1), rest))
-			return true;
-	}
 	return p->n_hosts == 0;
 }
 

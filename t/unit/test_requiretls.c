@@ -1,4 +1,4 @@
-/* link: rules/requiretls.c rules/tls_policy.c */
+/* link: rules/requiretls.c rules/sts_policy.c rules/tls_policy.c */
 /* REQUIRETLS: what is asked of whom, what has it, and what headers say. */
 #include "conf_help.h"
 #include "lib/envelope.h"

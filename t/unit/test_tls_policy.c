@@ -1,4 +1,4 @@
-/* link: rules/tls_policy.c */
+/* link: rules/sts_policy.c rules/tls_policy.c */
 /* What TLS with a next hop must be. */
 #include "conf_help.h"
 #include "rules/tls_policy.h"
@@ -157,6 +157,7 @@ hosts_of_a_domain(void **state)
 {
 	const struct view hosts[] = { view_of("*.Mail.example"),
 		view_of("mx.example") };
+	struct conf *loose;
 
 	(void)state;
 	assert_true(tls_policy_domain(cf, hosts, 2, arena, &policy, &why));
@@ -170,6 +171,19 @@ hosts_of_a_domain(void **state)
 	assert_false(tls_policy_host(&policy, view_of("mx.example.net")));
 	assert_false(tls_policy_host(&policy, view_of("")));
 	assert_false(tls_policy_domain(cf, hosts, 0, arena, &policy, &why));
+	/* any host, if it shows one of the names */
+	loose = parse("smtp_tls_enforce_sts_mx_patterns = no\n");
+	assert_non_null(loose);
+	assert_true(tls_policy_domain(loose, hosts, 2, arena, &policy, &why));
+	assert_int_equal(policy.level, TLS_LEVEL_SECURE);
+	assert_true(tls_policy_host(&policy, view_of("mx.example.net")));
+	assert_int_equal(policy.n_match, 2);
+	assert_true(view_is(policy.match[1], "mx.example"));
+	assert_true(view_is(policy.match[0], ".Mail.example"));
+	conf_free(&loose);
+	/* for mail that asks for no protection */
+	assert_true(tls_policy_relaxed(cf, arena, &policy, &why));
+	assert_int_equal(policy.level, TLS_LEVEL_MAY);
 	/* without patterns all are good */
 	assert_string_equal(entry("none"), "none");
 	assert_true(tls_policy_host(&policy, view_of("any.example")));
