@@ -327,12 +327,9 @@ failed:
 static char *
 session_key(const struct delivery *d)
 {
-	const struct tls_policy *p = d->tls_domain;
-
-	return mem_printf("%.*s\n%.*s\n%.*s\n%.*s\n%u %.*s",
+	return mem_printf("%.*s\n%.*s\n%.*s\n%u %.*s",
 	    VIEW_ARGS(d->transport), VIEW_ARGS(d->hop_text),
 	    VIEW_ARGS(d->tls != NULL ? d->tls->key : view_of("")),
-	    VIEW_ARGS(p != NULL ? p->key : view_of("")),
 	    (unsigned)relay_credentials_age(),
 	    VIEW_ARGS(relay_auth_sender(d)));
 }

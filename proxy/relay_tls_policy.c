@@ -61,6 +61,24 @@ domain_may_say(const struct delivery *d)
 	    level == TLS_LEVEL_DANE);
 }
 
+/* DANE, and what the domain wants of servers without: sessions are exchanged
+ * only for deliveries that have both. */
+static void
+domain_beside(struct delivery *d, const struct tls_policy *p)
+{
+	struct tls_policy *both = arena_alloc(d->arena, sizeof *both);
+	struct buf key;
+
+	*both = *d->tls;
+	buf_init(&key, 2 * TLS_POLICY_KEY_MAX + 2);
+	(void)buf_printf(&key, "%.*s\f%.*s", VIEW_ARGS(both->key),
+	    VIEW_ARGS(p->key));
+	both->key = arena_copy(d->arena, buf_view(&key));
+	buf_free(&key);
+	d->tls = both;
+	d->tls_domain = p;
+}
+
 /* Mode "enforce", or "testing". */
 static void
 domain_wants(struct delivery *d, const struct sts_policy *said)
@@ -75,7 +93,7 @@ domain_wants(struct delivery *d, const struct sts_policy *said)
 	if (ok && test)
 		d->tls_testing = p;
 	else if (ok && d->tls->level == TLS_LEVEL_DANE)
-		d->tls_domain = p;
+		domain_beside(d, p);
 	else if (ok)
 		d->tls = p;
 	else

@@ -208,11 +208,68 @@ attribute_once(struct view name, struct view value, struct view *to,
 	return true;
 }
 
+/*
+ * What a program that finds out MTA-STS policies says about one.  Reports are
+ * made of most of it; which hosts mail may go to is what counts here.
+ */
+struct entry_about {
+	bool sts;
+	struct view hosts[TLS_MATCHES_MAX];
+	size_t n_hosts;
+};
+
+/* False: it is none of these, or *why says what is wrong with it. */
 static bool
-entry_attribute(struct tls_policy *p, struct view word, struct buf *why)
+entry_is_about(struct entry_about *about, struct view name, struct view value,
+    struct buf *why)
 {
-	size_t n = view_find(word, '=');
-	struct view name = view_head(word, n), value = view_from(word, n + 1);
+	static const char *const others[] = { "policy_domain", "policy_ttl",
+		"policy_string", "policy_failure" };
+	size_t i;
+
+	if (view_is_nocase(name, "policy_type")) {
+		about->sts = view_is_nocase(value, "sts");
+		return true;
+	}
+	if (view_is_nocase(name, "mx_host_pattern")) {
+		if (about->n_hosts == TLS_MATCHES_MAX)
+			return policy_bad(why, "mx_host_pattern: more than %u",
+			    TLS_MATCHES_MAX);
+		about->hosts[about->n_hosts++] = value;
+		return true;
+	}
+	for (i = 0; i < sizeof others / sizeof others[0]; i++)
+		if (view_is_nocase(name, others[i]))
+			return true;
+	return false;
+}
+
+/* The next attribute, without the braces it may be in; empty: none. */
+static struct view
+entry_word(struct view *entry)
+{
+	struct view word;
+	size_t n = 0;
+
+	while (n < entry->n && strchr(SEPARATORS, entry->p[n]) != NULL)
+		n++;
+	*entry = view_from(*entry, n);
+	if (entry->n == 0 || entry->p[0] != '{')
+		return view_word(entry, SEPARATORS);
+	n = view_find(*entry, '}');
+	word = view_trim(view_from(view_head(*entry, n), 1));
+	*entry = view_from(*entry, n + 1);
+	/* Nothing in them is an attribute without a name, too. */
+	return word.n > 0 ? word : view_of("{}");
+}
+
+static bool
+entry_attribute(struct tls_policy *p, struct view word,
+    struct entry_about *about, struct buf *why)
+{
+	size_t n = view_find(word, '='), said = why->n;
+	struct view name = view_trim(view_head(word, n));
+	struct view value = view_trim(view_from(word, n + 1));
 
 	if (n == word.n)
 		return policy_bad(why, "no attribute=value: %.*s",
@@ -229,6 +286,10 @@ entry_attribute(struct tls_policy *p, struct view word, struct buf *why)
 		p->exclude = value;
 		return true;
 	}
+	if (entry_is_about(about, name, value, why))
+		return true;
+	if (why->n > said)
+		return false;
 	if (!view_is_nocase(name, "match"))
 		return policy_bad(why, "unknown attribute %.*s",
 		    VIEW_ARGS(view_head(name, 100)));
@@ -245,7 +306,9 @@ bool
 tls_policy_entry(const struct conf *cf, struct view entry, struct arena *a,
     struct tls_policy *ret, struct buf *why)
 {
+	struct entry_about about = { .sts = false };
 	struct view word;
+	size_t i;
 
 	*ret = (struct tls_policy){ .source = TLS_FROM_TABLE };
 	entry = arena_copy(a, entry);
@@ -254,11 +317,19 @@ tls_policy_entry(const struct conf *cf, struct view entry, struct arena *a,
 		return policy_bad(why, "unknown level \"%.*s\"",
 		    VIEW_ARGS(view_head(word, 100)));
 	policy_wrap(cf, ret);
-	while ((word = view_word(&entry, SEPARATORS)).n > 0) {
+	while ((word = entry_word(&entry)).n > 0) {
 		if (ret->level == TLS_LEVEL_NONE)
 			return policy_bad(why, "attributes at level none");
-		if (!entry_attribute(ret, word, why))
+		if (!entry_attribute(ret, word, &about, why))
 			return false;
+	}
+	if (about.sts && about.n_hosts > 0 && tls_level_names(ret->level) &&
+	    ret->level != TLS_LEVEL_FINGERPRINT &&
+	    cf->smtp_tls_enforce_sts_mx_patterns) {
+		for (i = 0; i < about.n_hosts; i++)
+			ret->hosts[ret->n_hosts++] = about.hosts[i];
+		ret->match[0] = view_of("hostname");
+		ret->n_match = 1;
 	}
 	return policy_finish(cf, a, ret, why);
 }

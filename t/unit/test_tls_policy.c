@@ -189,6 +189,45 @@ hosts_of_a_domain(void **state)
 	assert_true(tls_policy_host(&policy, view_of("any.example")));
 }
 
+/* As a program that knows MTA-STS says it. */
+static void
+hosts_of_an_entry(void **state)
+{
+	struct conf *loose;
+
+	(void)state;
+	assert_non_null(strstr(entry("secure match=.example.com:mx.test "
+	    "servername=hostname policy_type=sts policy_domain=example.com, "
+	    "policy_ttl=86400 mx_host_pattern=*.example.com "
+	    "mx_host_pattern=mx.test { policy_string = version: STSv1 } "
+	    "{ policy_string = mode: enforce }"), "|hostname|hostname\v"));
+	assert_int_equal(policy.n_match, 1);
+	assert_true(tls_policy_host(&policy, view_of("a.example.com")));
+	assert_true(tls_policy_host(&policy, view_of("mx.test")));
+	assert_false(tls_policy_host(&policy, view_of("mx.example.net")));
+	/* Not of MTA-STS, or not to be enforced. */
+	(void)entry("secure match=a.test policy_type=tlsa "
+	    "mx_host_pattern=mx.test");
+	assert_true(tls_policy_host(&policy, view_of("mx.example.net")));
+	assert_true(view_is(policy.match[0], "a.test"));
+	(void)entry("encrypt policy_type=sts mx_host_pattern=mx.test");
+	assert_true(tls_policy_host(&policy, view_of("mx.example.net")));
+	assert_int_equal(policy.n_match, 0);
+	loose = parse("smtp_tls_enforce_sts_mx_patterns = no\n");
+	assert_non_null(loose);
+	assert_true(tls_policy_entry(loose, view_of("secure match=a.test "
+	    "policy_type=sts mx_host_pattern=mx.test"), arena, &policy, &why));
+	assert_true(tls_policy_host(&policy, view_of("mx.example.net")));
+	assert_true(view_is(policy.match[0], "a.test"));
+	conf_free(&loose);
+	assert_non_null(strstr(entry("secure { servername = a.test }"),
+	    "|a.test|"));
+	assert_string_equal(entry("secure { }"), "no attribute=value: {}");
+	assert_memory_equal(entry("secure {policy_string=x"), "secure|", 7);
+	assert_string_equal(entry("secure { policy_strings = x }"),
+	    "unknown attribute policy_strings");
+}
+
 static const char *
 found(const struct table_list *maps, const char *hop)
 {
@@ -245,6 +284,7 @@ main(void)
 		cmocka_unit_test(mistakes),
 		cmocka_unit_test(the_parameters),
 		cmocka_unit_test(hosts_of_a_domain),
+		cmocka_unit_test(hosts_of_an_entry),
 		cmocka_unit_test(next_hops),
 	};
 
