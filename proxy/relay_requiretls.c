@@ -5,6 +5,16 @@
 #include "proxy/relay_requiretls.h"
 #include "proxy/relay_tls_impl.h"
 
+/* To a sender, or to our postmaster. */
+static bool
+delivery_notifies(const struct delivery *d)
+{
+	struct view from = d->env.sender;
+
+	return from.n == 0 || view_is(view_head(from, view_find(from, '@')),
+	    d->relay->conf->double_bounce_sender);
+}
+
 bool
 relay_requiretls_find(struct delivery *d)
 {
@@ -27,7 +37,7 @@ relay_requiretls_find(struct delivery *d)
 		return false;
 	}
 	/* Section 5: a notification is better sent than lost. */
-	if (d->env.sender.n == 0 && cf->requiretls_redact_dsn &&
+	if (delivery_notifies(d) && cf->requiretls_redact_dsn &&
 	    d->requiretls > REQUIRETLS_OPPORTUNISTIC)
 		d->requiretls = REQUIRETLS_OPPORTUNISTIC;
 	return true;

@@ -184,7 +184,10 @@ def test_notifications(keys):
     """They ask for it where it is known, and are not lost where not."""
     with Server(script()) as server, relay(keys, "may") as r:
         assert r.send(server.hop, sender="", flags=REQUIRE).status == SENT
-        assert said(server) == ["MAIL FROM:<>"]
+        assert r.send(server.hop, sender="double-bounce@gw.example.com",
+                      flags=REQUIRE).status == SENT
+        assert said(server) == ["MAIL FROM:<>",
+                                "MAIL FROM:<double-bounce@gw.example.com>"]
     with Server(starttls(context(keys, "inside"), EHLO=OFFERS)) as server, \
             relay(keys) as r:
         assert r.send(server.hop, sender="", flags=REQUIRE).status == SENT
