@@ -12,21 +12,28 @@
  * a hostile server's challenges should not be the one who has all passwords.
  *
  * The tables are read before the jail, as root: their files need no other
- * reader.  In it there is neither a network nor a file.  A changed table makes
- * a new instance.  No log line has a password, and memory that one passed
- * through is overwritten.
+ * reader.  In it there is no network, and no file but those of tokens, if
+ * smtp_sasl_token_directory, which is its root directory then, is set: tokens
+ * are written anew by others every hour.  A changed table makes a new instance.
+ * No log line has a password, and memory that one passed through is
+ * overwritten.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "lib/role.h"
 #include "lib/sasl.h"
 #include "lib/table_client.h"
 #include "proxy/credentials_find.h"
+#include "proxy/credentials_token.h"
 #include "rules/table_ask.h"
 
 #define QUESTIONS_MAX	4096u	/* of one relay that wait for a table */
@@ -49,7 +56,7 @@ struct relay_peer {
 
 static struct {
 	const struct conf *cf;
-	struct table_list passwords;
+	struct table_list passwords, tokens;
 	size_t n_relays;
 	uint64_t asked, found, failed;
 } role;
@@ -100,14 +107,79 @@ question_without(struct question *q, enum credentials answer, const char *why)
 	question_answer(q, answer, view_of(""), view_of(""), why);
 }
 
+/* -- tokens ---------------------------------------------------------------- */
+
+/* The file as it is now; NULL: it is in b, and *ret_written when it was
+ * written. */
+static const char *
+token_load(struct view name, struct buf *b, int64_t *ret_written)
+{
+	bool locked = *role_root() != '\0';
+	char *path = mem_printf("%s/%.*s", locked ? "" :
+	    role.cf->smtp_sasl_token_directory, VIEW_ARGS(name));
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	const char *why = NULL;
+	ssize_t n = -1;
+
+	free(path);
+	if (fd < 0)
+		return strerror(errno);
+	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+		why = "not a regular file";
+	else if ((st.st_mode & S_IWOTH) != 0)
+		why = "everybody may write to it";
+	else if (st.st_size > (off_t)TOKEN_TEXT_MAX)
+		why = "the file is too large";
+	else if ((n = read(fd, b->p, TOKEN_TEXT_MAX)) < 0)
+		why = strerror(errno);
+	(void)close(fd);
+	if (why != NULL)
+		return why;
+	b->n = (size_t)n;
+	*ret_written = (int64_t)st.st_mtime;
+	return NULL;
+}
+
+/* entry: "user:file" */
+static void
+question_token(struct question *q, struct view user, struct view name)
+{
+	int64_t now = clock_wall().us / 1000000, written = 0;
+	struct token token;
+	const char *why;
+	struct buf b;
+
+	buf_init(&b, TOKEN_TEXT_MAX);
+	ensure(buf_room(&b, TOKEN_TEXT_MAX) != NULL);
+	why = !token_name_good(name) ? "not the name of a file" :
+	    token_load(name, &b, &written);
+	if (why == NULL)
+		why = token_read(buf_view(&b), written, &token);
+	if (why == NULL && token.expires > 0 && token.expires <= now)
+		why = "the token has expired";
+	if (why == NULL) {
+		question_answer(q, CREDENTIALS_TOKEN, user, token.text, "");
+	} else {
+		log_warn("token %s: %s", log_safe(view_head(name, 100)), why);
+		question_without(q, CREDENTIALS_FAILED, why);
+	}
+	explicit_bzero(b.p, b.cap);
+	buf_free(&b);
+}
+
 static void
 question_found(struct question *q, struct view entry, const struct table *t,
-    unsigned line)
+    unsigned line, bool token)
 {
 	struct view user, secret;
 
 	if (credentials_split(entry, &user, &secret)) {
-		question_answer(q, CREDENTIALS_PASSWORD, user, secret, "");
+		if (token)
+			question_token(q, user, secret);
+		else
+			question_answer(q, CREDENTIALS_PASSWORD, user, secret,
+			    "");
 		return;
 	}
 	/* Not what it is: it may be a password. */
@@ -134,20 +206,25 @@ question_go_on(struct question *q)
 	enum table_answer a;
 	struct buf value;
 	unsigned line = 0;
-	bool needs = false;
+	bool needs = false, token = false;
 
 	buf_init(&value, CREDENTIALS_VALUE_MAX);
 	ensure(buf_room(&value, CREDENTIALS_VALUE_MAX) != NULL);
 	if (q->known != NULL)
 		table_known_begin(q->known);
-	a = credentials_find(&role.passwords, role.cf->recipient_delimiter,
+	a = credentials_find(&role.tokens, role.cf->recipient_delimiter,
 	    &q->about, &value, &t, &line);
+	token = a == TABLE_FOUND;
+	if (a == TABLE_NOT_FOUND)
+		a = credentials_find(&role.passwords,
+		    role.cf->recipient_delimiter, &q->about, &value, &t,
+		    &line);
 	if (q->known != NULL)
 		needs = table_known_end(q->known, &need);
 	if (needs)
 		q->asking = table_ask_all(q->known, question_told, q);
 	else if (a == TABLE_FOUND)
-		question_found(q, buf_view(&value), t, line);
+		question_found(q, buf_view(&value), t, line, token);
 	else if (a == TABLE_FAILED)
 		question_without(q, CREDENTIALS_FAILED,
 		    "a table cannot be asked");
@@ -231,6 +308,9 @@ credentials_peer(const struct role_peer *peer, int fd)
 
 /* -- the role -------------------------------------------------------------- */
 
+/* Files may be opened only where there are some. */
+static struct role_def def;
+
 static void
 credentials_load(void)
 {
@@ -240,9 +320,16 @@ credentials_load(void)
 	if (!table_list_open(cf->smtp_sasl_password_maps,
 	    cf->config_directory, &role.passwords, log_report_errors, NULL))
 		fatal("smtp_sasl_password_maps cannot be used");
-	if (role.passwords.n == 0)
+	if (!table_list_open(cf->smtp_sasl_token_maps,
+	    cf->config_directory, &role.tokens, log_report_errors, NULL))
+		fatal("smtp_sasl_token_maps cannot be used");
+	if (role.passwords.n == 0 && role.tokens.n == 0)
 		log_warn("smtp_sasl_auth_enable is yes, but "
 		    "smtp_sasl_password_maps is empty");
+	if (*cf->smtp_sasl_token_directory != '\0')
+		def.jail.allow |= JAIL_READ_FILES;
+	else if (role.tokens.n > 0)
+		fatal("smtp_sasl_token_maps needs smtp_sasl_token_directory");
 }
 
 static void
@@ -256,13 +343,10 @@ credentials_status(struct buf *b)
 int
 main(int argc, char **argv)
 {
-	static const struct role_def def = {
-		.kind = ROLE_CREDENTIALS,
-		.load = credentials_load,
-		.peer = credentials_peer,
-		.retire = look_for_end,
-		.status = credentials_status,
-	};
-
+	def.kind = ROLE_CREDENTIALS;
+	def.load = credentials_load;
+	def.peer = credentials_peer;
+	def.retire = look_for_end;
+	def.status = credentials_status;
 	return role_main(&def, argc, argv);
 }

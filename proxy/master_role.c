@@ -71,7 +71,10 @@ instance_jail(const struct instance *i, const struct team *t,
 	/* A socket outside of the spool is reached by its path only. */
 	if (!t->entry->chroot || t->entry->sockets == MILTERS_ELSEWHERE)
 		return;
-	if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
+	if (i->kind == ROLE_CREDENTIALS &&
+	    *t->cf->smtp_sasl_token_directory != '\0')
+		*ret_root = mem_strdup(t->cf->smtp_sasl_token_directory);
+	else if ((i->kind == ROLE_LOOKUP && plan_policy_sockets(cf)) ||
 	    t->entry->sockets == MILTERS_BELOW_QUEUE ||
 	    (i->kind == ROLE_RELAY && t->entry->lmtp) ||
 	    i->kind == ROLE_QMGR || i->kind == ROLE_BOUNCE ||

@@ -56,6 +56,7 @@ static const struct {
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_requiretls_policy", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_sasl_password_maps", ROLE_BIT(ROLE_CREDENTIALS) },
+	{ "smtp_sasl_token_maps", ROLE_BIT(ROLE_CREDENTIALS) },
 	{ "smtp_sasl_mechanism_filter", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_header_checks", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_mime_header_checks", ROLE_BIT(ROLE_RELAY) },

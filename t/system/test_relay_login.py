@@ -1,4 +1,5 @@
 """Logins of the relay at other servers, in a whole Postern."""
+import json
 import os
 import pwd
 import re
@@ -8,7 +9,8 @@ import threading
 import pytest
 
 from postern import Instance, Sink, mail, wait_for
-from test_relay_auth import b64, unb64
+from test_relay_auth import ask, b64, tls_server, unb64
+from test_relay_tls import context, keys  # noqa: F401
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -39,13 +41,13 @@ def lock():
 def make():
     made = []
 
-    def make(sink, **settings):
-        gw = Instance(sink, main={
+    def make(sink=None, relay=None, main=None, start=False, **settings):
+        gw = Instance(sink, relay=relay, main=main or {
             "smtp_sasl_auth_enable": "yes",
             "smtp_sasl_security_options": "noanonymous",
             "smtp_connection_cache_on_demand": "no",
             "minimal_backoff_time": "1s", "maximal_backoff_time": "1s",
-            "queue_run_delay": "1s", **settings}, start=False)
+            "queue_run_delay": "1s", **settings}, start=start)
         made.append(gw)
         return gw
     yield make
@@ -205,6 +207,68 @@ def test_table_behind_a_connection(make, lock):
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+def test_tokens(make, keys):  # noqa: F811
+    """What the file has at the time of the login."""
+    ctx = context(keys, "inside")
+    now = {"token": "ya29.canary-one"}
+
+    def auth(c, words):
+        text = unb64(words[2])
+        assert text.startswith("user=joe@example.com\1auth=Bearer ")
+        if text.endswith(f" {now['token']}\1\1"):
+            return "235 ok"
+        ask(c, '{"status":"401"}')
+        return "535 5.7.8 expired"
+    with tls_server(ctx, auth, "PLAIN", "PLAIN XOAUTH2") as s:
+        gw = make(relay=f"127.0.0.1:{s.port}", start=False, main={
+            "smtp_sasl_auth_enable": "yes", "smtp_tls_security_level": "secure",
+            "smtp_tls_CAfile": keys.path("ca.crt"),
+            "smtp_tls_secure_cert_match": "inside.example",
+            "smtp_sasl_tls_verified_security_options": "noanonymous",
+            "smtp_connection_cache_on_demand": "no",
+            "minimal_backoff_time": "1s", "maximal_backoff_time": "1s",
+            "queue_run_delay": "1s"})
+        tokens = gw.dir + "/tokens"
+        os.mkdir(tokens, 0o755)
+
+        def put(text, mode=0o644):
+            with open(tokens + "/.new", "w") as f:
+                f.write(text)
+            os.chmod(tokens + "/.new", mode)
+            os.rename(tokens + "/.new", tokens + "/joe")
+
+        def arrived(n):
+            wait_for(f"{n} messages", lambda: sum(
+                len(c.texts) for c in s.conns) == n, 60)
+        gw.set(smtp_sasl_token_directory=tokens, smtp_sasl_token_maps=(
+            f"inline:{{ {{[127.0.0.1]:{s.port} = joe@example.com:joe}} }}"))
+        gw.expect_log("token joe: |login: |authentication failed")
+        gw.start()
+        put("ya29.canary-one\n")
+        send(gw, "first")
+        arrived(1)
+        # it is renewed there and here
+        now["token"] = "ya29.canary-two"
+        put(json.dumps({"access_token": "ya29.canary-two",
+                        "expires_in": 3600}))
+        send(gw, "second")
+        arrived(2)
+        # expired; then a good one
+        put(json.dumps({"access_token": "ya29.canary-two", "expiry": "1"}))
+        send(gw, "third")
+        gw.wait_log("token joe: the token has expired")
+        put("ya29.canary-old")
+        gw.wait_log('535 5.7.8 expired: {"status":"401"}')
+        put("ya29.canary-two", 0o666)
+        gw.wait_log("token joe: everybody may write to it")
+        os.unlink(tokens + "/joe")
+        os.symlink("/etc/passwd", tokens + "/joe")
+        gw.wait_log("token joe: (Too many levels|No such file)")
+        put("ya29.canary-two")
+        arrived(3)
+        hidden(gw, "canary", b64("ya29.canary")[:12])
 
 
 def test_mistakes(make, lock):
