@@ -236,7 +236,7 @@ alias_and_user(const struct job *j, struct arena *a, struct fate *ret)
 		*ret = user;
 		return;
 	}
-	if (user.n > 0 && user.route.n == 0) {
+	if (user.n > 0 && (user.route.n == 0 || user.also)) {
 		both = arena_alloc(a, (ret->n + user.n) * sizeof *both);
 		if (ret->n > 0)
 			memcpy(both, ret->addresses,
@@ -245,13 +245,9 @@ alias_and_user(const struct job *j, struct arena *a, struct fate *ret)
 		    user.n * sizeof *both);
 		ret->addresses = both;
 		ret->n += user.n;
-	} else if (user.route.n > 0) {
-		/* It cannot be told in one message: one that is not there
-		 * yet cannot be lost. */
-		fate_set(ret, RCPT_DEFERRED, "4.3.5", "an alias that names "
-		    "its own user cannot be used with mailbox_transport");
-		return;
 	}
+	if (user.route.n > 0)
+		fate_pass(ret, user.route, j->rcpt->addr, a);
 	if (ret->status == RCPT_EXPANDED || user.status == RCPT_BOUNCED) {
 		ret->status = user.status;
 		(void)memcpy(ret->dsn, user.dsn, sizeof ret->dsn);

@@ -53,6 +53,19 @@ fate_errno(struct fate *f, const char *dsn, int error, const char *fmt, ...)
 	fate_text(f, RCPT_DEFERRED, dsn);
 }
 
+void
+fate_pass(struct fate *f, struct view route, struct view address,
+    struct arena *a)
+{
+	f->route = route;
+	f->also = f->n > 0;
+	if (f->also)
+		return;
+	f->addresses = arena_alloc(a, sizeof *f->addresses);
+	f->addresses[0] = address;
+	f->n = 1;
+}
+
 bool
 fate_put(struct buf *b, const struct fate *f)
 {
@@ -60,7 +73,8 @@ fate_put(struct buf *b, const struct fate *f)
 	bool ok;
 
 	ok = put_u8(b, (uint8_t)f->status) && put_view(b, view_of(f->dsn)) &&
-	    put_view(b, view_of(f->text)) && put_u8(b, (uint8_t)(f->has_sender | f->self << 1)) &&
+	    put_view(b, view_of(f->text)) && put_u8(b, (uint8_t)(f->has_sender |
+	    f->self << 1 | f->also << 2)) &&
 	    put_view(b, f->sender) && put_view(b, f->route) &&
 	    put_u32(b, f->n);
 	for (i = 0; ok && i < f->n; i++)
@@ -101,6 +115,7 @@ fate_get(struct cursor *c, struct arena *a, struct fate *ret)
 	flags = cursor_u8(c);
 	f.has_sender = (flags & 1) != 0;
 	f.self = (flags & 2) != 0;
+	f.also = (flags & 4) != 0;
 	f.sender = cursor_view(c);
 	f.route = cursor_view(c);
 	f.n = cursor_u32(c);

@@ -3,7 +3,7 @@
  * become the recipient, read by the role, which trusts it with nothing else.
  *
  * Encoded: u8 status, view enhanced status, view text, u8 (1: has a sender, 2:
- * self), view sender, view route, u32 n, n x view address.
+ * self, 4: also), view sender, view route, u32 n, n x view address.
  */
 #ifndef QUEUE_LOCAL_FATE_H
 #define QUEUE_LOCAL_FATE_H
@@ -27,10 +27,17 @@ struct fate {
 				 * is still to be delivered to */
 	struct view sender;
 	struct view route;	/* "transport:nexthop"; empty: as usual */
+	/* The route is not for the addresses: a second message to the
+	 * recipient himself takes it, when theirs is made. */
+	bool also;
 	uint32_t n;
 	struct view *addresses;
 };
 
+/* The recipient goes that way, as an address alone; beside those that there
+ * are already. */
+void fate_pass(struct fate *f, struct view route, struct view address,
+    struct arena *a);
 /* Status and text; addresses and route stay. */
 void fate_set(struct fate *f, enum rcpt_status status, const char *dsn,
     const char *fmt, ...) __attribute__((format(printf, 4, 5)));

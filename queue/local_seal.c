@@ -37,6 +37,13 @@ seal_off(struct delivery *d)
 	d->note.n = 0;
 }
 
+/* The way of the message that is to be made now. */
+static struct view
+seal_route(const struct fate *f)
+{
+	return f->also ? view_make("", 0) : f->route;
+}
+
 bool
 seal_begin(struct delivery *d)
 {
@@ -62,6 +69,21 @@ seal_next(struct delivery *d)
 {
 	seal_off(d);
 	d->seal++;
+	if (!seal_begin(d))
+		delivery_end(d);
+}
+
+/* His list's message is there; the other one is for the recipient. */
+static void
+seal_himself(struct delivery *d)
+{
+	struct fate *f = seal_fate(d);
+
+	f->also = false;
+	f->n = 0;
+	fate_pass(f, f->route,
+	    d->order.env.rcpts[d->order.rcpts[d->seal]].addr, d->arena);
+	seal_off(d);
 	if (!seal_begin(d))
 		delivery_end(d);
 }
@@ -123,7 +145,7 @@ seal_text(const struct delivery *d, const struct recipient *r,
 
 	buf_init(&head, HEADER_MAX);
 	/* Passed on as it is, it has not been delivered to anybody. */
-	if ((to & DELIVERED_FORWARD) != 0 && seal_fate(d)->route.n == 0)
+	if ((to & DELIVERED_FORWARD) != 0 && seal_route(seal_fate(d)).n == 0)
 		ok = buf_puts(&head, "Delivered-To: ") &&
 		    address_quote(r->addr, &head) && buf_puts(&head, "\r\n");
 	ok = ok && seal_received(d, &head) &&
@@ -149,7 +171,7 @@ seal_recipient(const struct fate *f, const struct recipient *from,
 	ret->orcpt = from->orcpt;
 	ret->notify = from->notify;
 	/* Of several nobody can say that all was well: we do, at once. */
-	if (f->n > 1 && f->route.n == 0) {
+	if ((f->n > 1 || f->also) && seal_route(f).n == 0) {
 		ret->notify = (uint8_t)(from->notify &
 		    ~(unsigned)NOTIFY_SUCCESS);
 		if (ret->notify == 0 && from->notify != 0)
@@ -184,7 +206,7 @@ static bool
 seal_send(struct delivery *d, uint64_t size)
 {
 	struct judgement j = { .verdict.action = ACTION_OK,
-		.filter = seal_fate(d)->route };
+		.filter = seal_route(seal_fate(d)) };
 	struct buf env, route, *b;
 	bool ok;
 
@@ -269,11 +291,15 @@ seal_done(struct manager *m, struct chan_in *in)
 	}
 	if (f->status == RCPT_EXPANDED || f->status == RCPT_SENT) {
 		/* The one address there is will tell. */
-		fate_set(f, f->n == 1 && !f->has_sender ? RCPT_SENT :
-		    RCPT_EXPANDED, "2.0.0", "%s as %s", f->route.n > 0 ?
-		    "passed on" : "forwarded", queue_id_text(id, name));
+		fate_set(f, f->n == 1 && !f->has_sender && !f->also ?
+		    RCPT_SENT : RCPT_EXPANDED, "2.0.0", "%s as %s",
+		    seal_route(f).n > 0 ? "passed on" : "forwarded",
+		    queue_id_text(id, name));
 	}
-	seal_next(d);
+	if (f->also)
+		seal_himself(d);
+	else
+		seal_next(d);
 }
 
 void

@@ -245,10 +245,7 @@ user_reroute(const struct job *j, const char *transport, struct arena *a,
     struct fate *f)
 {
 	fate_set(f, RCPT_SENT, "2.0.0", "passed to transport %s", transport);
-	f->route = view_of(transport);
-	f->addresses = arena_alloc(a, sizeof *f->addresses);
-	f->addresses[0] = j->rcpt->addr;
-	f->n = 1;
+	fate_pass(f, view_of(transport), j->rcpt->addr, a);
 }
 
 static void
@@ -408,10 +405,7 @@ user_account(const struct job *j, const struct account *a,
 	if (box.status == RCPT_DEFERRED) {
 		*f = box;
 	} else if (box.route.n > 0) {
-		fate_set(f, RCPT_DEFERRED, "4.3.5", "a .forward file that "
-		    "names its own user cannot be used with "
-		    "mailbox_transport");
-		f->n = 0;
+		fate_pass(f, box.route, j->rcpt->addr, arena);
 	} else if (f->status == RCPT_EXPANDED || box.status == RCPT_BOUNCED) {
 		box.addresses = f->addresses;
 		box.n = f->n;

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from postern import HOSTNAME, mail, run, wait_for
-from test_aliases import Names, to
+from test_aliases import Names, forward, to
 from test_local import Host, me, needs_root, users  # noqa: F401
 
 
@@ -285,3 +285,37 @@ def test_a_home_that_is_not_mounted(users):
         finally:
             run("usermod", "-d", alice.home, alice.name)
             run("umount", "-l", top, check=False)
+
+
+@pytest.mark.parametrize("name_of", ["forward", "alias"])
+def test_own_name_and_mailbox_transport(users, name_of):
+    """A list that names its own user beside others, or beside a file: what
+    mailbox_transport takes is the user's, once, and the others get theirs."""
+    user = users[0]
+    out = "out.example=discard:elsewhere"
+    lists = f"{user.name}: \\{user.name}, x@out.example, y@out.example\n" \
+        if name_of == "alias" else ""
+    with Names(lists, mailbox_transport="discard:in-the-box",
+               transport_maps=f"inline:{{ {out} }}") as h:
+        if name_of == "forward":
+            forward(user, f"\\{user.name}, x@out.example\ny@out.example\n")
+        since = len(h.log())
+        h.send(to(user.name))
+        for who, text in ((to(user.name), "in-the-box"),
+                          ("x@out.example", "elsewhere"),
+                          ("y@out.example", "elsewhere")):
+            h.wait_log(f"to=<{who}>.*status=sent \\({text}\\)", since=since)
+        wait_for("an empty queue", lambda: not h.queued())
+        log = h.log()[since:]
+        assert log.count("(in-the-box)") == 1
+        assert log.count("(elsewhere)") == 2
+        assert "status=deferred" not in log
+        if name_of == "forward":
+            # beside a file alone there is nothing else to send
+            forward(user, f"\\{user.name}, {h.dir}/mail/{user.name}.too\n")
+            since = len(h.log())
+            h.send(to(user.name))
+            h.wait_log("status=sent \\(in-the-box\\)", since=since)
+            assert b"Subject: hello" in h.has(
+                f"{h.dir}/mail/{user.name}.too", b"Subject: hello")
+            os.unlink(user.home + "/.forward")
