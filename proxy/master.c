@@ -192,7 +192,7 @@ master_is_up(struct master *m)
 	log_tee(false);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 ||
-	    dup2(null, 2) < 0)
+	    (!m->log_stderr && dup2(null, 2) < 0))
 		log_warn("cannot leave the terminal: %s", strerror(errno));
 	if (null > 2)
 		close(null);

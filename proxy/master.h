@@ -221,7 +221,8 @@ struct master {
 	struct event stop_timer, session_timer;
 	int qmgr_lock;			/* held by us and each qmgr */
 
-	char *log_file;			/* "": syslog */
+	char *log_file;
+	bool log_stderr;	/* there is nothing else */			/* "": syslog */
 	int log_facility;
 	struct event log_timer;
 

@@ -36,7 +36,8 @@ master_log_open(struct master *m, const struct conf *cf,
 		close(fd);
 		return false;
 	}
-	if (sink == LOG_SINK_STDERR)
+	m->log_stderr = sink == LOG_SINK_STDERR;
+	if (m->log_stderr)
 		report_warn(r, "no syslog at /dev/log: logging to standard "
 		    "error; maillog_file = /file/name gives a log file");
 	(void)gethostname(host, sizeof host - 1);

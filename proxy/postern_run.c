@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "lib/conf_source.h"
+#include "lib/log_sink.h"
 #include "lib/mem.h"
 #include "proxy/postern.h"
 
@@ -176,6 +177,38 @@ start_listen(int fd, struct mono end)
 	}
 }
 
+/* Is there nothing that is written to but what this command writes to? */
+static bool
+start_no_log(const struct conf *cf)
+{
+	enum log_sink sink;
+
+	if (cf->maillog_file[0] != '\0')
+		return false;
+	close(log_sink_open("", &sink));
+	return sink == LOG_SINK_STDERR;
+}
+
+/*
+ * The same without a pipe: what logs to our standard error keeps that open.
+ * False: the time is over.
+ */
+static bool
+start_await(const struct conf *cf, pid_t pid, struct mono end)
+{
+	const char *why;
+
+	while (mono_since(clock_mono(), end) > 0) {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return true;
+		if (postern_running(cf) == pid &&
+		    postern_ask(cf, "up", &why))
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
 /* What the roles found wrong stands in the log only: show it here too. */
 static void
 start_show_log(const struct conf *cf, off_t from)
@@ -222,6 +255,7 @@ postern_start(struct postern *p, int argc, char **argv)
 	struct stat st;
 	const char *why;
 	int pair[2];
+	bool no_log;
 	off_t log;
 	pid_t pid;
 
@@ -230,6 +264,7 @@ postern_start(struct postern *p, int argc, char **argv)
 	run_no_words(argc, argv);
 	c = start_check(p);
 	log = stat(c->cf->maillog_file, &st) == 0 ? st.st_size : 0;
+	no_log = start_no_log(c->cf);
 	if (pipe2(pair, O_CLOEXEC) != 0)
 		fatal("pipe: %s", strerror(errno));
 	fflush(stderr);
@@ -237,9 +272,11 @@ postern_start(struct postern *p, int argc, char **argv)
 	if (pid < 0)
 		fatal("fork: %s", strerror(errno));
 	if (pid == 0)
-		start_exec(c, p->config_dir, pair[1]);
+		start_exec(c, p->config_dir, no_log ? STDERR_FILENO :
+		    pair[1]);
 	close(pair[1]);
-	if (!start_listen(pair[0], end))
+	if (no_log ? !start_await(c->cf, pid, end) :
+	    !start_listen(pair[0], end))
 		start_failed(c->cf, log, pid, "it did not get ready in time");
 	/* Only a living master answers; a port may belong to somebody else. */
 	if (!postern_ask(c->cf, "up", &why))

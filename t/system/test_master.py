@@ -4,6 +4,7 @@ import pwd
 import re
 import signal
 import socket
+import subprocess
 
 import pytest
 from postern import BIN, Client, free_port, mail, run, wait_for
@@ -405,3 +406,40 @@ def test_ordinary_user(make, sink):
     gw.wait_log("warning: started by an ordinary user")
     assert send(gw, "user") == 250
     sink.wait_subject("user")
+
+
+def test_start_without_a_log(make, sink):
+    """As in a container: no maillog_file, and no syslog. What there is to say
+    goes to standard error, also of processes that are started later."""
+    gw = make(sink, start=False)
+    gw.set(maillog_file="")
+    said = gw.dir + "/stderr"
+    with open(said, "w") as f:
+        p = subprocess.run([BIN + "/postern", "-c", gw.etc, "start"],
+                           stdin=subprocess.DEVNULL, stderr=f, check=False,
+                           stdout=subprocess.PIPE, timeout=60)
+    gw.running = True
+
+    def text():
+        with open(said) as f:
+            return f.read()
+    assert p.returncode == 0 and b"is running" in p.stdout, text()
+    assert send(gw, "user") == 250
+    sink.wait_subject("user")
+    if not os.path.exists("/dev/log"):
+        assert "maillog_file = /file/name gives a log file" in text()
+        wait_for("the delivery", lambda: "status=sent" in text())
+        gw.kill("smtpd")
+        gw.ready()
+        with gw.client() as c:
+            c.cmd("HELO late.example")
+        wait_for("a line of the new process",
+                 lambda: "connection after HELO" in text())
+
+
+def test_start_without_a_log_fails(make, sink):
+    """It says why, at once."""
+    gw = make(sink, start=False)
+    gw.set(maillog_file="", header_checks="regexp:/nonexistent")
+    p = gw.command("start", check=False)
+    assert p.returncode == 1 and "/nonexistent" in p.stderr
