@@ -156,11 +156,15 @@ void
 sendmail_options(struct sendmail *s, int argc, char **argv)
 {
 	static const char options[] =
-	    ":A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:q::r:tvx";
+	    ":A:B:C:D:F:GIL:M:N:O:Q::R:TUV:X:b:cd:e:f:h:imno:p:q::r:stvx";
+	bool client = false;	/* -Ac: sendmail's queue of programs */
 	int ch;
 
 	while ((ch = getopt(argc, argv, options)) != -1)
 		switch (ch) {
+		case 'A':
+			client = optarg[0] == 'c';
+			break;
 		case 'B':
 			options_body(s, optarg);
 			break;
@@ -213,6 +217,9 @@ sendmail_options(struct sendmail *s, int argc, char **argv)
 		default:
 			break;		/* sendmail has more than we need */
 		}
+	/* Boot scripts start a second daemon for that; pickup is ours. */
+	if (client && s->mode == MODE_DAEMON)
+		s->mode = MODE_NOTHING;
 	s->rcpts = argv + optind;
 	/* "-q -I id" and "-q -R site" are written apart by some. */
 	if (s->argument != NULL && s->argument[0] == '\0') {

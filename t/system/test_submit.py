@@ -156,6 +156,15 @@ def test_resent(gw, sink):
     (["-N", "sometimes", "user@example.com"], b"x\n", 64, "bad -N"),
     (["-bv", "user@example.com"], b"", 69, "-bv"),
     (["-bt"], b"", 64, "unsupported"),
+    (["-ba"], b"", 64, "unsupported"),
+    (["-q"], b"", 0, ""),
+    (["-qX"], b"", 64, "unsupported"),
+    (["-bd", "user@example.com"], b"", 64, "-bm only"),
+    (["-bh"], b"", 0, ""),
+    (["-Ac", "-q30m"], b"", 0, ""),
+    (["-bd", "-q15m"], b"", 1, "already running"),
+    (["-C", "/nonexistent", "-bd", "-q15m"], b"", 78, "nonexistent"),
+    (["-f"], b"", 64, "needs a value"),
     (["-C", "/nonexistent", "user@example.com"], b"", 78, "nonexistent"),
 ])
 def test_refused(gw, args, text, status, says):
@@ -166,7 +175,8 @@ def test_refused(gw, args, text, status, says):
 def test_options_that_change_nothing(gw, sink):
     sendmail(gw, "-oem", "-oi", "-om", "-odb", "-Am", "-U", "-G", "-v", "-n",
              "-O", "DeliveryMode=b", "-h", "3", "-p", "x", "-B8BITMIME",
-             "-R", "hdrs", "-V", "id", "-N", "failure,delay", "--",
+             "-R", "hdrs", "-V", "id", "-N", "failure,delay", "-d0.1",
+             "-MrESMTP", "-D", "/nonexistent/x", "-Q", "-sT", "-x", "--",
              "user@example.com", text=letter("three") + b".\nafter the dot\n")
     assert b"\r\n.\r\nafter the dot\r\n" in sink.wait_subject("three").body
 
@@ -331,8 +341,21 @@ def test_other_names(gw):
 def test_daemon_mode(make, sink):
     gw = make(sink, start=False)
     gw.running = True
-    sendmail(gw, "-bd", "-q15m")
+    # as Debian's boot script does, which looks whether it is there
+    sendmail(gw, "-MTA", "-L", "sm-mta", "-bd", "-q15m")
     gw.ready()
+    with open(gw.spool + "/pid/master.pid") as f:
+        os.kill(int(f.read()), 0)
+    sendmail(gw, "-L", "sm-msp-queue", "-Ac", "-q10m")
+
+
+@pytest.mark.parametrize("broken", ["main.cf", "master.cf"])
+def test_daemon_mode_says_what_is_wrong(make, sink, broken):
+    gw = make(sink, start=False)
+    os.rename(gw.path(broken), gw.path(broken) + ".gone")
+    said = sendmail(gw, "-bd", "-q15m",
+                    status=78 if broken == "main.cf" else 1)
+    assert broken in said and "No such file" in said
 
 
 # -- who may
