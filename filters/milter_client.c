@@ -80,7 +80,8 @@ milter_done(struct milter_client *c, enum milter_answer answer)
 	c->asked = 0;
 	c->text = NULL;
 	/* What it says to the rest cannot be told from later answers. */
-	c->state = c->n_behind > 0 ? MILTER_ENDED : MILTER_READY;
+	c->cut = c->n_behind > 0;
+	c->state = c->cut ? MILTER_ENDED : MILTER_READY;
 	c->n_behind = 0;
 	return true;
 }
@@ -393,6 +394,7 @@ may_say(const struct milter_client *c)
 
 	if (c->out.n >= MILTER_OUT_ENOUGH)
 		return false;
+	/* Not the end: one answer too many is not taken for that to it. */
 	return c->asked == 0 || (c->set.pipelining && c->version >= 6 &&
 	    c->n_behind < MILTER_BEHIND_MAX && last != MILTER_BODY &&
 	    c->part != MILTER_AT_END && c->part != MILTER_SENT);
@@ -496,6 +498,19 @@ milter_client_message(struct milter_client *c, const struct milter_text *t)
 	c->state = MILTER_ASKED;
 	c->asked = 0;
 	return milter_pump(c);
+}
+
+void
+milter_client_pipelines(struct milter_client *c, bool yes)
+{
+	ensure(c->state != MILTER_ASKED);
+	c->set.pipelining = yes;
+}
+
+bool
+milter_client_cut(const struct milter_client *c)
+{
+	return c->cut;
 }
 
 /* -- the owner's side ------------------------------------------------------ */

@@ -7,8 +7,8 @@
  * The filter is not trusted: a packet that is malformed, not allowed now, not
  * negotiated, or over a limit ends the machine with MILTER_BROKEN and a word
  * that says why; so does one that comes while out is not empty: the owner
- * clears it when all is written.  Changes to a message are collected and given out whole with
- * the answer to it, or not at all.
+ * clears it when all is written.  Changes to a message are collected and given
+ * out whole with the answer to it, or not at all.
  *
  * What each filter sees is told by the functions below in the order of SMTP:
  * negotiate, connect, helo, then mail, rcpt, data, message, again and again.
@@ -18,8 +18,10 @@
  *
  * With pipelining, and from version 6 on, the header and the body of a message
  * are said without waiting for each answer, but never its end, and one piece of
- * the body at a time.  libmilter hears nothing of what comes behind its own
- * refusal; what others answer to it is not awaited: the machine is over then.
+ * the body at a time, for it may skip the rest.  A filter that has its say
+ * before the end (accept, refuse, discard) decides as it would otherwise; but
+ * libmilter hears nothing of what comes behind that, and others answer it, so
+ * the machine is over then.
  *
  * Limits: see the numbers below.  Manual: sendmail's libmilter/docs.
  */
@@ -138,6 +140,10 @@ bool milter_client_rcpt(struct milter_client *c, const struct view *args,
     size_t n, bool refused);
 bool milter_client_data(struct milter_client *c);
 bool milter_client_unknown(struct milter_client *c, struct view command);
+/* Pipelining from the next message on, or none any more. */
+void milter_client_pipelines(struct milter_client *c, bool yes);
+/* With an answer: it came ahead of others that were due, and ended all. */
+bool milter_client_cut(const struct milter_client *c);
 /* t and what it points to stay until the answer. */
 bool milter_client_message(struct milter_client *c,
     const struct milter_text *t);

@@ -35,6 +35,7 @@ struct milter_client {
 	bool in_session;	/* connect was told */
 	bool in_transaction;	/* mail was told, and not its end */
 	bool passed_session, passed_message;
+	bool cut;		/* it answered before it was due */
 	bool ended_well;	/* the last thing was a message, to its end */
 
 	const struct milter_text *text;	/* NULL: no message on its way */

@@ -137,17 +137,44 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	    "no connection in time", 0);
 }
 
+/* Tells the client what came: n bytes at p, or behind what is in l->in.  True:
+ * an answer is complete.  What it leaves is kept. */
+static bool
+link_take(struct milter_link *l, const char *p, size_t n)
+{
+	struct view in = view_make(p, n);
+	bool answered;
+
+	if (l->in.n == 0) {
+		answered = milter_client_read(l->client, &in);
+		ensure(buf_putv(&l->in, in));
+		return answered;
+	}
+	l->in.n += n;
+	in = buf_view(&l->in);
+	answered = milter_client_read(l->client, &in);
+	buf_consume(&l->in, l->in.n - in.n);
+	if (l->in.n == 0)
+		buf_free(&l->in);
+	return answered;
+}
+
 static void
 on_read(evutil_socket_t fd, short what, void *arg)
 {
+	/* Of all links: most of what comes is whole packets, and many
+	 * connections are idle. */
+	static char shared[PIECE];
 	struct milter_link *l = arg;
-	struct view in;
+	char *to = shared;
 	ssize_t n;
-	char *to = l->in.max - l->in.n > PIECE ?
-	    buf_room(&l->in, PIECE) : NULL;
 
 	(void)what;
-	ensure(to != NULL);
+	if (l->in.n > 0) {
+		ensure(l->in.max - l->in.n > PIECE);
+		to = buf_room(&l->in, PIECE);
+		ensure(to != NULL);
+	}
 	n = recv(fd, to, PIECE, 0);
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
@@ -156,13 +183,9 @@ on_read(evutil_socket_t fd, short what, void *arg)
 		    n == 0 ? 0 : errno);
 		return;
 	}
-	l->in.n += (size_t)n;
-	in = buf_view(&l->in);
-	if (milter_client_read(l->client, &in)) {
-		buf_consume(&l->in, l->in.n - in.n);
+	if (link_take(l, to, (size_t)n)) {
 		link_done(l);
 	} else {
-		buf_consume(&l->in, l->in.n - in.n);
 		link_alive(l);
 		if (milter_client_waiting(l->client))
 			link_write(l);

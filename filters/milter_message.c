@@ -11,7 +11,9 @@
 #include "filters/milter_envelope.h"
 #include "filters/milter_mail.h"
 #include "filters/milter_message.h"
+#include "filters/milter_pool.h"
 #include "filters/milter_session_priv.h"
+#include "filters/milter_source.h"
 #include "lib/address.h"
 #include "lib/log.h"
 #include "lib/own_addr.h"
@@ -30,9 +32,7 @@ struct milter_job {
 	struct milter_session *session;
 	bool own_session;		/* released with the job */
 	bool again;			/* tell the transaction first */
-	char *map;
-	size_t map_size;
-	struct view text;
+	struct milter_source source;
 	char *body;			/* of the message from qmgr: what the
 					 * views below point into */
 	struct arena *arena;
@@ -174,8 +174,7 @@ job_free(struct milter_job *j)
 {
 	TAILQ_REMOVE(&jobs, j, link);
 	n_jobs--;
-	if (j->map != NULL)
-		(void)munmap(j->map, j->map_size);
+	milter_source_close(&j->source);
 	milter_mail_free(&j->mail);
 	findings_free(&j->findings);
 	arena_free(&j->arena);
@@ -480,6 +479,8 @@ job_took(struct milter_job *j, struct session_filter *f,
 	const char *why;
 
 	f->asked = FILTER_NOTHING;
+	if (milter_client_cut(f->client))
+		milter_pool_early(f->address);
 	switch (r->answer) {
 	case MILTER_GO_ON:
 	case MILTER_TAKE:
@@ -513,6 +514,8 @@ job_tell(struct milter_job *j, struct session_filter *f,
 		return filter_default(f, ret);
 	if (f->asked == FILTER_MESSAGE)
 		return job_took(j, f, ret);
+	milter_client_pipelines(f->client, f->spec->pipelining &&
+	    !milter_pool_is_early(f->address));
 	if (!filter_ask(f, FILTER_MESSAGE, milter_client_message(f->client,
 	    milter_mail_text(j->mail)), f->spec->content_ms))
 		return TELL_WAIT;
@@ -549,31 +552,6 @@ milter_job_step(struct milter_job *j)
 
 /* -- begin and end --------------------------------------------------------- */
 
-static bool
-job_map(struct milter_job *j, int fd, uint64_t offset, uint64_t size)
-{
-	size_t skip = (size_t)(offset % (uint64_t)sysconf(_SC_PAGESIZE));
-	struct stat st;
-	char *map;
-
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < 0 ||
-	    (uint64_t)st.st_size < offset ||
-	    (uint64_t)st.st_size - offset < size)
-		return false;
-	if (size == 0) {
-		j->text = view_make("", 0);
-		return true;
-	}
-	map = mmap(NULL, skip + (size_t)size, PROT_READ, MAP_PRIVATE, fd,
-	    (off_t)(offset - skip));
-	if (map == MAP_FAILED)
-		return false;
-	j->map = map;
-	j->map_size = skip + (size_t)size;
-	j->text = view_make(map + skip, (size_t)size);
-	return true;
-}
-
 /* NULL: the sender broke the rules. */
 struct milter_job *
 milter_job_new(struct chan *qmgr, struct chan_in *in, pid_t *ret_pid,
@@ -607,7 +585,7 @@ milter_job_new(struct chan *qmgr, struct chan_in *in, pid_t *ret_pid,
 	j->body = mem_alloc(judgement.n + envelope.n + 1);
 	memcpy(j->body, judgement.p, judgement.n);
 	memcpy(j->body + judgement.n, envelope.p, envelope.n);
-	ok = job_map(j, in->fd[0], offset, size) &&
+	ok = milter_source_open(&j->source, in->fd[0], offset, size) &&
 	    judgement_get(view_make(j->body, judgement.n), size, j->arena,
 	    &j->judged) && envelope_get(view_make(j->body + judgement.n,
 	    envelope.n), j->arena, &j->envelope);
@@ -616,7 +594,7 @@ milter_job_new(struct chan *qmgr, struct chan_in *in, pid_t *ret_pid,
 		job_free(j);
 		return NULL;
 	}
-	findings_begin(&j->findings, j->text);
+	findings_begin(&j->findings, j->source.text);
 	return j;
 }
 
@@ -625,8 +603,8 @@ job_text_max(const struct milter_job *j)
 {
 	size_t limit = (size_t)conf->message_size_limit;
 
-	if (limit < j->text.n)
-		limit = conf->message_size_limit > 0 ? j->text.n : 1u << 30;
+	if (limit < j->source.text.n)
+		limit = conf->message_size_limit > 0 ? j->source.text.n : 1u << 30;
 	return limit + (1u << 20);
 }
 
@@ -744,7 +722,7 @@ milter_job_begin(struct milter_job *j, struct milter_session *s,
 	j->session = s;
 	j->own_session = own_session;
 	j->mail = milter_mail_new(job_text_max(j));
-	if (!milter_mail_begin(j->mail, j->text, &j->judged.edits, true)) {
+	if (!milter_mail_begin(j->mail, j->source.text, &j->judged.edits, true)) {
 		log_warn("%s: header over the limit of filters", j->name);
 		job_refuse(j, 552, "5.3.4", "Error: message header too big");
 		job_gone(j);

@@ -5,6 +5,8 @@
 #include "lib/loop.h"
 #include "lib/mem.h"
 
+#define EARLY_US	600000000
+
 struct idle {
 	struct idle *next;
 	const struct milter_address *address;
@@ -13,14 +15,16 @@ struct idle {
 	struct event timer;
 };
 
-/* Whose connections are good for one session only. */
-struct distrust {
-	struct distrust *next;
+/* What was learnt of a filter. */
+struct habit {
+	struct habit *next;
 	const struct milter_address *address;
+	bool one_session;	/* its connections are good for no more */
+	struct mono early;	/* when it last decided before the end; 0 */
 };
 
 static struct idle *pool;
-static struct distrust *distrusted;
+static struct habit *habits;
 static unsigned n_idle;
 
 /* NULL: there is none. */
@@ -62,28 +66,59 @@ idle_late(evutil_socket_t fd, short what, void *arg)
 	idle_remove(p);
 }
 
+/* NULL: nothing is known of it. */
+static struct habit *
+habit_find(const struct milter_address *a)
+{
+	struct habit *h;
+
+	for (h = habits; h != NULL; h = h->next)
+		if (h->address == a)
+			return h;
+	return NULL;
+}
+
+static struct habit *
+habit_of(const struct milter_address *a)
+{
+	struct habit *h = habit_find(a);
+
+	if (h != NULL)
+		return h;
+	h = mem_alloc(sizeof *h);
+	h->address = a;
+	h->next = habits;
+	habits = h;
+	return h;
+}
+
 static bool
 is_distrusted(const struct milter_address *a)
 {
-	const struct distrust *d;
+	const struct habit *h = habit_find(a);
 
-	for (d = distrusted; d != NULL; d = d->next)
-		if (d->address == a)
-			return true;
-	return false;
+	return h != NULL && h->one_session;
 }
 
 void
 milter_pool_distrust(const struct milter_address *a)
 {
-	struct distrust *d;
+	habit_of(a)->one_session = true;
+}
 
-	if (is_distrusted(a))
-		return;
-	d = mem_alloc(sizeof *d);
-	d->address = a;
-	d->next = distrusted;
-	distrusted = d;
+void
+milter_pool_early(const struct milter_address *a)
+{
+	habit_of(a)->early = loop_now();
+}
+
+bool
+milter_pool_is_early(const struct milter_address *a)
+{
+	const struct habit *h = habit_find(a);
+
+	return h != NULL && h->early.us != 0 &&
+	    mono_since(h->early, loop_now()) < EARLY_US;
 }
 
 bool

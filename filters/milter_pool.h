@@ -22,6 +22,10 @@ bool milter_pool_take(const struct milter_address *a,
 /* It does not answer on a connection that had a session: it is given none any
  * more. */
 void milter_pool_distrust(const struct milter_address *a);
+/* It decides before the end of a message: for a while it is told one thing at
+ * a time, for its connection ends when it was told more. */
+void milter_pool_early(const struct milter_address *a);
+bool milter_pool_is_early(const struct milter_address *a);
 unsigned milter_pool_idle(void);
 
 #endif

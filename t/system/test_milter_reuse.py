@@ -1,7 +1,7 @@
 """A connection to an outside filter serves several sessions, one after the
 other."""
 import pytest
-from milters import CONTINUE, HANG, Milter, add_header
+from milters import CONTINUE, HANG, REJECT, Milter, add_header
 from postern import Instance, Sink, mail, wait_for
 
 FILTER = {"eom": [add_header("X-A", "1"), CONTINUE]}
@@ -120,6 +120,35 @@ def test_a_session_that_broke_off(site):
     stages = [t[0] for t in s.told]
     if "quit_nc" in stages and stages.index("mail") < stages.index("quit_nc"):
         assert "abort" in stages[:stages.index("quit_nc")]
+
+
+def test_a_decision_before_the_end(site):
+    """It was told more: its connection ends with the decision.  From then on
+    it is told one thing at a time, and keeps the connection."""
+    gw, sink, milter = site()
+    milter.use({"header": lambda s, h: REJECT if h[0] == b"X-Bad" else None,
+                **FILTER})
+    bad = b"X-Bad: yes\r\nTo: user@example.com\r\nSubject: bad\r\n\r\nno\r\n"
+    with gw.client() as c:
+        c.ehlo()
+        for text, code in ((mail("one"), 250), (bad, 550), (bad, 550),
+                           (mail("two"), 250)):
+            r = c.message("a@client.example", "user@example.com", text)
+            assert r.code == code, r.text
+        c.cmd("QUIT")
+    assert len(sink.wait(2)) == 2
+    assert all(b"X-A: 1" in m.header for m in sink.messages)
+    # how much it was told at once: of each message
+    first, second = ([[stage for stage in read if stage in (
+        "header", "eoh", "body", "eom")] for read in s.reads]
+        for s in milter.sessions if s.args("mail"))
+    first, second = [list(filter(None, f)) for f in (first, second)]
+    assert len(first[0]) > 3 and first[0][-2:] == ["eoh", "body"]
+    assert first[1] == ["eom"] and first[2][0] == "header"
+    assert all(len(read) == 1 for read in second)
+    # the refused one ends after its header, the other is told whole
+    assert [r[0] for r in second].count("eom") == 1
+    assert [r[0] for r in second][:2] == ["header", "header"]
 
 
 def test_no_role_without_filters(site):

@@ -76,6 +76,7 @@ pipelined_refusal(void **state)
 		SAYS('c', "");
 		assert_int_equal(answer(), ends[i].answer);
 		assert_true(milter_client_over(c));
+		assert_true(milter_client_cut(c));
 		assert_false(milter_client_renew(c));
 		assert_false(milter_client_abort(c));
 		milter_client_quit(c);
@@ -91,6 +92,14 @@ pipelined_refusal(void **state)
 	SAYS('r', "");
 	assert_int_equal(answer(), MILTER_REFUSE);
 	assert_false(milter_client_over(c));
+	assert_false(milter_client_cut(c));
+	/* told to ask one by one from now on */
+	(void)milter_client_abort(c);
+	(void)heard();
+	milter_client_pipelines(c, false);
+	begin_mail();
+	assert_false(milter_client_message(c, &text));
+	assert_string_equal(heard(), "L[Subject|x\n y|]");
 }
 
 /* SKIP, and a body of several pieces: one at a time. */
