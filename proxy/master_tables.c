@@ -55,6 +55,7 @@ static const char *const at_once[] = {
 	"smtp_header_checks",
 	"smtp_mime_header_checks",
 	"smtp_nested_header_checks",
+	"smtp_pix_workaround_maps",
 	"smtp_sasl_mechanism_filter",
 	"smtpd_authorized_xclient_hosts",
 	"smtpd_authorized_xforward_hosts",

@@ -12,6 +12,7 @@
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
 #include "proxy/relay_lmtp.h"
+#include "proxy/relay_pix.h"
 #include "proxy/relay_session.h"
 #include "proxy/relay_tls.h"
 #include "proxy/relay_sts.h"
@@ -315,6 +316,8 @@ relay_load(void)
 {
 	const struct conf *cf = role_conf();
 	struct relay *r = &relay;
+	struct view bad;
+	uint32_t pix;
 
 	r->conf = cf;
 	r->lmtp = role_lmtp();
@@ -327,6 +330,12 @@ relay_load(void)
 	    cf->config_directory, &r->discards, log_report_errors, NULL))
 		fatal("smtp_discard_ehlo_keyword_address_maps cannot be "
 		    "used");
+	if (!table_list_open(cf->smtp_pix_workaround_maps,
+	    cf->config_directory, &r->pix_maps, log_report_errors, NULL))
+		fatal("smtp_pix_workaround_maps cannot be used");
+	if (!relay_pix_parse(view_of(cf->smtp_pix_workarounds), &pix, &bad))
+		fatal("smtp_pix_workarounds: unknown workaround: %s",
+		    log_safe(view_head(bad, 100)));
 	r->family = FAMILY_ANY & conf_choice("inet_protocols",
 	    view_of(cf->inet_protocols));
 	r->preferred = FAMILY_ANY & conf_choice("smtp_address_preference",

@@ -35,6 +35,7 @@ struct relay {
 	uint16_t lmtp_port;
 	uint32_t discard;		/* EHLO keywords not used, */
 	struct table_list discards;	/* ... by server */
+	struct table_list pix_maps;	/* smtp_pix_workaround_maps */
 	enum relay_family family;	/* inet_protocols */
 	enum relay_family preferred;	/* smtp_address_preference */
 	bool dns;			/* MX and SRV are asked for */

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_pix.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_requiretls.h"
 #include "proxy/relay_smtp.h"
@@ -414,13 +415,16 @@ smtp_text(struct session *s)
 		if (relay_source_at_end(&m->source)) {
 			n += relay_text_end(&m->text, r->encoded + n);
 			m->text_done = true;
+			/* What comes last is ".\r\n". */
+			m->dot_waits = relay_pix_waits(s);
+			n -= m->dot_waits ? 3 : 0;
 		}
 		session_write(s, view_make(r->encoded, n));
 	}
 	if (s->write_failed || !session_written(s))
 		return;
 	if (m->text_done)
-		session_enter(s, RELAY_DOT);
+		session_enter(s, m->dot_waits ? RELAY_PAUSE : RELAY_DOT);
 	else
 		event_add(&s->write_event, NULL);
 }

@@ -273,6 +273,9 @@ session_on_timer(evutil_socket_t fd, short what, void *arg)
 	ensure(s->magic == SESSION_MAGIC);
 	if (s->state == RELAY_IDLE) {
 		session_enter(s, RELAY_QUIT);
+	} else if (s->state == RELAY_PAUSE) {
+		session_write(s, view_of(".\r\n"));
+		session_enter(s, RELAY_DOT);
 	} else if (s->state == RELAY_CONNECT) {
 		why = mem_printf("connect to %s: %s", s->peer,
 		    strerror(ETIMEDOUT));

@@ -32,6 +32,7 @@ enum relay_state {
 	RELAY_RCPT,
 	RELAY_DATA,
 	RELAY_TEXT,	/* sending; no reply is due */
+	RELAY_PAUSE,	/* before the dot: relay_pix.h */
 	RELAY_DOT,	/* all was sent */
 	RELAY_RSET,
 	RELAY_IDLE,	/* kept for the next delivery */
@@ -58,6 +59,7 @@ struct session {
 	struct relay_ehlo ehlo;
 	struct relay_reply reply;
 	bool greeted;
+	uint32_t pix;		/* enum pix_workaround */
 	bool plain;		/* TLS is not tried (again) */
 	bool tls_told;		/* tlsrpt knows what came of it */
 	struct session_tls *tls;	/* relay_tls.h; NULL: none */
@@ -82,6 +84,7 @@ struct session {
 		bool closing;	/* LMTP: a reply was 421 */
 		bool data_sent;	/* the group is complete */
 		bool text_done;	/* all is encoded, the dot included */
+		bool dot_waits;	/* ... but it is not sent */
 		struct relay_source source;
 		struct relay_text text;
 	} mail;

@@ -9,6 +9,7 @@
 #include "lib/mem.h"
 #include "proxy/relay_auth.h"
 #include "proxy/relay_delivery.h"
+#include "proxy/relay_pix.h"
 #include "proxy/relay_proxy.h"
 #include "proxy/relay_smtp.h"
 #include "proxy/relay_tls.h"
@@ -175,10 +176,13 @@ static void
 smtp_greeted(struct session *s)
 {
 	s->greeted = true;
-	if (s->reply.code / 100 == 2)
-		session_enter(s, RELAY_EHLO);
-	else
+	if (s->reply.code / 100 == 2) {
+		relay_pix_greeted(s);
+		session_enter(s, (s->pix & PIX_DISABLE_ESMTP) != 0 ?
+		    RELAY_HELO : RELAY_EHLO);
+	} else {
 		smtp_unwilling(s);
+	}
 }
 
 /* The conversation can begin, unless we are talking to ourselves. */
@@ -500,7 +504,7 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.doing = "receiving the initial server greeting",
 		.timeout = TIMEOUT(smtp_helo_timeout),
 		.reply = smtp_greeted,
-		.classes = ORDINARY, .next = TO(EHLO) | TO_END },
+		.classes = ORDINARY, .next = TO(EHLO) | TO(HELO) | TO_END },
 	[RELAY_EHLO] = { .name = "EHLO",
 		.doing = "performing the EHLO handshake",
 		.timeout = TIMEOUT(smtp_helo_timeout),
@@ -567,6 +571,12 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.command = "end of DATA command",
 		.timeout = TIMEOUT(smtp_data_xfer_timeout),
 		.enter = smtp_text, .reply = smtp_text_reply,
+		.classes = REFUSAL, .next = TO(PAUSE) | TO(DOT) | TO_END },
+	[RELAY_PAUSE] = { .name = "pause",
+		.doing = "sending message body",
+		.command = "end of DATA command",
+		.timeout = TIMEOUT(smtp_pix_workaround_delay_time),
+		.reply = smtp_text_reply,
 		.classes = REFUSAL, .next = TO(DOT) | TO_END },
 	[RELAY_DOT] = { .name = "dot",
 		.doing = "sending end of data -- message may be sent more "
