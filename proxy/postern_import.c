@@ -134,7 +134,7 @@ postern_import(struct postern *p, int argc, char **argv)
 	int ch;
 
 	(void)p;
-	optind = 0;	/* main() has read words too */
+	optind = 0;		/* anew, after the words before the verb */
 	while ((ch = getopt_long(argc, argv, "n", options, NULL)) != -1) {
 		switch (ch) {
 		case 't':
