@@ -16,6 +16,7 @@ struct import_setting {
 };
 
 struct import_table {
+	struct import_config *config;
 	struct import_file *file;
 	char *type, *spec;
 	struct import_place last;
@@ -69,6 +70,7 @@ import_config_free(struct import_config **c)
 		free(old->files[i]->name);
 		free(old->files[i]);
 	}
+	import_names_free(&old->names);
 	free(old);
 }
 
@@ -107,7 +109,8 @@ setting_make(struct import_config *c, const char *name)
 }
 
 static void
-setting_place(struct import_setting *s, struct import_place at)
+setting_place(struct import_config *c, struct import_setting *s,
+    struct import_place at)
 {
 	size_t i;
 
@@ -117,6 +120,7 @@ setting_place(struct import_setting *s, struct import_place at)
 		if (s->places[i].line == at.line &&
 		    strcmp(s->places[i].file, at.file) == 0)
 			return;
+	at.file = import_name(&c->names, at.file);
 	if (s->n_places < PLACES_MAX)
 		s->places[s->n_places++] = at;
 	else
@@ -154,7 +158,7 @@ import_set(struct import_config *c, const char *name, struct import_place at,
 	free(s->value);
 	s->value = setting_text(c, fmt, ap);
 	va_end(ap);
-	setting_place(s, at);
+	setting_place(c, s, at);
 }
 
 static bool
@@ -184,7 +188,7 @@ import_add(struct import_config *c, const char *name, struct import_place at,
 	va_start(ap, fmt);
 	item = setting_text(c, fmt, ap);
 	va_end(ap);
-	setting_place(s, at);
+	setting_place(c, s, at);
 	old = s->value;
 	if (old == NULL || old[0] == '\0') {
 		s->value = item;
@@ -268,17 +272,27 @@ type_indexed(const char *type)
 }
 
 struct import_table *
-import_table(struct import_config *c, const char *type, const char *name)
+import_table_find(const struct import_config *c, const char *name)
 {
-	struct import_table *t;
 	size_t i;
 
 	for (i = 0; i < c->n_tables; i++)
-		if (strcmp(c->tables[i]->file->name, name) == 0) {
-			ensure(strcmp(c->tables[i]->type, type) == 0);
+		if (strcmp(c->tables[i]->file->name, name) == 0)
 			return c->tables[i];
-		}
+	return NULL;
+}
+
+struct import_table *
+import_table(struct import_config *c, const char *type, const char *name)
+{
+	struct import_table *t = import_table_find(c, name);
+
+	if (t != NULL) {
+		ensure(strcmp(t->type, type) == 0);
+		return t;
+	}
 	t = mem_alloc(sizeof *t);
+	t->config = c;
 	t->file = file_make(c, name, 0644);
 	t->file->indexed = type_indexed(type);
 	t->type = mem_strdup(type);
@@ -365,6 +379,7 @@ import_row(struct import_table *t, struct import_place at, struct view key,
 	    at.line != t->last.line || strcmp(at.file, t->last.file) != 0) &&
 	    !buf_printf(b, "# %s:%u\n", at.file, at.line))
 		return false;
+	at.file = import_name(&t->config->names, at.file);
 	t->last = at;
 	return buf_printf(b, "%.*s\t%.*s\n", VIEW_ARGS(key),
 	    VIEW_ARGS(value));

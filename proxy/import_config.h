@@ -42,6 +42,9 @@ const char *import_value(const struct import_config *c, const char *name);
  * same name has to have the same type each time. */
 struct import_table *import_table(struct import_config *c, const char *type,
     const char *name);
+/* NULL: not made yet. */
+struct import_table *import_table_find(const struct import_config *c,
+    const char *name);
 /* False: there is a row with this key already (upper and lower case are the
  * same), or the key or value cannot be written in a table: the first stays. */
 bool import_row(struct import_table *t, struct import_place at,

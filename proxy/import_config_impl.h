@@ -25,6 +25,7 @@ struct import_config {
 	struct import_file *files[IMPORT_FILES_MAX];
 	struct import_table *tables[IMPORT_FILES_MAX];
 	size_t n_files, n_tables;
+	struct import_names names;	/* of places */
 	bool full;		/* something did not fit */
 };
 

@@ -15,9 +15,10 @@ struct import_report {
 	struct entry *list;
 	size_t n, cap;
 	size_t count[IMPORT_OUTCOMES];
+	struct import_names names;
 };
 
-static const char *const names[IMPORT_OUTCOMES] = {
+static const char *const outcomes[IMPORT_OUTCOMES] = {
 	[IMPORT_CARRIED] = "carried over",
 	[IMPORT_CHANGED] = "changed",
 	[IMPORT_DROPPED] = "not carried over",
@@ -28,7 +29,33 @@ const char *
 import_outcome_name(enum import_outcome outcome)
 {
 	ensure(outcome > 0 && outcome < IMPORT_OUTCOMES);
-	return names[outcome];
+	return outcomes[outcome];
+}
+
+const char *
+import_name(struct import_names *names, const char *file)
+{
+	size_t i;
+
+	if (file == NULL)
+		return NULL;
+	/* the last one again, as a rule */
+	for (i = names->n; i > 0; i--)
+		if (strcmp(names->list[i - 1], file) == 0)
+			return names->list[i - 1];
+	names->list = mem_resize(names->list, names->n + 1,
+	    sizeof *names->list);
+	names->list[names->n] = mem_strdup(file);
+	return names->list[names->n++];
+}
+
+void
+import_names_free(struct import_names *names)
+{
+	while (names->n > 0)
+		free(names->list[--names->n]);
+	free(names->list);
+	names->list = NULL;
 }
 
 struct import_report *
@@ -51,17 +78,26 @@ import_report_free(struct import_report **r)
 		free(old->list[i].why);
 	}
 	free(old->list);
+	import_names_free(&old->names);
 	free(old);
 }
 
-/* One line; what was cut is shown. */
+/* One line, with a blank for white space; what was cut is shown. */
 static char *
 report_text(struct view v)
 {
 	struct view head = view_head(v, IMPORT_TEXT_MAX);
-	char *text = mem_printf("%s%s", log_safe(head),
-	    head.n < v.n ? "..." : "");
+	char *raw = mem_alloc(head.n + 1), *text;
+	size_t i, n = 0;
 
+	for (i = 0; i < head.n; i++)
+		if (!view_space(head.p[i]))
+			raw[n++] = head.p[i];
+		else if (n > 0 && raw[n - 1] != ' ')
+			raw[n++] = ' ';
+	text = mem_printf("%s%s", log_safe(view_make(raw, n)),
+	    head.n < v.n ? "..." : "");
+	free(raw);
 	return text;
 }
 
@@ -86,6 +122,7 @@ import_note(struct import_report *r, struct import_place at,
 	if (!buf_vprintf(&b, why, ap))
 		(void)buf_puts(&b, "?");
 	va_end(ap);
+	at.file = import_name(&r->names, at.file);
 	e = &r->list[r->n++];
 	*e = (struct entry){ .at = at, .outcome = outcome,
 	    .text = report_text(text),
@@ -125,7 +162,7 @@ print_entry(const struct entry *e, struct buf *out)
 	if (ok && e->at.file != NULL && e->at.line > 0)
 		ok = buf_printf(out, ":%u", e->at.line);
 	return ok && buf_printf(out, "%s%s: %s\n",
-	    e->at.file != NULL ? ": " : "", names[e->outcome], e->text) &&
+	    e->at.file != NULL ? ": " : "", outcomes[e->outcome], e->text) &&
 	    (e->why[0] == '\0' || buf_printf(out, "\t%s\n", e->why));
 }
 
@@ -140,7 +177,7 @@ import_report_print(const struct import_report *r, const char *title,
 
 	for (i = 0; i < sizeof order / sizeof order[0]; i++)
 		ok = ok && buf_printf(out, "%6zu %s\n", r->count[order[i]],
-		    names[order[i]]);
+		    outcomes[order[i]]);
 	if (ok && r->n == IMPORT_ENTRIES_MAX)
 		ok = buf_printf(out, "Only the first %u are listed.\n",
 		    IMPORT_ENTRIES_MAX);

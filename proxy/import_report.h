@@ -15,11 +15,19 @@
 #define IMPORT_TEXT_MAX		400u	/* of an entry; the rest is cut */
 #define IMPORT_REPORT_MAX	(256u << 20)
 
-/* Where something was read.  file lives as long as its user. */
+/* Where something was read. */
 struct import_place {
 	const char *file;	/* NULL: nowhere, such as a default */
 	unsigned line;		/* 0: the file as a whole */
 };
+
+/* Copies of file names, each once, for those who keep places. */
+struct import_names {
+	char **list;
+	size_t n;
+};
+const char *import_name(struct import_names *names, const char *file);
+void import_names_free(struct import_names *names);
 
 enum import_outcome {
 	IMPORT_CARRIED = 1,	/* means the same here */
