@@ -199,9 +199,13 @@ class Sendmail:
         self.dir = tempfile.mkdtemp(prefix="postern-sendmail-", dir="/tmp")
         os.chmod(self.dir, 0o755)
         write_site(self.dir + "/mail", name, self.port)
-        subprocess.run([PEER, "site", self.dir, str(hops.port)], check=True,
-                       timeout=60, stderr=subprocess.DEVNULL)
-        wait_for("sendmail to greet", self.greets)
+        try:
+            subprocess.run([PEER, "site", self.dir, str(hops.port)],
+                           check=True, timeout=60, stderr=subprocess.DEVNULL)
+            wait_for("sendmail to greet", self.greets)
+        except BaseException:
+            self.close()
+            raise
 
     def greets(self):
         try:
@@ -308,7 +312,8 @@ def test_same_as_sendmail(name):
     hops = [Hops(), Hops()]
     servers, results = [], []
     try:
-        servers = [Sendmail(name, hops[0]), Imported(name, hops[1])]
+        servers.append(Sendmail(name, hops[0]))
+        servers.append(Imported(name, hops[1]))
         for server in servers:
             results.append([converse(server.port, n, *case)
                             for n, case in enumerate(todo)])
