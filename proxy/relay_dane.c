@@ -142,7 +142,9 @@ relay_dane_lines(const struct session *s, struct buf *out)
 	const struct session_dane *d = s->dane;
 	size_t i, k;
 
+	/* The domain's policy counts where these do not. */
 	if (d == NULL || !d->known || d->status == DANE_NONE ||
+	    relay_tls_policy(s) != s->delivery->tls ||
 	    (d->status == DANE_FOUND && d->n > 0 &&
 	    d->level != TLS_LEVEL_DANE && d->level != TLS_LEVEL_HALFDANE))
 		return false;
@@ -160,7 +162,11 @@ relay_dane_lines(const struct session *s, struct buf *out)
 static void
 dane_report(struct session *s, const struct session_dane *d, const char *bad)
 {
-	if (d->status == DANE_FAILED)
+	if (relay_tls_policy(s) != s->delivery->tls) {
+		if (bad != NULL)
+			relay_tlsrpt_session(s, TLSRPT_VALIDATION_FAILURE,
+			    bad);
+	} else if (d->status == DANE_FAILED)
 		relay_tlsrpt_session(s, TLSRPT_DNSSEC_INVALID,
 		    "TLSA lookup error");
 	else if (d->status == DANE_FOUND && d->n == 0)
@@ -180,9 +186,9 @@ dane_known(struct session *s, enum dane_status status)
 	d->asked = NULL;
 	d->known = true;
 	d->status = status;
-	dane_report(s, d, bad);
 	if (bad == NULL)
 		bad = dane_absent(s);
+	dane_report(s, d, bad);
 	if (bad != NULL)
 		relay_tls_refuse(s, "4.7.5", s->greeted ? RELAY_QUIT :
 		    RELAY_CLOSED, mem_printf("%s %s", bad, s->peer_short));

@@ -742,6 +742,28 @@ def test_told_dane(keys, level, status, secure, records, kind, lines, result):
         relay.silent()
 
 
+@pytest.mark.parametrize("status,secure,records,name,result", [
+    (1, 0, [], "mx", "success"),
+    (2, 1, [b"\1\1\1" + b"x" * 32], "mx", "success"),
+    (2, 0, [GOOD], "mx", "success"),
+    (1, 0, [], "other", "validation-failure")])
+def test_told_without_dane(keys, status, secure, records, name, result):
+    """Level dane, and a server to which the domain's policy applies."""
+    with Server(starttls(context(keys, "mx"))) as server, \
+            Teller(keys, "dane") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.told(relay.asked(), POLICY, policy(f"{name}.example.org"))
+        relay.route(("mx.example.org", A))
+        f = relay.lookup.expect("DANE")
+        relay.lookup.send("DANE_IS", u32(f.u32()) + u8(status) + u8(secure) +
+                          view("mx.example.org") + u32(len(records)) +
+                          b"".join(map(view, records)))
+        e = relay.event()
+        assert (e.kind, e.result) == (STS, result)
+        relay.result()
+        relay.silent()
+
+
 def test_tlsrpt_does_not_read(keys):
     """Deliveries do not wait for it."""
     with Server(starttls(context(keys, "self"))) as server, \
