@@ -117,7 +117,9 @@ smtp_choose(struct session *s)
 	bool some = false;
 	uint32_t i;
 
-	m->todo = arena_alloc(d->arena, d->open * sizeof *m->todo);
+	if (d->todo == NULL)
+		d->todo = arena_alloc(d->arena, d->n_rcpts * sizeof *d->todo);
+	m->todo = d->todo;
 	for (i = 0; i < d->n_rcpts && d->resting && !some; i++)
 		some = d->rcpts[i].status == 0 && !d->rcpts[i].asked;
 	d->resting = some;

@@ -18,6 +18,7 @@
 #include "rules/table_ask.h"
 
 #define DELIVERY_MAGIC	0x44454c49u
+#define RESTS_MAX	500u	/* each may need memory for addresses */
 /* The message from qmgr (4 MB), a reason and a host for each recipient (15
  * MB at most), what each session needs; passing this would be our mistake. */
 #define ARENA_MAX	(64u << 20)
@@ -558,8 +559,14 @@ void
 delivery_rest(struct delivery *d)
 {
 	ensure(d->session == NULL);
-	d->resting = true;
-	loop_soon(&d->rest);
+	if (d->rests++ < RESTS_MAX) {
+		d->resting = true;
+		loop_soon(&d->rest);
+		return;
+	}
+	delivery_why(d, "4.5.3", "the server takes too few recipients at a "
+	    "time");
+	delivery_go_on(d);
 }
 
 /*

@@ -78,7 +78,9 @@ struct delivery {
 	size_t n_addresses, next_address;
 	uint32_t conversations;	/* sessions that were ready for mail */
 	bool resting;		/* those not asked are asked first */
+	uint32_t rests;		/* how often that was */
 	struct loop_work rest;	/* go on with these */
+	uint32_t *todo;		/* of its session; NULL: none yet */
 	bool reused;		/* a kept connection: no other server known */
 	struct session *session;
 

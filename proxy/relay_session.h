@@ -74,7 +74,7 @@ struct session {
 
 	/* One transaction; cleared by smtp_begin() alone. */
 	struct session_mail {
-		uint32_t *todo;	/* indexes into the delivery's rcpts */
+		uint32_t *todo;	/* the delivery's: indexes into its rcpts */
 		uint32_t n_todo, sent, answered, accepted;
 		uint32_t told;	/* LMTP: of todo, after the dot */
 		uint32_t forwarded;	/* 1 << enum relay_xforward */

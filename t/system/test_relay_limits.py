@@ -101,6 +101,23 @@ def test_discarded(through):
     assert sink.transactions() == [ALL]
 
 
+def test_many(make):
+    """More than are worth it in one go: the others come later."""
+    many = [f"u{i:03}@example.com" for i in range(520)]
+    sink = Limited("RCPTMAX=1")
+    try:
+        gw = make(sink, main={"default_destination_recipient_limit": "1000"})
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("a@client.example", many,
+                             mail("many")).code == 250
+        gw.wait_log(r"dsn=4\.5\.3, status=deferred \(the server takes too few "
+                    r"recipients at a time\)")
+        assert [m.rcpts for m in sink.messages] == [[r] for r in many[:501]]
+    finally:
+        sink.close()
+
+
 def test_some_are_refused(through):
     """One that is refused, and a group of which all are: the others go."""
     def on(verb, argument):
