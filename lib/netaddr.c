@@ -337,3 +337,17 @@ netaddr_split_hostport(struct view text, struct view *ret_host,
 	*ret_port = number;
 	return true;
 }
+
+struct netaddr
+netaddr_reachable(const struct netaddr *a)
+{
+	static const uint8_t none[sizeof a->b];
+	struct netaddr home;
+
+	if (memcmp(a->b, none, a->family == AF_INET6 ? 16 : 4) != 0 ||
+	    !netaddr_parse(view_of(a->family == AF_INET6 ? "::1" :
+	    "127.0.0.1"), &home))
+		return *a;
+	home.port = a->port;
+	return home;
+}

@@ -33,6 +33,9 @@ bool netaddr_from_bytes(struct view v, struct netaddr *ret);
 bool netaddr_in_block(const struct netaddr *a, const struct netaddr *block,
     unsigned bits);
 bool netaddr_equal(const struct netaddr *a, const struct netaddr *b);
+/* Who listens everywhere (0.0.0.0, ::) is reached at home; others where they
+ * are. */
+struct netaddr netaddr_reachable(const struct netaddr *a);
 /*
  * "192.0.2.0/24", "[2001:db8::]/32", "2001:db8::/32", or an address alone
  * (then bits is 32 or 128).  A block with host bits set is refused, as

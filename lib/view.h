@@ -119,6 +119,17 @@ view_trim(struct view a)
 	return a;
 }
 
+/* Of space and tab alone, the WSP of RFC 5234. */
+static inline struct view
+view_trim_blank(struct view v)
+{
+	while (v.n > 0 && (v.p[0] == ' ' || v.p[0] == '\t'))
+		v = view_from(v, 1);
+	while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
+		v.n--;
+	return v;
+}
+
 /* Position of the first byte c, or a.n when there is none. */
 static inline size_t
 view_find(struct view a, char c)

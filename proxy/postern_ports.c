@@ -38,20 +38,6 @@ wait_for(const struct caller *c, short events)
 	return poll(&p, 1, (int)left_ms(c->end)) == 1;
 }
 
-/* Who listens everywhere is reached at home. */
-static struct netaddr
-reachable(const struct netaddr *a)
-{
-	static const uint8_t none[sizeof a->b];
-	struct netaddr home;
-
-	if (memcmp(a->b, none, sizeof none) != 0 || !netaddr_parse(view_of(
-	    a->family == AF_INET6 ? "::1" : "127.0.0.1"), &home))
-		return *a;
-	home.port = a->port;
-	return home;
-}
-
 /* True: what OpenSSL waits for has come. */
 static bool
 tls_waited(const struct caller *c, int rc)
@@ -148,7 +134,7 @@ caller_header(const struct caller *c)
 static void
 greeting(const struct port *p, struct mono end, char *ret, size_t size)
 {
-	struct netaddr to = reachable(p->addr);
+	struct netaddr to = netaddr_reachable(p->addr);
 	struct caller c = { .end = end };
 	struct sockaddr_storage ss;
 	socklen_t n = netaddr_to_sockaddr(&to, &ss);

@@ -315,20 +315,6 @@ door_run(struct selftest *s, const void *arg)
 	free(d.t);
 }
 
-/* Who listens everywhere is reached at home. */
-static struct netaddr
-door_reachable(const struct netaddr *a)
-{
-	static const uint8_t none[sizeof a->b];
-	struct netaddr home;
-
-	if (memcmp(a->b, none, sizeof none) != 0 || !netaddr_parse(view_of(
-	    a->family == AF_INET6 ? "::1" : "127.0.0.1"), &home))
-		return *a;
-	home.port = a->port;
-	return home;
-}
-
 static void
 door_silent(bool error, const char *text, void *arg)
 {
@@ -356,7 +342,7 @@ door_of(const struct selftest *s, const struct listener *l)
 	const struct team *t = config_team(s->c, ROLE_SMTPD, l->service);
 	struct door d = { .listener = l, .cf = t != NULL ? t->cf : s->cf };
 
-	d.addr = door_reachable(&l->addr);
+	d.addr = netaddr_reachable(&l->addr);
 	d.wrapper = d.cf->smtpd_tls_wrappermode;
 	d.proxied = conf_choice("smtpd_upstream_proxy_protocol", view_of(
 	    d.cf->smtpd_upstream_proxy_protocol)) != 0;

@@ -26,16 +26,6 @@ field_name_good(struct view name)
 	return true;
 }
 
-static struct view
-blank_trim(struct view v)
-{
-	while (v.n > 0 && (v.p[0] == ' ' || v.p[0] == '\t'))
-		v = view_from(v, 1);
-	while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
-		v.n--;
-	return v;
-}
-
 /* -- the record in the DNS ------------------------------------------------- */
 
 static bool
@@ -76,12 +66,12 @@ sts_record_read(struct view text, struct view *ret_id)
 	if (rest.n > 0 && rest.p[0] != ';' && rest.p[0] != ' ' &&
 	    rest.p[0] != '\t')
 		return STS_RECORD_OTHER;
-	rest = blank_trim(rest);
+	rest = view_trim_blank(rest);
 	while (rest.n > 0) {
 		if (rest.p[0] != ';')
 			return STS_RECORD_BAD;
 		rest = view_from(rest, 1);
-		field = blank_trim(view_head(rest, view_find(rest, ';')));
+		field = view_trim_blank(view_head(rest, view_find(rest, ';')));
 		rest = view_from(rest, view_find(rest, ';'));
 		if (field.n == 0 && rest.n == 0)
 			break;		/* the last ';' */
@@ -175,7 +165,7 @@ line_read(struct reading *r, struct view line)
 {
 	size_t n = view_find(line, ':'), i;
 	struct view name = view_head(line, n);
-	struct view value = blank_trim(view_from(line, n + 1));
+	struct view value = view_trim_blank(view_from(line, n + 1));
 
 	if (n == line.n || !field_name_good(name))
 		return "a line is not of the form name: value";
@@ -219,7 +209,7 @@ sts_policy_read(struct view text, struct sts_policy *ret,
 		text = view_from(text, line.n + 1);
 		if (line.n > 0 && line.p[line.n - 1] == '\r')
 			line.n--;
-		if (blank_trim(line).n == 0)
+		if (view_trim_blank(line).n == 0)
 			blank = true;
 		else if (blank)
 			why = "a blank line";

@@ -2,16 +2,6 @@
 #include "lib/netaddr.h"
 #include "rules/tlsrpt_record.h"
 
-static struct view
-blank_trim(struct view v)
-{
-	while (v.n > 0 && (v.p[0] == ' ' || v.p[0] == '\t'))
-		v = view_from(v, 1);
-	while (v.n > 0 && (v.p[v.n - 1] == ' ' || v.p[v.n - 1] == '\t'))
-		v.n--;
-	return v;
-}
-
 /* Visible ASCII, as URIs are. */
 static bool
 uri_clean(struct view v)
@@ -33,7 +23,7 @@ record_uris(struct view list, struct tlsrpt_uris *ret)
 
 	for (;;) {
 		n = view_find(list, ',');
-		uri = blank_trim(view_head(list, n));
+		uri = view_trim_blank(view_head(list, n));
 		if (!uri_clean(uri))
 			return false;
 		if (ret->n < TLSRPT_URIS_MAX)
@@ -68,13 +58,13 @@ record_read(struct view text, struct tlsrpt_uris *ret)
 
 	if (!view_is(view_head(text, sizeof version - 1), version))
 		return TLSRPT_RECORD_OTHER;
-	rest = blank_trim(rest);
+	rest = view_trim_blank(rest);
 	/* "v=TLSRPTv10" is of another time. */
 	if (rest.n == 0 || rest.p[0] != ';')
 		return TLSRPT_RECORD_OTHER;
 	while (rest.n > 0) {
 		rest = view_from(rest, 1);
-		field = blank_trim(view_head(rest, view_find(rest, ';')));
+		field = view_trim_blank(view_head(rest, view_find(rest, ';')));
 		rest = view_from(rest, view_find(rest, ';'));
 		if (field.n == 0 && rest.n == 0)
 			break;		/* the last ';' */

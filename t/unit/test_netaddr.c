@@ -181,6 +181,27 @@ equality(void **state)
 }
 
 static void
+who_listens_everywhere_is_at_home(void **state)
+{
+	static const char *const pairs[][2] = {
+		{ "0.0.0.0", "127.0.0.1" }, { "::", "::1" },
+		{ "192.0.2.1", "192.0.2.1" }, { "::2", "::2" },
+	};
+	struct netaddr a, b;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+		assert_true(netaddr_parse(view_of(pairs[i][0]), &a));
+		assert_true(netaddr_parse(view_of(pairs[i][1]), &b));
+		a.port = 25;
+		a = netaddr_reachable(&a);
+		assert_true(netaddr_equal(&a, &b));
+		assert_int_equal(a.port, 25);
+	}
+}
+
+static void
 sockaddrs(void **state)
 {
 	struct sockaddr_storage ss;
@@ -311,6 +332,7 @@ main(void)
 		cmocka_unit_test(blocks),
 		cmocka_unit_test(membership),
 		cmocka_unit_test(equality),
+		cmocka_unit_test(who_listens_everywhere_is_at_home),
 		cmocka_unit_test(sockaddrs),
 		cmocka_unit_test(bytes),
 		cmocka_unit_test(hosts_and_ports),
