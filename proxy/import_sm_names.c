@@ -137,6 +137,18 @@ names_list(struct sm *s, const char *class, const char *to, const char *file)
 		    import_table_spec(t));
 }
 
+static bool
+all_hex(struct view v)
+{
+	size_t i;
+
+	for (i = 0; i < v.n; i++)
+		if (strchr("0123456789abcdefABCDEF", v.p[i]) == NULL ||
+		    v.p[i] == '\0')
+			return false;
+	return true;
+}
+
 bool
 import_sm_network(struct view v, struct buf *out)
 {
@@ -153,8 +165,7 @@ import_sm_network(struct view v, struct buf *out)
 			struct view w = view_head(rest, view_find(rest, ':'));
 
 			rest = view_from(rest, w.n + 1);
-			if (w.n == 0 || w.n > 4 || strspn(w.p,
-			    "0123456789abcdefABCDEF") < w.n)
+			if (w.n == 0 || w.n > 4 || !all_hex(w))
 				return false;
 			groups++;
 		}

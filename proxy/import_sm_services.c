@@ -106,7 +106,7 @@ daemon_line(const struct daemon *d, struct buf *out)
 static void
 daemon_one(struct sm *s, struct sm_item *i, struct buf *out, bool *ret_any)
 {
-	struct view v = i->n_args > 0 ? i->arg[0] : view_of("");
+	struct view v = i->n_args > 0 ? i->arg[0] : view_of(""), service;
 	size_t before = out->n;
 	struct daemon d;
 
@@ -133,8 +133,10 @@ daemon_one(struct sm *s, struct sm_item *i, struct buf *out, bool *ret_any)
 		return;
 	}
 	/* two families on one port are one service here */
-	if (before > 0 && memmem(out->p, before, strchr(buf_cstr(out) +
-	    before, '\n'), strlen(strchr(out->p + before, '\n'))) != NULL) {
+	service = view_from(buf_view(out), before);
+	service = view_from(service, view_find(service, '\n'));
+	if (before > 0 && memmem(out->p, before, service.p, service.n) !=
+	    NULL) {
 		out->n = before;
 		sm_note(s, i, IMPORT_CARRIED, "the service of an earlier "
 		    "line listens there, for IPv4 and IPv6");

@@ -256,15 +256,19 @@ check_words(const struct conf *cf, const struct reporter *r)
 	    DIALECT_NONE, r) && ok;
 }
 
-/* Certificates, and what keys they are of. */
+/* Certificates, what keys they are of, and logins. */
 static bool
-check_relay_tls(const struct conf *cf, const struct reporter *r)
+check_relay_secrets(const struct conf *cf, const struct reporter *r)
 {
 	struct relay_tls_shared *ts;
 	bool ok = relay_tls_open(cf, &ts, r->fn, r->arg);
 
 	relay_tls_close(&ts);
-	return ok;
+	/* credentials opens them, where it runs. */
+	ok = check_maps(cf->smtp_sasl_password_maps, cf->config_directory,
+	    DIALECT_NONE, r) && ok;
+	return check_maps(cf->smtp_sasl_token_maps, cf->config_directory,
+	    DIALECT_NONE, r) && ok;
 }
 
 static bool
@@ -554,7 +558,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 		case ROLE_RELAY:
 			ok = check_rewrite(cf, true, r) && ok;
 			ok = check_relay(cf, config_dir, r) && ok;
-			ok = check_relay_tls(cf, r) && ok;
+			ok = check_relay_secrets(cf, r) && ok;
 			break;
 		case ROLE_LOCAL:
 			ok = check_local(cf, config_dir, r) && ok;
