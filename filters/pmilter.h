@@ -158,8 +158,6 @@ struct pmilter_told {
 	const struct envelope *env;
 	char **rcpts;			/* as the server wrote them */
 	const char *name;
-	/* What restrictions asked for; NULL: nothing. */
-	const struct policy_actions *asked;
 };
 struct smfi_str;
 /* Tell the mail server what becomes of the message; an SMFIS_ value. */

@@ -108,7 +108,7 @@ message_clear(struct session *s)
 	atomic_fetch_sub(&message.bytes, s->held);
 	s->held = 0;
 	s->rcpt_bytes = 0;
-	s->too_many = s->begun = false;
+	s->too_many = s->begun = s->prepended = false;
 	s->forged = 0;
 	pmilter_restrict_clear(s->restrictions);
 	if (s->counted)
@@ -154,6 +154,21 @@ message_rcpt(struct session *s, const char *text, struct view addr)
 	s->env.nrcpts++;
 }
 
+/* The gateway has them above the client's headers, for the rules to see. */
+void
+message_prepend(struct session *s)
+{
+	const struct policy_actions *asked =
+	    pmilter_restrict_actions(s->restrictions);
+	uint32_t i;
+
+	if (s->prepended)
+		return;
+	s->prepended = true;
+	for (i = 0; asked != NULL && i < asked->n_prepend; i++)
+		pmilter_text_prepend(&s->text, asked->prepend[i]);
+}
+
 void
 message_complete(SMFICTX *ctx, struct session *s, char name[MESSAGE_NAME])
 {
@@ -181,10 +196,10 @@ progress(void *arg)
 
 /* What restrictions asked for and what the filter judged become one. */
 static void
-message_asked(const struct session *s, const struct pmilter_told *m,
-    struct pmilter_answer *a)
+message_asked(const struct session *s, struct pmilter_answer *a)
 {
-	const struct policy_actions *p = m->asked;
+	const struct policy_actions *p =
+	    pmilter_restrict_actions(s->restrictions);
 	struct judgement asked = { .verdict.action = ACTION_OK }, j = a->j;
 	uint32_t i;
 
@@ -219,7 +234,7 @@ message_judge(SMFICTX *ctx, struct session *s, const struct pmilter_told *m)
 	j.envelope = buf_view(&b);
 	(void)snprintf(j.name, sizeof j.name, "%s", m->name);
 	pmilter_hand_over(&j.task, progress, ctx);
-	message_asked(s, m, &j.answer);
+	message_asked(s, &j.answer);
 	rc = pmilter_reply(ctx, m, &j.answer);
 	arena_free(&j.arena);
 	free(j.parts);
@@ -255,6 +270,9 @@ message_end(SMFICTX *ctx, struct session *s, struct pmilter_told *m)
 		case TEXT_HEADERS:
 			return pmilter_reply_failure(ctx, m, 554, "5.6.0",
 			    "Error: too many header lines");
+		case TEXT_PREPEND:
+			return pmilter_reply_failure(ctx, m, 451, "4.3.5",
+			    "Error: a header to prepend is none");
 		case TEXT_FINE:
 		case TEXT_NO_MEMORY:
 			return pmilter_reply_failure(ctx, m, 452, "4.3.1",
@@ -263,7 +281,6 @@ message_end(SMFICTX *ctx, struct session *s, struct pmilter_told *m)
 	rc = session_restricted(ctx, s, STAGE_EOD, nothing);
 	if (rc != SMFIS_CONTINUE)
 		return rc;
-	m->asked = pmilter_restrict_actions(s->restrictions);
 	return message_judge(ctx, s, m);
 }
 

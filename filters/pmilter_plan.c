@@ -37,13 +37,21 @@ header_name(const struct planning *g, uint32_t i)
 	return view_head(header_text(g, i), g->t->headers[i].name);
 }
 
+/* In front of header i. */
+static struct plan_step
+step_insert(const struct planning *g, uint32_t i)
+{
+	return (struct plan_step){ .at = i > g->t->own ? i - g->t->own : 0,
+		.kind = i < g->t->own ? STEP_TOP : STEP_INSERT };
+}
+
 static uint32_t
 header_nth(const struct planning *g, uint32_t i)
 {
 	struct view name = header_name(g, i);
 	uint32_t k, n = 1;
 
-	for (k = 0; k < i; k++)
+	for (k = g->t->own; k < i; k++)
 		n += view_eq_nocase(header_name(g, k), name);
 	return n;
 }
@@ -84,6 +92,14 @@ unit_value(struct unit u)
 	if (v.n > 0 && v.p[v.n - 1] == '\r')
 		v.n--;
 	return v;
+}
+
+static bool
+step_add_unit(struct planning *g, struct plan_step s, struct unit u)
+{
+	s.name = u.name;
+	s.value = unit_value(u);
+	return step_add(g, s);
 }
 
 /* The bytes from..to of the headers with the edits that begin there. */
@@ -144,7 +160,8 @@ static bool
 plan_one(struct planning *g, uint32_t one, struct view text)
 {
 	struct view rest = text, was = header_text(g, one);
-	uint32_t nth = header_nth(g, one), at = one;
+	struct plan_step put = step_insert(g, one);
+	uint32_t nth = header_nth(g, one);
 	struct unit u;
 	size_t same;
 
@@ -156,16 +173,14 @@ plan_one(struct planning *g, uint32_t one, struct view text)
 		return false;
 	while (rest.n > 0) {
 		if (text.n - rest.n == same) {
-			at = one + 1;
+			put = step_insert(g, one + 1);
 			if (view_eq(rest, was))
 				break;
-			if (!unit_next(&rest, &u) || !step_add(g,
-			    (struct plan_step){ STEP_CHANGE, nth, u.name,
-				unit_value(u) }))
+			if (!unit_next(&rest, &u) || !step_add_unit(g,
+			    (struct plan_step){ STEP_CHANGE, .at = nth }, u))
 				return false;
-		} else if (!unit_next(&rest, &u) || !step_add(g,
-		    (struct plan_step){ STEP_INSERT, at, u.name,
-			unit_value(u) }))
+		} else if (!unit_next(&rest, &u) ||
+		    !step_add_unit(g, put, u))
 			return false;
 	}
 	return true;
@@ -181,9 +196,9 @@ plan_several(struct planning *g, uint32_t first, uint32_t last,
 	uint32_t i;
 
 	while (ok && text.n > 0)
-		ok = unit_next(&text, &u) && step_add(g, (struct plan_step){
-			STEP_INSERT, first, u.name, unit_value(u) });
-	for (i = first; ok && i <= last; i++)
+		ok = unit_next(&text, &u) &&
+		    step_add_unit(g, step_insert(g, first), u);
+	for (i = first > g->t->own ? first : g->t->own; ok && i <= last; i++)
 		ok = step_add(g, (struct plan_step){ .kind = STEP_DELETE,
 			.at = header_nth(g, i), .name = header_name(g, i) });
 	return ok;
@@ -205,13 +220,13 @@ plan_from(struct planning *g, uint32_t *i)
 			to = header_end(g, *i);
 		}
 	}
-	if (k == g->edit)
+	if (k == g->edit && first >= g->t->own)
 		return true;
 	text = planned_text(g, from, to);
 	/* It would run into the next line. */
 	if (text.n > 0 && text.p[text.n - 1] != '\n')
 		return false;
-	return *i == first ? plan_one(g, first, text) :
+	return *i == first && first >= g->t->own ? plan_one(g, first, text) :
 	    plan_several(g, first, *i, text);
 }
 
@@ -236,9 +251,8 @@ plan_rest(struct planning *g)
 		if (text.n > 0 && text.p[text.n - 1] != '\n')
 			return false;
 		while (text.n > 0)
-			if (!unit_next(&text, &u) || !step_add(g,
-			    (struct plan_step){ STEP_INSERT, g->t->n, u.name,
-				unit_value(u) }))
+			if (!unit_next(&text, &u) || !step_add_unit(g,
+			    step_insert(g, g->t->n), u))
 				return false;
 	}
 	return true;

@@ -12,12 +12,13 @@
 enum plan_step_kind {
 	STEP_CHANGE = 1,	/* the nth header of that name */
 	STEP_DELETE,
-	STEP_INSERT		/* in front of header number `at` */
+	STEP_INSERT,		/* in front of header number `at` */
+	STEP_TOP		/* above all, and what the server puts there */
 };
 
 struct plan_step {
 	enum plan_step_kind kind;
-	uint32_t at;		/* INSERT: from 0; else nth, from 1 */
+	uint32_t at;		/* INSERT: from 0; TOP: 0; else nth, from 1 */
 	struct view name;
 	struct view value;	/* behind the colon, with CRLF between lines */
 };
@@ -31,6 +32,8 @@ struct plan {
 };
 
 /*
+ * Headers that were prepended here are not in the server's copy: they get a
+ * step each, and do not count.
  * head: the headers' bytes, without the empty line behind them.  a needs room
  * for PLAN_MEMORY() bytes and holds what *ret points to, besides head and e.
  * False: what the edits make of the headers cannot be said in steps.

@@ -182,7 +182,8 @@ change_header(SMFICTX *ctx, const struct pmilter_told *m,
 	if (s->kind != STEP_DELETE)
 		value = header_value(s->value, m->space);
 	/* Servers count from 1, behind the Received: header of their own. */
-	rc = s->kind == STEP_INSERT ?
+	rc = s->kind == STEP_TOP ? smfi_insheader(ctx, 0, name, value) :
+	    s->kind == STEP_INSERT ?
 	    smfi_insheader(ctx, (int)s->at + 1, name, value) :
 	    smfi_chgheader(ctx, name, (int)s->at, value);
 	free(name);
@@ -255,7 +256,7 @@ change_text(SMFICTX *ctx, const struct pmilter_told *m,
 	size_t inserts = 0;
 	uint32_t i;
 
-	if (e->n == 0)
+	if (e->n == 0 && m->text->own == 0)
 		return NULL;
 	for (i = 0; i < e->n; i++)
 		inserts += e->list[i].insert.n;
@@ -321,35 +322,6 @@ change_rcpts(SMFICTX *ctx, const struct pmilter_told *m,
 	return NULL;
 }
 
-/* Above all others, the first on top. */
-static const char *
-prepend_headers(SMFICTX *ctx, const struct pmilter_told *m)
-{
-	struct view line, name;
-	char *n, *value;
-	uint32_t i;
-	int rc;
-
-	if (m->asked == NULL || m->asked->n_prepend == 0)
-		return NULL;
-	if (!allowed(m, SMFIF_ADDHDRS))
-		return "the server does not let filters change the message";
-	for (i = m->asked->n_prepend; i-- > 0; ) {
-		line = m->asked->prepend[i];
-		name = view_head(line, view_find(line, ':'));
-		if (name.n == 0 || name.n == line.n)
-			return "a header to prepend is none";
-		n = mem_copy(name);
-		value = header_value(view_from(line, name.n + 1), m->space);
-		rc = smfi_insheader(ctx, 0, n, value);
-		free(n);
-		free(value);
-		if (rc != MI_SUCCESS)
-			return "a header cannot be added";
-	}
-	return NULL;
-}
-
 /* -- all together ---------------------------------------------------------- */
 
 static int
@@ -375,8 +347,6 @@ reply_pass(SMFICTX *ctx, const struct pmilter_told *m,
 {
 	const char *why = change_text(ctx, m, &a->j.edits);
 
-	if (why == NULL)
-		why = prepend_headers(ctx, m);
 	if (why == NULL)
 		why = change_rcpts(ctx, m, a);
 	if (why != NULL)

@@ -39,7 +39,7 @@ void pmilter_restrict_mail(struct pmilter_restrict *r, char **args);
 int pmilter_restrict(struct smfi_str *ctx, struct pmilter_restrict *r,
     enum policy_stage stage, const struct pmilter_seen *seen);
 
-/* The end of the message.  What was asked for; NULL: nothing. */
+/* What was asked for up to now; NULL: nothing. */
 const struct policy_actions *pmilter_restrict_actions(
     const struct pmilter_restrict *r);
 /* A refusal that was only noted (-m tag, quarantine): false: none. */

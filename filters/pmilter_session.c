@@ -232,6 +232,7 @@ on_header(SMFICTX *ctx, char *name, char *value)
 
 	if (s == NULL || !s->begun)
 		return SMFIS_TEMPFAIL;
+	message_prepend(s);
 	s->forged += strcasecmp(name, PMILTER_TAG) == 0;
 	pmilter_text_header(&s->text, view_of(name), view_of(value),
 	    (s->protocol & SMFIP_HDR_LEADSPC) != 0);
@@ -246,6 +247,7 @@ on_eoh(SMFICTX *ctx)
 
 	if (s == NULL || !s->begun)
 		return SMFIS_TEMPFAIL;
+	message_prepend(s);
 	pmilter_text_body(&s->text, nothing);
 	return no_reply(s, SMFIP_NR_EOH);
 }
@@ -257,6 +259,7 @@ on_body(SMFICTX *ctx, unsigned char *piece, size_t n)
 
 	if (s == NULL || !s->begun)
 		return SMFIS_TEMPFAIL;
+	message_prepend(s);
 	pmilter_text_body(&s->text, view_make(piece, n));
 	message_hold(s);
 	return no_reply(s, SMFIP_NR_BODY);

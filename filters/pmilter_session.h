@@ -23,6 +23,7 @@ struct session {
 	uint32_t cap;
 	size_t rcpt_bytes;
 	bool too_many;			/* recipients */
+	bool prepended;
 	struct pmilter_text text;
 	uint64_t held;			/* bytes, of the memory limit */
 	uint32_t forged;
@@ -41,6 +42,8 @@ void message_start(const struct conf *cf);
 void message_begin(struct session *s, char **argv);
 /* RCPT; addr is given away. */
 void message_rcpt(struct session *s, const char *text, struct view addr);
+/* The text begins: what restrictions prepend comes first. */
+void message_prepend(struct session *s);
 /* Count the memory of what has come. */
 void message_hold(struct session *s);
 void message_clear(struct session *s);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "filters/pmilter_text.h"
+#include "lib/log.h"
 #include "lib/mem.h"
 
 /* Written when there is that much; a piece of a body is at most 64 KB. */
@@ -55,7 +56,7 @@ text_add(struct pmilter_text *t, struct view v)
 {
 	if (t->trouble != TEXT_FINE)
 		return;
-	if (t->limit > 0 && v.n > t->limit - t->size) {
+	if (t->limit > 0 && v.n > t->limit + t->own_size - t->size) {
 		t->trouble = TEXT_TOO_BIG;
 		return;
 	}
@@ -84,17 +85,17 @@ text_add_lines(struct pmilter_text *t, struct view v)
 	text_add(t, v);
 }
 
-void
-pmilter_text_header(struct pmilter_text *t, struct view name,
-    struct view value, bool space)
+/* Its name stands at the end of the text.  NULL: no more of them. */
+static struct pmilter_header *
+text_begin_header(struct pmilter_text *t, size_t name)
 {
 	struct pmilter_header *h;
 
 	if (t->trouble != TEXT_FINE)
-		return;
+		return NULL;
 	if (t->n == PMILTER_HEADERS_MAX) {
 		t->trouble = TEXT_HEADERS;
-		return;
+		return NULL;
 	}
 	if (t->n == t->cap) {
 		t->cap = t->cap * 2 + 32;
@@ -103,10 +104,46 @@ pmilter_text_header(struct pmilter_text *t, struct view name,
 	}
 	h = &t->headers[t->n++];
 	*h = (struct pmilter_header){ .offset = t->size,
-		.name = (uint32_t)name.n };
+		.name = (uint32_t)name };
+	return h;
+}
+
+void
+pmilter_text_header(struct pmilter_text *t, struct view name,
+    struct view value, bool space)
+{
+	struct pmilter_header *h = text_begin_header(t, name.n);
+
+	if (h == NULL)
+		return;
 	text_add(t, name);
 	text_add(t, view_of(space ? ":" : ": "));
 	text_add_lines(t, value);
+	text_add(t, view_of("\r\n"));
+	h->size = t->size - h->offset;
+	t->head = t->size;
+}
+
+void
+pmilter_text_prepend(struct pmilter_text *t, struct view line)
+{
+	size_t name = view_find(line, ':'), i;
+	struct pmilter_header *h;
+
+	ensure(t->n == t->own && !t->body);
+	for (i = 0; i < name; i++)
+		if (line.p[i] <= ' ' || line.p[i] > '~')
+			break;
+	if (i == 0 || i == line.n || i < name) {
+		t->trouble = TEXT_PREPEND;
+		return;
+	}
+	h = text_begin_header(t, name);
+	if (h == NULL)
+		return;
+	t->own++;
+	t->own_size += line.n + 2;
+	text_add(t, line);
 	text_add(t, view_of("\r\n"));
 	h->size = t->size - h->offset;
 	t->head = t->size;

@@ -16,6 +16,7 @@ enum pmilter_trouble {
 	TEXT_FINE = 0,
 	TEXT_TOO_BIG,		/* over the limit */
 	TEXT_HEADERS,		/* more than PMILTER_HEADERS_MAX of them */
+	TEXT_PREPEND,		/* a line to prepend is no header */
 	TEXT_NO_MEMORY
 };
 
@@ -32,6 +33,8 @@ struct pmilter_text {
 	uint64_t limit;		/* 0: none */
 	struct pmilter_header *headers;
 	uint32_t n, cap;
+	uint32_t own;		/* the first of them: prepended here */
+	uint64_t own_size;	/* bytes of these; the limit is without them */
 	uint64_t head;		/* bytes of all headers */
 	bool body;		/* headers have ended */
 	enum pmilter_trouble trouble;
@@ -48,6 +51,11 @@ void pmilter_text_clear(struct pmilter_text *t);
  */
 void pmilter_text_header(struct pmilter_text *t, struct view name,
     struct view value, bool space);
+/*
+ * A whole line ("Name: value") above all that the mail server tells, and not
+ * in its copy yet: before any other header.
+ */
+void pmilter_text_prepend(struct pmilter_text *t, struct view line);
 void pmilter_text_body(struct pmilter_text *t, struct view piece);
 /* All is there: write it out and seal it.  False: t->trouble says why. */
 bool pmilter_text_end(struct pmilter_text *t);

@@ -7,6 +7,7 @@
  * be what the edits make of the text.
  *	u8 n, n x (u8 bytes name, u8 bytes value); u16 bytes body;
  *	n x (u16 offset, u8 remove, u8 bytes insert) up to the end
+ * 254, 255: the same, where the first quarter of the n is prepended by us.
  * others: the parts of an answer, for that many recipients.
  */
 #include <stdint.h>
@@ -27,7 +28,7 @@ struct line {
 
 static struct {
 	struct line list[2 * 256 + 25000];
-	size_t n;
+	size_t n, tops;
 } model;
 
 static void
@@ -88,8 +89,12 @@ model_step(const struct plan_step *s, struct arena *a)
 
 	if (s->kind != STEP_DELETE)
 		new.text = line_text(s, a);
-	if (s->kind == STEP_INSERT) {
-		check(s->at <= model.n);
+	/* Nothing that counts may come behind them. */
+	check(s->kind == STEP_TOP || model.tops == 0);
+	model.tops += s->kind == STEP_TOP;
+	if (s->kind == STEP_INSERT || s->kind == STEP_TOP) {
+		check(s->at <= model.n && (s->kind == STEP_INSERT ||
+		    s->at == 0));
 		memmove(&model.list[s->at + 1], &model.list[s->at],
 		    (model.n++ - s->at) * sizeof model.list[0]);
 		model.list[s->at] = new;
@@ -166,7 +171,19 @@ read_edits(struct cursor *c, uint64_t size, struct buf *b, struct arena *a,
 }
 
 static void
-message(struct cursor *c, bool space)
+prepend(struct pmilter_text *t, struct view name, struct view value)
+{
+	struct buf b;
+
+	buf_init(&b, 1024);
+	check(buf_putv(&b, name) && buf_puts(&b, ": ") &&
+	    buf_putv(&b, value));
+	pmilter_text_prepend(t, buf_view(&b));
+	buf_free(&b);
+}
+
+static void
+message(struct cursor *c, bool space, bool own)
 {
 	struct arena *a = arena_new(64u << 20);
 	struct pmilter_text t;
@@ -180,10 +197,14 @@ message(struct cursor *c, bool space)
 
 	buf_init(&b, 1u << 20);
 	pmilter_text_init(&t, 100000);
-	model.n = 0;
-	for (n = cursor_u8(c); n > 0; n--) {
+	model.n = model.tops = 0;
+	n = cursor_u8(c);
+	for (i = 0; i < n; i++) {
 		name = string(c);
-		pmilter_text_header(&t, name, string(c), space);
+		if (own && i < n / 4)
+			prepend(&t, name, string(c));
+		else
+			pmilter_text_header(&t, name, string(c), space);
 	}
 	pmilter_text_body(&t, cursor_bytes(c, cursor_u16(c)));
 	check(pmilter_text_end(&t) == (t.trouble == TEXT_FINE));
@@ -197,6 +218,8 @@ message(struct cursor *c, bool space)
 	for (i = 0; i < t.n; i++) {
 		check(t.headers[i].offset == (i == 0 ? 0 :
 		    t.headers[i - 1].offset + t.headers[i - 1].size));
+		if (i < t.own)
+			continue;
 		model.list[model.n].text = view_make(whole +
 		    t.headers[i].offset, t.headers[i].size);
 		model.list[model.n].name = view_head(
@@ -238,8 +261,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	if (what < 2)
-		message(&c, what == 1);
+	if (what < 2 || what >= 254)
+		message(&c, (what & 1) != 0, what >= 254);
 	else
 		answer(cursor_bytes(&c, cursor_left(&c)), what);
 	return 0;

@@ -42,12 +42,17 @@ FILES = {
     "mx": "/^192\\.0\\.2\\.66$/ REJECT bad server\n",
     "rcpt": "/^never@/ REJECT\n/^soon@/ DEFER soon\n/^five@/ 550 go away\n"
             "/^hold@/ HOLD look at it\n/^discard@/ DISCARD\n"
-            "/^(pre)@/ PREPEND X-Pre: $1 yes\n/^redirect@/ REDIRECT "
+            "/^(pre.?)@/ PREPEND X-Pre: $1 yes\n/^redirect@/ REDIRECT "
             "other@example.com\n/^copy@/ BCC archive@example.com\n"
             "/^info@/ INFO seen\n/^warn@/ WARN seen\n/^ok@/ OK\n"
             "/^ifpermit@/ DEFER_IF_PERMIT perhaps\n/^strict@/ strict\n"
             "/^words@/ reject_non_fqdn_sender, reject\n",
     "late": "/^data@/ REJECT no data\n",
+    "headers": "/^X-Pre: pre2 / REJECT not what is prepended\n"
+               "/^X-Pre: (pre3) / REPLACE X-Pre: new $1\n"
+               "/^X-Pre: pre4 / IGNORE\n"
+               "/^X-Pre: pre5 / PREPEND X-Above: pre5\n"
+               "/^X-Pre: pre6 / HOLD\n",
     "end": "/^end@/ REJECT no end\n/^endhold@/ HOLD at the end\n",
     "listed": "".join(f"{u}@listed.example x\n" for u in ("user", "ok")),
 }
@@ -82,6 +87,7 @@ def settings(dns, service, **more):
         "check_sender_access regexp:$config_directory/late",
         "smtpd_end_of_data_restrictions": "check_sender_access "
         "regexp:$config_directory/end",
+        "header_checks": "regexp:$config_directory/headers",
         "smtpd_reject_unlisted_recipient": "no", "role_processes": "2",
         "address_verify_map": "", **more}
 
@@ -126,6 +132,10 @@ CASES = [
     case("User@EXAMPLE.com"), case('"a b"@example.com'),
     case("grey@example.com"), case("service@example.com"),
     case("servicepre@example.com"), case("servicehold@example.com"),
+    # headers that restrictions prepend are headers
+    *(case(f"pre{n}@example.com") for n in range(1, 7)),
+    case("pre3@example.com", more=["pre5@example.com", "pre4@example.com"]),
+    case("pre@example.com", more=["pre2@example.com"]),
     # some of them
     case(more=["never@example.com", "soon@example.com", "b@example.com"]),
     case("never@example.com", more=["pre@example.com", "x@else.example"]),
@@ -213,7 +223,7 @@ def world():
             for name, text in FILES.items():
                 gw.write(name, text)
             gw.set(**settings(dns, service, smtpd_delay_reject=delay,
-                              header_checks="", body_checks="",
+                              body_checks="",
                               attachment_checks="", transport_maps="",
                               relay_transport="smtp",
                               relayhost=f"[127.0.0.1]:{gw.sink.port}"))
@@ -308,7 +318,8 @@ def small(made, mode=None, start=True, **main):
         "smtpd_recipient_restrictions": "check_recipient_access "
         "regexp:$config_directory/rcpt", **main}, files={
             "rcpt": FILES["rcpt"].replace("/^strict@/ strict\n", ""),
-            "header_checks": "/^Subject: bad/ REJECT bad\n"}))
+            "header_checks": "/^Subject: bad/ REJECT bad\n"
+            "/^X-Pre: pre9/ REJECT prepended\n"}))
     return made[-1]
 
 
@@ -355,6 +366,9 @@ def test_what_filter_and_restrictions_say_together(made):
     assert mta.message(mail("x"), ["pre@example.com", "copy@example.com"]) \
         == [(b"i", b"\0\0\0\0X-Pre\0 pre yes\0"),
             (b"+", b"<archive@example.com>\0"), (b"c", b"")]
+    # also what is prepended
+    assert mta.message(mail("x"), ["pre9@example.com"])[-1] == \
+        (b"y", b"550 5.7.1 prepended\0")
     # nothing of it is left for the next one
     assert mta.message(mail("x")) == [(b"c", b"")]
 

@@ -16,9 +16,15 @@ static struct arena *arena;
 static char whole[4096];
 
 static void
+header_of(struct pmilter_text *t, const char *name, const char *value)
+{
+	pmilter_text_header(t, view_of(name), view_of(value), true);
+}
+
+static void
 header(const char *name, const char *value)
 {
-	pmilter_text_header(&text, view_of(name), view_of(value), true);
+	header_of(&text, name, value);
 }
 
 static int
@@ -34,6 +40,24 @@ setup(void **state)
 	pmilter_text_body(&text, view_of("body\r\n"));
 	assert_true(pmilter_text_end(&text));
 	assert_true(text.size < sizeof whole);
+	assert_true(pmilter_text_read(&text, 0, whole, text.size));
+	whole[text.size] = '\0';
+	return 0;
+}
+
+/* Two of the headers are not the server's. */
+static int
+setup_prepended(void **state)
+{
+	(void)state;
+	arena = arena_new(16u << 20);
+	pmilter_text_init(&text, 0);
+	pmilter_text_prepend(&text, view_of("X-P: 1"));
+	pmilter_text_prepend(&text, view_of("X-A: own"));
+	header("From", " a@b");
+	header("X-A", " theirs");
+	pmilter_text_body(&text, view_of("body\r\n"));
+	assert_true(pmilter_text_end(&text));
 	assert_true(pmilter_text_read(&text, 0, whole, text.size));
 	whole[text.size] = '\0';
 	return 0;
@@ -86,16 +110,47 @@ test_limits(void **state)
 	pmilter_text_clear(&t);
 }
 
+static void
+test_prepend(void **state)
+{
+	struct pmilter_text t;
+
+	(void)state;
+	pmilter_text_init(&t, 15);
+	pmilter_text_prepend(&t, view_of("X-One: 1"));
+	pmilter_text_prepend(&t, view_of("X-Two:"));
+	assert_int_equal(t.own, 2);
+	assert_int_equal(t.own_size, 18);
+	/* they are not what is over the limit */
+	header_of(&t, "To", "123456");
+	pmilter_text_body(&t, view_of("12"));
+	assert_int_equal(t.trouble, TEXT_FINE);
+	pmilter_text_body(&t, view_of("3"));
+	assert_int_equal(t.trouble, TEXT_TOO_BIG);
+	pmilter_text_clear(&t);
+	assert_int_equal(t.own_size, 0);
+	pmilter_text_prepend(&t, view_of("X One: 1"));
+	assert_int_equal(t.trouble, TEXT_PREPEND);
+	assert_false(pmilter_text_end(&t));
+	pmilter_text_clear(&t);
+	pmilter_text_prepend(&t, view_of(": 1"));
+	assert_int_equal(t.trouble, TEXT_PREPEND);
+	pmilter_text_clear(&t);
+	pmilter_text_prepend(&t, view_of("none"));
+	assert_int_equal(t.trouble, TEXT_PREPEND);
+	pmilter_text_clear(&t);
+}
+
 /* The steps for one edit, as text. */
 static const char *
 planned(const char *at, uint64_t remove, const char *insert)
 {
 	static const char *const kinds[] = { "", "change", "delete",
-		"insert" };
+		"insert", "top" };
 	static char out[1000];
 	struct edit e = { (uint64_t)(strstr(whole, at) - whole), remove,
 		view_of(insert) };
-	struct edits edits = { &e, 1 };
+	struct edits edits = { &e, remove > 0 || insert[0] != '\0' };
 	struct plan p;
 	uint32_t i;
 	int n = 0;
@@ -135,6 +190,38 @@ test_plan(void **state)
 	/* behind the last one, and in the body */
 	assert_string_equal(planned("\r\n\r\n", 0, ""), "");
 	assert_string_equal(planned("body", 4, "x"), "body");
+}
+
+#define TOPS "top 0 X-A= own|top 0 X-P= 1|"
+
+static void
+test_plan_prepended(void **state)
+{
+	(void)state;
+	assert_string_equal(whole, "X-P: 1\r\nX-A: own\r\nFrom: a@b\r\n"
+	    "X-A: theirs\r\n\r\nbody\r\n");
+	assert_string_equal(planned("X-P", 0, ""), TOPS);
+	/* they do not count for the server */
+	assert_string_equal(planned("X-A: theirs", 13, ""),
+	    "delete 1 X-A=|" TOPS);
+	assert_string_equal(planned("theirs", 6, "new"),
+	    "change 1 X-A= new|" TOPS);
+	assert_string_equal(planned("X-A: theirs", 0, "New: 1\r\n"),
+	    "insert 1 New= 1|" TOPS);
+	assert_string_equal(planned("From", 0, "New: 1\r\n"),
+	    "insert 0 New= 1|" TOPS);
+	assert_string_equal(planned("\r\nbody", 0, "New: 1\r\n"),
+	    "insert 2 New= 1|" TOPS);
+	/* and may be changed themselves */
+	assert_string_equal(planned("X-P", 8, ""), "top 0 X-A= own|");
+	assert_string_equal(planned("own", 3, "new"),
+	    "top 0 X-A= new|top 0 X-P= 1|");
+	assert_string_equal(planned("X-P", 0, "New: 1\r\n"),
+	    "top 0 X-A= own|top 0 X-P= 1|top 0 New= 1|");
+	/* from one of them into the server's */
+	assert_string_equal(planned("own", 10, "all"),
+	    "delete 1 From=|top 0 X-A= all a@b|top 0 X-P= 1|");
+	assert_string_equal(planned("body", 4, "x"), TOPS "body");
 }
 
 static void
@@ -263,7 +350,10 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_text, setup, teardown),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_prepend),
 		cmocka_unit_test_setup_teardown(test_plan, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_plan_prepended,
+		    setup_prepended, teardown),
 		cmocka_unit_test_setup_teardown(test_plan_refuses, setup,
 		    teardown),
 		cmocka_unit_test_setup_teardown(test_merge, setup, teardown),
