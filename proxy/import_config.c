@@ -128,7 +128,7 @@ setting_place(struct import_config *c, struct import_setting *s,
 }
 
 /* A value is one line: what would end it becomes a blank. */
-static char *
+static char *__attribute__((format(printf, 2, 0)))
 setting_text(struct import_config *c, const char *fmt, va_list ap)
 {
 	struct buf b;
