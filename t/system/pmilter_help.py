@@ -163,6 +163,7 @@ class Sendmail(Peer):
 
 class Postfix(Peer):
     name = "postfix"
+    lines = ""          # more for its main.cf
 
     def launch(self, milter, sink):
         s = milter.socket.split(":", 1)
@@ -177,7 +178,7 @@ class Postfix(Peer):
             check=True, timeout=60, text=True,
             input=lines.replace("inet:127.0.0.1:8895", f"{s[0]}:{s[1]}") +
             "virtual_mailbox_domains =\n"
-            "strict_rfc821_envelopes = no\n"
+            "strict_rfc821_envelopes = no\n" + self.lines +
             f"relayhost = [127.0.0.1]:{sink.port}\n")
 
     def held(self):
