@@ -221,6 +221,26 @@ is_smtpd(const struct service *s)
 	    strcmp(s->command, "postscreen") == 0);
 }
 
+/* These belong to all mail, not to a session. */
+static void
+warn_overrides(const struct service *s)
+{
+	static const char *const global[] = { "milter_header_checks",
+		"non_smtpd_milters", "internal_mail_filter_classes" };
+	struct view o;
+	size_t i, k;
+
+	for (i = 0; i < s->n_overrides; i++) {
+		o = view_of(s->overrides[i]);
+		o = view_trim(view_head(o, view_find(o, '=')));
+		for (k = 0; k < sizeof global / sizeof global[0]; k++)
+			if (view_is(o, global[k]))
+				log_warn("master.cf:%u: -o %s has no effect "
+				    "on this service: it belongs into "
+				    "main.cf", s->line, global[k]);
+	}
+}
+
 bool
 milter_sets_open(const struct conf *cf, table_report *report, void *arg)
 {
@@ -240,6 +260,7 @@ milter_sets_open(const struct conf *cf, table_report *report, void *arg)
 	for (i = 0; ok && i < t->n; i++) {
 		if (!is_smtpd(&t->list[i]))
 			continue;
+		warn_overrides(&t->list[i]);
 		one = set_new(cf, &t->list[i], report, arg);
 		ok = one != NULL;
 		sets.list[sets.n++] = one;

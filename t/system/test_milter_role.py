@@ -8,7 +8,7 @@ import pytest
 from milter_mta import LATER, fields
 from milters import (ACCEPT, CONTINUE, HANG, REJECT, Milter, add_header,
                      add_rcpt, body, change_header, quarantine)
-from postern import Closed, mail, wait_for
+from postern import Client, Closed, free_port, mail, wait_for
 
 ADD = [add_header("X-A", "1"), CONTINUE]
 AFTER = """127.0.0.1:%d inet n - n - - smtpd
@@ -288,3 +288,71 @@ def test_many_at_once(make, sink, milter):
         assert m.field("X-Same") == subject
         assert m.sender == f"a{subject.split('-')[0]}@client.example"
         assert fields(m)[-1] == f"X-Same: {subject}"
+
+
+SECOND = """127.0.0.1:%d inet n - n - - smtpd
+  -o milter_protocol=4
+  -o milter_macro_daemon_name=second.example
+  -o milter_connect_macros={daemon_name}
+  -o milter_mail_macros=
+127.0.0.1:%d inet n - n - - smtpd
+  -o milter_pipelining=no
+  -o milter_macro_defaults=other=third
+  -o milter_mail_macros={other}
+"""
+
+
+def session_of(milter, port, subject):
+    """The connection on which the filter heard of a message."""
+    with Client(port) as c:
+        c.ehlo()
+        assert c.message("a@client.example", "user@example.com",
+                         mail(subject)).code == 250
+        s, = [s for s in milter.sessions if subject.encode() in
+              [v.strip() for _, v in s.headers()]]
+        c.cmd("QUIT")
+    return s
+
+
+def test_settings_of_a_service(make, sink, milter):
+    """The "-o" of a service count in its sessions, also where a connection to
+    the filter is there that a session of another service has left."""
+    ports = [free_port(), free_port()]
+    gw = gateway(make, sink, milter, milter_connection_reuse_time_limit="1h")
+    gw.edit("master.cf", lambda t: t + SECOND % tuple(ports))
+    gw.start()
+    for i, port in enumerate([gw.port, *ports] * 2):
+        s = session_of(milter, port, f"number {i}")
+        second, third = (port == p for p in ports)
+        assert s.offer[0] == (4 if second else 6), i
+        assert s.macros["connect"]["{daemon_name}"] == (
+            "second.example" if second else "gw.example.com"), i
+        assert ("j" in s.macros["connect"]) == (not second), i
+        if third:
+            assert s.macros["mail"] == {"{other}": "third"}
+        else:
+            assert ("mail" in s.macros) == (not second), i
+        # headers, without a word to each, come in one piece
+        most = max(sum(w in ("header", "eoh", "body") for w in r)
+                   for r in s.reads)
+        assert most > 1 if port == gw.port else most == 1, s.reads
+
+
+def test_default_action_of_a_service(make, sink, milter):
+    port = free_port()
+    gw = gateway(make, sink, milter)
+    gw.edit("master.cf", lambda t: t + f"127.0.0.1:{port} inet n - n - - "
+            "smtpd\n  -o milter_default_action=accept\n"
+            "  -o milter_header_checks=\n")
+    gw.start()
+    gw.wait_log(r"master\.cf:\d+: -o milter_header_checks has no effect on "
+                "this service")
+    milter.down()
+    with gw.client() as c:
+        c.ehlo()
+        assert c.cmd("MAIL FROM:<a@client.example>").code == 451
+    with Client(port) as c:
+        c.ehlo()
+        assert c.message("a@client.example", "user@example.com",
+                         mail("all the same")).code == 250
+    sink.wait_subject("all the same")
