@@ -29,7 +29,9 @@ ROLES = master gate smtpd lookup filter milter qmgr relay bounce pickup showq \
 	local sts credentials tlsrpt
 COMMANDS = postern postconf sendmail postdrop postqueue postsuper postcat \
 	postmap postalias
-master_SRC = $(wildcard proxy/master*.c)
+master_SRC = $(wildcard proxy/master*.c) proxy/credentials_token.c
+# What master runs besides roles
+refresh_SRC = proxy/refresh_main.c proxy/credentials_token.c
 gate_SRC = $(wildcard proxy/gate*.c)
 smtpd_SRC = $(wildcard proxy/smtpd*.c)
 lookup_SRC = $(wildcard proxy/lookup*.c)
@@ -141,7 +143,7 @@ OBJ = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIB_A = $(BUILD)/lib.a
 RULES_A = $(BUILD)/rules.a
 PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(PMILTER:%=$(BUILD)/libexec/%) \
-	$(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
+	$(BUILD)/libexec/refresh $(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
 	$(TABLES:%=$(BUILD)/libexec/lookup-%) $(AUTHS:%=$(BUILD)/libexec/auth-%) \
 	$(COMMANDS:%=$(BUILD)/bin/%)
 
@@ -165,6 +167,7 @@ $(2): $(call OBJ,$($(1)_SRC)) $(RULES_A) $(LIB_A)
 		$($(1)_LIBS) $(RULES_LIBS) $(LIBS)
 endef
 $(foreach p,$(ROLES) $(PMILTER),$(eval $(call program,$(p),$(BUILD)/libexec/$(p))))
+$(eval $(call program,refresh,$(BUILD)/libexec/refresh))
 $(foreach p,$(COMMANDS) $(PMILTER_COMMAND),$(eval $(call program,$(p),$(BUILD)/bin/$(p))))
 $(foreach t,$(TABLES),$(eval lookup-$(t)_SRC += $(TABLE_SRC)))
 $(foreach t,$(TABLES),$(eval $(call program,lookup-$(t),\

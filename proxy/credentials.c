@@ -28,6 +28,7 @@
 
 #include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/loop.h"
 #include "lib/mem.h"
 #include "lib/role.h"
 #include "lib/sasl.h"
@@ -37,6 +38,7 @@
 #include "rules/table_ask.h"
 
 #define QUESTIONS_MAX	4096u	/* of one relay that wait for a table */
+#define RENEW_SLACK_MS	5000	/* after the time limit of the command */
 
 struct question {
 	TAILQ_ENTRY(question) link;
@@ -46,6 +48,11 @@ struct question {
 	struct credentials_about about;
 	struct table_known *known;	/* NULL: there are no such tables */
 	struct table_asking *asking;
+	bool refused;			/* what we told before */
+	bool renewed;			/* the command was run, or waited for */
+	char *waiting;			/* NULL, or for this token */
+	TAILQ_ENTRY(question) waiting_link;
+	struct event limit;
 };
 
 struct relay_peer {
@@ -57,6 +64,7 @@ struct relay_peer {
 static struct {
 	const struct conf *cf;
 	struct table_list passwords, tokens;
+	TAILQ_HEAD(, question) waiting;
 	size_t n_relays;
 	uint64_t asked, found, failed;
 } role;
@@ -71,8 +79,20 @@ look_for_end(void)
 /* -- questions ------------------------------------------------------------- */
 
 static void
+question_wait_no_more(struct question *q)
+{
+	if (q->waiting == NULL)
+		return;
+	TAILQ_REMOVE(&role.waiting, q, waiting_link);
+	event_del(&q->limit);
+	free(q->waiting);
+	q->waiting = NULL;
+}
+
+static void
 question_free(struct question *q)
 {
+	question_wait_no_more(q);
 	TAILQ_REMOVE(&q->peer->questions, q, link);
 	q->peer->n--;
 	table_ask_cancel(&q->asking);
@@ -141,10 +161,85 @@ token_load(struct view name, struct buf *b, int64_t *ret_written)
 	return NULL;
 }
 
+static void question_go_on(struct question *q);
+
+static void
+question_renewed(struct question *q)
+{
+	question_wait_no_more(q);
+	q->renewed = true;
+	question_go_on(q);
+}
+
+/* Master has not told what came of it. */
+static void
+question_on_limit(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	question_renewed(arg);
+}
+
+static void
+token_stale(struct view name)
+{
+	struct buf *b;
+
+	if (role_control() == NULL)
+		return;
+	b = chan_begin(role_control(), MSG_TOKEN_STALE);
+	put_view(b, name);
+	chan_end(role_control());
+}
+
+static bool
+token_may_be_renewed(struct view name)
+{
+	return *role.cf->smtp_sasl_token_command != '\0' &&
+	    token_name_plain(name) && role_control() != NULL;
+}
+
+static void
+question_wait(struct question *q, struct view name)
+{
+	const struct question *o;
+
+	TAILQ_FOREACH(o, &role.waiting, waiting_link)
+		if (view_is(name, o->waiting))
+			break;
+	if (o == NULL)
+		token_stale(name);
+	q->waiting = mem_copy(name);
+	TAILQ_INSERT_TAIL(&role.waiting, q, waiting_link);
+	event_assign(&q->limit, loop_base(), -1, 0, question_on_limit, q);
+	event_add(&q->limit, loop_timeout(
+	    role.cf->smtp_sasl_token_command_time_limit + RENEW_SLACK_MS));
+}
+
+static void
+credentials_control(struct chan_in *m)
+{
+	struct question *q, *next;
+	struct view name;
+
+	if (m->type != MSG_TOKEN_TRIED)
+		return;
+	name = cursor_view(&m->body);
+	if (!chan_check(role_control(), m))
+		return;
+	/* One that goes on does not wait again, and ends no other. */
+	for (q = TAILQ_FIRST(&role.waiting); q != NULL; q = next) {
+		next = TAILQ_NEXT(q, waiting_link);
+		if (view_is(name, q->waiting))
+			question_renewed(q);
+	}
+}
+
 /* entry: "user:file" */
 static void
 question_token(struct question *q, struct view user, struct view name)
 {
+	bool renewable = token_may_be_renewed(name), there;
 	int64_t now = clock_wall().us / 1000000, written = 0;
 	struct token token;
 	const char *why;
@@ -154,11 +249,19 @@ question_token(struct question *q, struct view user, struct view name)
 	ensure(buf_room(&b, TOKEN_TEXT_MAX) != NULL);
 	why = !token_name_good(name) ? "not the name of a file" :
 	    token_load(name, &b, &written);
+	there = why == NULL;
 	if (why == NULL)
 		why = token_read(buf_view(&b), written, &token);
 	if (why == NULL && token.expires > 0 && token.expires <= now)
 		why = "the token has expired";
-	if (why == NULL) {
+	if (renewable && there && !q->renewed && (why != NULL || q->refused)) {
+		question_wait(q, name);
+	} else if (why == NULL) {
+		/* The next one shall not have to wait. */
+		if (renewable && !q->renewed && token.expires > 0 &&
+		    (token.expires - now) * 1000 <
+		    role.cf->smtp_sasl_token_refresh_time)
+			token_stale(name);
 		question_answer(q, CREDENTIALS_TOKEN, user, token.text, "");
 	} else {
 		log_warn("token %s: %s", log_safe(view_head(name, 100)), why);
@@ -186,8 +289,6 @@ question_found(struct question *q, struct view entry, const struct table *t,
 	log_warn("%s:%u: this is not user:password", table_origin(t), line);
 	question_without(q, CREDENTIALS_FAILED, "an entry is malformed");
 }
-
-static void question_go_on(struct question *q);
 
 static void
 question_told(void *arg)
@@ -245,9 +346,9 @@ peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	struct view next_hop = cursor_view(&m->body);
 	struct view host = cursor_view(&m->body);
 	uint16_t port = cursor_u16(&m->body);
+	bool refused = cursor_u8(&m->body) != 0;
 	struct question *q;
 
-	(void)cursor_u8(&m->body);
 	if (!chan_check(c, m))
 		return;
 	if (sender.n > CREDENTIALS_KEY_MAX || host.n > 255 ||
@@ -259,6 +360,7 @@ peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	q = mem_alloc(sizeof *q);
 	q->peer = p;
 	q->tag = tag;
+	q->refused = refused;
 	q->sender = mem_copy(sender);
 	q->next_hop = mem_copy(view_head(next_hop, CREDENTIALS_KEY_MAX + 1));
 	q->host = mem_copy(host);
@@ -316,6 +418,7 @@ credentials_load(void)
 {
 	const struct conf *cf = role.cf = role_conf();
 
+	TAILQ_INIT(&role.waiting);
 	table_client_init(ROLE_CREDENTIALS, cf->lookup_table_time_limit);
 	if (!table_list_open(cf->smtp_sasl_password_maps,
 	    cf->config_directory, &role.passwords, log_report_errors, NULL))
@@ -347,6 +450,7 @@ main(int argc, char **argv)
 	def.load = credentials_load;
 	def.peer = credentials_peer;
 	def.retire = look_for_end;
+	def.control = credentials_control;
 	def.status = credentials_status;
 	return role_main(&def, argc, argv);
 }

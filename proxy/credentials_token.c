@@ -18,6 +18,22 @@ token_name_good(struct view name)
 	return true;
 }
 
+bool
+token_name_plain(struct view name)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyz"
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-";
+	size_t i;
+
+	if (!token_name_good(name) || name.n > TOKEN_NAME_MAX ||
+	    name.p[0] == '-')
+		return false;
+	for (i = 0; i < name.n; i++)
+		if (memchr(plain, name.p[i], sizeof plain - 1) == NULL)
+			return false;
+	return true;
+}
+
 /* RFC 6750 section 2.1: b64token, and what else is sent as one; nothing that
  * could end it within a SASL message. */
 static bool

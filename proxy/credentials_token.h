@@ -11,6 +11,7 @@
 #include "lib/view.h"
 
 #define TOKEN_TEXT_MAX	32768u	/* bytes of a file */
+#define TOKEN_NAME_MAX	128u	/* bytes of a plain name */
 #define TOKEN_MAX	8000u	/* bytes of a token */
 
 struct token {
@@ -22,5 +23,8 @@ struct token {
 const char *token_read(struct view file, int64_t written, struct token *ret);
 /* The name of a file in the directory: not hidden, no way out of it. */
 bool token_name_good(struct view name);
+/* And one that smtp_sasl_token_command gets as an argument: letters, digits and
+ * "._@+-", no option. */
+bool token_name_plain(struct view name);
 
 #endif

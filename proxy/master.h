@@ -12,6 +12,7 @@
  *	master_control	the socket that `postern` speaks to
  *	master_showq	the socket that the queue commands speak to
  *	master_log	the log descriptor for all
+ *	master_token	the command that renews tokens
  *
  * Roles are told apart by (kind, service).  A team is what one such pair
  * should run; an instance is one process of a team.  A generation number is
@@ -186,6 +187,19 @@ bool showq_open(struct master *m);
 void showq_watch(struct master *m);
 void showq_listen(struct instance *i);
 void showq_close(struct master *m);
+
+/* -- tokens --------------------------------------------------------------- */
+
+/*
+ * Credentials says that the token in this file is no good any more: run
+ * smtp_sasl_token_command for it, unless that runs or has run lately.  All who
+ * may ask for that file are told when it has ended.
+ */
+void token_command_want(struct instance *i, struct view name);
+/* A child ended that is no instance. */
+void token_command_ended(struct master *m, pid_t pid);
+/* End those that run.  False: there are none. */
+bool token_command_stop(struct master *m);
 
 /* -- log ------------------------------------------------------------------ */
 

@@ -38,6 +38,27 @@ team_lmtp(struct buf *snapshot)
 	}
 }
 
+/* Whose account it is, is looked at when it is run. */
+static bool
+team_token_command(const struct team *t, const struct reporter *r)
+{
+	const char *why = NULL;
+
+	if (t->entry->kind != ROLE_CREDENTIALS ||
+	    *t->cf->smtp_sasl_token_command == '\0')
+		return true;
+	if (*t->cf->smtp_sasl_token_command != '/')
+		why = "begins with the path of a program, from / on";
+	else if (*t->cf->smtp_sasl_token_command_user == '\0')
+		why = "needs smtp_sasl_token_command_user";
+	else if (*t->cf->smtp_sasl_token_directory != '/')
+		why = "needs smtp_sasl_token_directory";
+	if (why != NULL)
+		report_error(r, "service %s: smtp_sasl_token_command %s",
+		    t->entry->name, why);
+	return why == NULL;
+}
+
 /*
  * A role gets its settings as text with its overrides at the end.  The same
  * text is parsed here, so that what master watches is what the role reads.
@@ -68,7 +89,7 @@ team_init(struct team *t, struct master *m, const struct conf *cf,
 	t->cf = conf_parse(buf_view(&t->snapshot), origin, report_errors_only,
 	    &errors);
 	free(origin);
-	if (t->cf == NULL)
+	if (t->cf == NULL || !team_token_command(t, r))
 		return false;
 	t->n_slots = e->on_demand ? 1 : e->count;
 	t->slots = mem_array(t->n_slots, sizeof *t->slots);

@@ -179,6 +179,11 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		if (chan_check(c, m))
 			turn_want(i->m, (enum role_kind)n);
 		break;
+	case MSG_TOKEN_STALE:
+		text = cursor_view(&m->body);
+		if (chan_check(c, m))
+			token_command_want(i, text);
+		break;
 	case MSG_HITS:
 		hits_book_take(i->m->hits, i->control, m, clock_mono());
 		break;
@@ -395,8 +400,10 @@ instance_reap(struct master *m)
 			if ((*p)->pid == pid)
 				break;
 		/* As process 1 of a container we inherit strangers. */
-		if (*p == NULL)
+		if (*p == NULL) {
+			token_command_ended(m, pid);
 			continue;
+		}
 		i = *p;
 		*p = i->next;
 		event_del(&i->timer);

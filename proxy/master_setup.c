@@ -31,6 +31,19 @@ setup_account(const struct conf *cf, size_t i)
 	return names[i];
 }
 
+bool
+setup_account_is_own(const struct conf *cf, uid_t uid)
+{
+	const struct passwd *pw;
+	size_t i;
+
+	for (i = 0; i < SETUP_ACCOUNTS; i++)
+		if ((pw = getpwnam(setup_account(cf, i))) != NULL &&
+		    pw->pw_uid == uid)
+			return true;
+	return false;
+}
+
 /* Another account with the same uid could signal and trace our processes. */
 static bool
 setup_uid_is_unique(const char *param, const char *name, uid_t uid,

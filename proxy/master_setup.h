@@ -14,6 +14,8 @@
 #define SETUP_ACCOUNTS	5u
 const char *const *setup_account_params(void);
 const char *setup_account(const struct conf *cf, size_t i);
+/* Is it that of one of them? */
+bool setup_account_is_own(const struct conf *cf, uid_t uid);
 
 /* The modes of maildrop/ with which users other than the owner submit. */
 #define SETUP_MAILDROP_GROUP	01730	/* set-gid postdrop */

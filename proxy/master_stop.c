@@ -79,7 +79,8 @@ stop_step(struct master *m)
 			else if (i->state != INSTANCE_RETIRING)
 				instance_kill(i, NULL);
 		}
-		if (busy)
+		if (busy || (m->stop_stage == STOP_REST &&
+		    token_command_stop(m)))
 			return;
 		m->stop_stage++;
 		if (m->stop_stage == STOP_SMTPD)
@@ -96,6 +97,8 @@ stop_begin(struct master *m, const char *why)
 	log_info("terminating on %s", why);
 	m->stop_stage = STOP_GATE;
 	turn_cancel(m);
+	/* Deliveries wait for them. */
+	(void)token_command_stop(m);
 	/* Connections that the gate has not accepted get a reset, and the
 	 * client tries the next MX or later. */
 	listen_free(&m->now->listen);

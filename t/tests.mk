@@ -207,7 +207,7 @@ install-tables: all
 .PHONY: install-tables
 install: all
 	install -d $(DAEMONS)/bin $(SBIN) $(SHARE)/postern/stock
-	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) \
+	install -m 755 $(ROLES:%=$(BUILD)/libexec/%) $(BUILD)/libexec/refresh \
 		$(PMILTER:%=$(BUILD)/libexec/%) \
 		$(AUTHS:%=$(BUILD)/libexec/auth-%) $(DAEMONS)
 	install -m 755 $(BUILD)/bin/postern $(PMILTER_COMMAND:%=$(BUILD)/bin/%) \
