@@ -77,8 +77,8 @@ static const struct jail_calls calls[] = {
 		NR(stat), NR(lstat), NR(newfstatat), NR(statx), NR(access),
 		NR(faccessat), NR(faccessat2), NR(uname), END } },
 	{ JAIL_MAILDROP, {
-		NR(newfstatat), NR(getdents64), NR(unlinkat), NR(flock),
-		END } },
+		NR(newfstatat), NR(statx), NR(getdents64), NR(unlinkat),
+		NR(flock), END } },
 	{ JAIL_READ_DIRS, { NR(getdents64), END } },
 	{ JAIL_FORK, {
 		NR(clone), NR(fork), NR(wait4), NR(kill), NR(socketpair),

@@ -240,8 +240,7 @@ pickup_take(const char *name)
 
 	if (pickup_has(name))
 		return;
-	switch (letter_open(&l, dir_fd(), dir_dev(), name, role_conf(), &why,
-	    &uid)) {
+	switch (letter_open(&l, dir_fd(), name, role_conf(), &why, &uid)) {
 	case LETTER_OK:
 		break;
 	case LETTER_GONE:

@@ -47,9 +47,8 @@ enum letter_status {
  * Open and read all of maildrop/name.  Unless LETTER_OK, nothing is held and
  * *ret_why may say why; *ret_uid is the owner, if that was found out.
  */
-enum letter_status letter_open(struct letter *l, int dir, dev_t dev,
-    const char *name, const struct conf *cf, const char **ret_why,
-    uid_t *ret_uid);
+enum letter_status letter_open(struct letter *l, int dir, const char *name,
+    const struct conf *cf, const char **ret_why, uid_t *ret_uid);
 void letter_close(struct letter *l);
 /* Write Received: and the text, with CRLF, to fd; *ret_size is the bytes.
  * False: the file is not what it was, or the system failed (*ret_error, an
@@ -68,7 +67,6 @@ const char *dir_next(void);
 /* Only one pickup at a time.  False: another one still works. */
 bool dir_lock(void);
 int dir_fd(void);
-dev_t dir_dev(void);
 /* Look through all of it again. */
 void dir_rescan(void);
 /* Not this name before so much time, which doubles each time. */

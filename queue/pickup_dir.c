@@ -5,7 +5,6 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -34,7 +33,6 @@ struct trouble {
 
 static struct {
 	int fd, notify;
-	dev_t dev;
 	void (*ready)(void);
 	struct event events, rescan, retry;
 	char *names[NAMES_MAX];		/* a ring */
@@ -303,12 +301,10 @@ void
 dir_load(const struct conf *cf)
 {
 	char *path = mem_printf("%s/maildrop", cf->queue_directory);
-	struct stat st;
 
 	dir.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir.fd < 0 || fstat(dir.fd, &st) != 0)
+	if (dir.fd < 0)
 		fatal("cannot open %s: %s", path, strerror(errno));
-	dir.dev = st.st_dev;
 	dir.notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (dir.notify < 0 ||
 	    inotify_add_watch(dir.notify, path, WATCHED) < 0)
@@ -349,10 +345,4 @@ int
 dir_fd(void)
 {
 	return dir.fd;
-}
-
-dev_t
-dir_dev(void)
-{
-	return dir.dev;
 }

@@ -22,20 +22,53 @@
 /* -- may it be opened ------------------------------------------------------ */
 
 /*
+ * What is mounted on a name cannot be removed, so it would be taken again and
+ * again.  st_dev tells that only where the kernel does not know mounts (before
+ * Linux 5.8): files of an overlay have the number of the layer they are in,
+ * which is not that of their directory.  name "": the directory itself.
+ */
+static bool
+letter_mount(int dir, const char *name, uint64_t *ret_mount)
+{
+#ifdef STATX_MNT_ID
+	struct statx x;
+
+	if (statx(dir, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT |
+	    AT_EMPTY_PATH, STATX_MNT_ID, &x) == 0 &&
+	    (x.stx_mask & STATX_MNT_ID) != 0) {
+		*ret_mount = x.stx_mnt_id;
+		return true;
+	}
+#endif
+	(void)dir;
+	(void)name;
+	(void)ret_mount;
+	return false;
+}
+
+static bool
+letter_is_mounted(int dir, const char *name, const struct stat *st)
+{
+	uint64_t there, here;
+	struct stat top;
+
+	/* One that is gone by now is found to be when it is opened. */
+	if (letter_mount(dir, "", &there))
+		return letter_mount(dir, name, &here) && here != there;
+	return fstat(dir, &top) != 0 || st->st_dev != top.st_dev;
+}
+
+/*
  * Nothing is opened that is not a regular file: to open a device can have
  * effects, to open a FIFO can wait.
  */
 static enum letter_status
-letter_look(const struct stat *st, dev_t dev, const char **ret_why)
+letter_look(const struct stat *st, const char **ret_why)
 {
 	time_t now = (time_t)(clock_wall().us / 1000000);
 
 	if (!S_ISREG(st->st_mode)) {
 		*ret_why = "not a regular file";
-		return LETTER_STRANGE;
-	}
-	if (st->st_dev != dev) {
-		*ret_why = "it is on another file system";
 		return LETTER_STRANGE;
 	}
 	if ((st->st_mode & S_IRWXU) != S_IRWXU) {
@@ -48,7 +81,7 @@ letter_look(const struct stat *st, dev_t dev, const char **ret_why)
 }
 
 static enum letter_status
-letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
+letter_open_file(struct letter *l, int dir, const char *name,
     const struct conf *cf, const char **ret_why, uid_t *ret_uid)
 {
 	enum letter_status s;
@@ -57,9 +90,13 @@ letter_open_file(struct letter *l, int dir, dev_t dev, const char *name,
 	if (fstatat(dir, name, &before, AT_SYMLINK_NOFOLLOW) != 0)
 		return LETTER_GONE;
 	*ret_uid = before.st_uid;
-	s = letter_look(&before, dev, ret_why);
+	s = letter_look(&before, ret_why);
 	if (s != LETTER_OK)
 		return s;
+	if (letter_is_mounted(dir, name, &before)) {
+		*ret_why = "it is mounted there";
+		return LETTER_STRANGE;
+	}
 	if (!maildrop_name_ok(view_of(name))) {
 		*ret_why = "not a name that postdrop gives";
 		return LETTER_STRANGE;
@@ -349,7 +386,7 @@ letter_close(struct letter *l)
 }
 
 enum letter_status
-letter_open(struct letter *l, int dir, dev_t dev, const char *name,
+letter_open(struct letter *l, int dir, const char *name,
     const struct conf *cf, const char **ret_why, uid_t *ret_uid)
 {
 	enum letter_status s;
@@ -359,7 +396,7 @@ letter_open(struct letter *l, int dir, dev_t dev, const char *name,
 
 	*l = (struct letter){ .fd = -1 };
 	*ret_why = NULL;
-	s = letter_open_file(l, dir, dev, name, cf, ret_why, ret_uid);
+	s = letter_open_file(l, dir, name, cf, ret_why, ret_uid);
 	if (s != LETTER_OK) {
 		letter_close(l);
 		return s;
