@@ -23,7 +23,7 @@ static const struct {
 	    "make a private, complete instance in DIR" },
 	{ "install", postern_install, false,
 	    "--mode send-only | beside --address ADDR | replace\n"
-	    "            [--dry-run] ...",
+	    "            [--dry-run] ... | --repair",
 	    "make this host's mail go through Postern" },
 	{ "uninstall", postern_install, false, "[--dry-run] ...",
 	    "take all of that back" },

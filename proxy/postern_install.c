@@ -16,6 +16,7 @@
 #define INSTALL_MODE	"/var/lib/postern-install/mode"
 #define INSTALL_CONFIG	"/etc/postern"
 #define INSTALL_PROGRAM	"libexec/postern/install"
+#define INSTALL_PATHS	4u	/* of paths[] below */
 
 int
 postern_install(struct postern *p, int argc, char **argv)
@@ -76,13 +77,14 @@ void
 postern_check_commands(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
 {
+	/* Those first that an installation makes ours. */
 	static const char *const paths[] = {
+		"/usr/sbin/sendmail", "/usr/lib/sendmail", "/usr/bin/mailq",
+		"/usr/bin/newaliases",
 		"/usr/local/sbin/sendmail", "/usr/local/bin/sendmail",
-		"/usr/sbin/sendmail", "/usr/bin/sendmail",
-		"/usr/lib/sendmail", "/usr/local/bin/mailq",
-		"/usr/sbin/mailq", "/usr/bin/mailq",
-		"/usr/local/bin/newaliases", "/usr/sbin/newaliases",
-		"/usr/bin/newaliases" };
+		"/usr/bin/sendmail", "/usr/local/bin/mailq",
+		"/usr/sbin/mailq", "/usr/local/bin/newaliases",
+		"/usr/sbin/newaliases" };
 	char mode[32], *name, *bin;
 	size_t i;
 
@@ -100,8 +102,10 @@ postern_check_commands(const struct conf *cf, const char *config_dir,
 			    "another mail server's");
 		else if (!install_is_ours(paths[i], bin))
 			report_warn(r, "%s is not Postern's: who calls it "
-			    "gets another mail server; see postern-install(8)",
-			    paths[i]);
+			    "gets another mail server; %s", paths[i],
+			    i < INSTALL_PATHS ?
+			    "`postern install --repair' puts ours back" :
+			    "see postern-install(8)");
 	}
 	free(bin);
 	free(name);

@@ -199,6 +199,69 @@ def test_foreign_commands_are_reported(root):
     assert root.run("cmp", "/bin/true", "/usr/sbin/sendmail") == ""
 
 
+def repair(r, *words, **kw):
+    return install(r, "--repair", *words, **kw)
+
+
+def test_repair(root):
+    """What else took the places of ours; and uninstall brings that back."""
+    before = root.changes()
+    for mode in ("send-only", "replace"):
+        assert "nothing is installed" in repair(root, status=1)
+        install(root, "--mode", mode)
+        here = root.changes()
+        if mode == "send-only":
+            assert "replaced no command" in repair(root, status=1)
+            root.run("postern", "uninstall")
+            continue
+        assert "nothing to do" in repair(root)
+        assert root.changes() == here
+    # a file, a link that follows it, another file, and nothing at all
+    root.sh("rm /usr/sbin/sendmail /usr/bin/newaliases;"
+            "cp /bin/true /usr/sbin/sendmail;"
+            "ln -sf ../sbin/sendmail /usr/lib/sendmail;"
+            "rm /usr/bin/mailq; cp /bin/false /usr/bin/mailq;"
+            "dpkg-divert --quiet --local --no-rename --remove "
+            "/usr/sbin/sendmail")
+    foreign = root.changes()
+    assert "`postern install --repair' puts ours back" in \
+        root.run("postern", "check")
+    plan = repair(root, "-n")
+    assert root.changes() == foreign
+    for text in ("save /usr/sbin/sendmail as /usr/sbin/sendmail.postern-orig",
+                 "save /usr/bin/mailq as", "make the link /usr/bin/newal"):
+        assert text in plan
+    out = repair(root)
+    assert plan in out and "Done." in out
+    for name in NAMES:
+        assert ours(root, name), name
+    assert "not Postern's" not in root.run("postern", "check")
+    for name in ("/usr/sbin/sendmail", "/usr/bin/mailq"):
+        assert "postern-orig" in root.run("dpkg-divert", "--list", name)
+    root.run("cmp", "/bin/true", "/usr/sbin/sendmail.postern-orig")
+    assert root.run("mailq") == "Mail queue is empty\n"
+    assert "nothing to do" in repair(root)
+    root.run("postern", "uninstall")
+    root.run("cmp", "/bin/true", "/usr/sbin/sendmail")
+    root.run("cmp", "/bin/false", "/usr/bin/mailq")
+    assert not root.there("/usr/bin/newaliases")
+    after = root.changes()
+    assert {p for p in {*after, *before} if before.get(p) != after.get(p)} \
+        <= {*NAMES}
+    assert not root.sh("dpkg-divert --list '*postern*'")
+
+
+def test_repair_leaves_what_it_does_not_know(root):
+    install(root, "--mode", "replace")
+    root.sh("rm /usr/sbin/sendmail; cp /bin/true /usr/sbin/sendmail;"
+            "sed -i '/^save/d' " + JOURNAL)
+    here = root.changes()
+    out = repair(root, status=1)
+    assert "whose is it?" in out and "Undoing" not in out
+    assert root.changes() == here
+    root.run("postern", "status")
+
+
 def test_nothing_of_another_is_overwritten(root):
     root.write("/usr/lib/sendmail.postern-orig", "whose?\n")
     root.sh("rm /usr/lib/sendmail; cp /bin/true /usr/lib/sendmail")
@@ -262,6 +325,10 @@ def test_update_alternatives(root):
         root, "--mode", "replace")
     assert ours(root, "/usr/sbin/sendmail")
     assert ours(root, "/usr/lib/sendmail")
+    root.run("update-alternatives", "--quiet", "--auto", "mta")
+    assert not ours(root, "/usr/sbin/sendmail")
+    assert "update-alternatives: mta becomes" in repair(root)
+    assert ours(root, "/usr/sbin/sendmail")
     root.run("postern", "uninstall")
     assert root.changes() == before
     assert "auto mode" in root.run("update-alternatives", "--display", "mta")
@@ -276,7 +343,16 @@ def test_mailer_conf(root):
         "sendmail", OURS + "sendmail", "mailq", OURS + "mailq",
         "newaliases", OURS + "newaliases"]
     assert not ours(root, "/usr/sbin/sendmail")
+    # An upgrade brings its own.
+    wrote = root.read("/etc/mail/mailer.conf")
+    root.write("/etc/mail/mailer.conf", "sendmail /usr/libexec/newer\n")
+    assert "write it anew" in repair(root)
+    assert root.read("/etc/mail/mailer.conf") == wrote
+    assert "nothing to do" in repair(root)
     root.run("postern", "uninstall")
+    assert root.read("/etc/mail/mailer.conf") == \
+        "sendmail /usr/libexec/newer\n"
+    root.write("/etc/mail/mailer.conf", "sendmail /usr/libexec/sendmail\n")
     assert root.changes() == before
 
 
