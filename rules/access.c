@@ -164,3 +164,13 @@ access_find(const struct table *t, enum access_key kind, struct view key,
 	}
 	return query_ask(&q, key);
 }
+
+void
+access_each(const struct table *t,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	if (table_kind_of(t)->access_each != NULL)
+		table_kind_of(t)->access_each(table_data_of(t), fn, arg);
+	else
+		table_each_result(t, fn, arg);
+}

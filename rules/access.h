@@ -49,5 +49,9 @@ struct access_style {
 enum table_answer access_find(const struct table *t, enum access_key kind,
     struct view key, const struct access_style *style, struct buf *value,
     unsigned *ret_line, uint64_t *ret_row);
+/* Call fn for each answer that the table may give to access_find(), as
+ * table_each_result() (rules/table.h) does for table_find(). */
+void access_each(const struct table *t,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg);
 
 #endif

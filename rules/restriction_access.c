@@ -329,7 +329,7 @@ access_check_table(struct policy *p, const struct table *t,
 {
 	struct check c = { p, t, report, arg, true };
 
-	table_each_result(t, check_result, &c);
+	access_each(t, check_result, &c);
 	return c.ok;
 }
 

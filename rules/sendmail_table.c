@@ -432,12 +432,42 @@ virtusertable_access(void *data, enum access_key kind, struct view key,
 	return TABLE_FOUND;
 }
 
+struct errors {
+	void (*fn)(struct view result, unsigned line, void *arg);
+	void *arg;
+};
+
+/* Addresses are for virtual_alias_maps.  An entry that makes no action is told
+ * as it is. */
+static void
+virtusertable_error(struct view result, unsigned line, void *arg)
+{
+	const struct errors *e = arg;
+	struct buf value;
+
+	if (!view_starts_nocase(result, "error:"))
+		return;
+	buf_init(&value, 2000);
+	e->fn(sendmail_error(view_from(result, 6), "5.1.1", &value) ?
+	    buf_view(&value) : result, line, e->arg);
+	buf_free(&value);
+}
+
+static void
+virtusertable_errors(void *data,
+    void (*fn)(struct view result, unsigned line, void *arg), void *arg)
+{
+	struct errors e = { fn, arg };
+
+	memory_each(data, virtusertable_error, &e);
+}
+
 const struct table_kind sendmail_virtusertable = {
 	.type = "sendmail-virtusertable", .pattern = true, .source = true,
 	.load = virtusertable_load, .release = memory_release,
 	.row_hash = memory_row_hash, .plain_lines = true,
 	.find = virtusertable_find, .each = memory_each,
-	.access = virtusertable_access
+	.access = virtusertable_access, .access_each = virtusertable_errors
 };
 
 /* -- genericstable, domaintable -------------------------------------------- */

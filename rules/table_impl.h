@@ -185,6 +185,10 @@ struct table_kind {
 	/* sendmail's keys for access_find(); NULL: those of access(5). */
 	enum table_answer (*access)(void *data, enum access_key key_kind,
 	    struct view key, struct buf *value, unsigned *ret_line);
+	/* All that access() may give; NULL: as each(). */
+	void (*access_each)(void *data,
+	    void (*fn)(struct view result, unsigned line, void *arg),
+	    void *arg);
 };
 
 extern const struct table_kind table_static, table_inline, table_texthash,

@@ -96,3 +96,27 @@ def test_sendmail_files(make, sink):
     wait_for("the new relay domain",
              lambda: rcpt(gw, "a@elsewhere.example") == 250, 10)
     assert rcpt(gw, "a@sendmail.example") in (454, 554)
+
+
+def test_virtusertable_for_both(make, sink):
+    """Addresses for the rewriting, errors for the refusal."""
+    spec = "sendmail-virtusertable:virtusertable"
+    gw = make(sink, main={
+        "virtual_alias_maps": spec,
+        "smtpd_recipient_restrictions": "check_recipient_access " + spec,
+    }, start=False)
+    gw.write("virtusertable", "sales@example.com\tjoe@example.com\n"
+             "gone@example.com\terror:5.7.1:550 %1 has left\n"
+             "nobody@example.com\terror:nouser No such user\n")
+    assert gw.command("check").returncode == 0
+    gw.start()
+    with gw.client() as c:
+        c.ehlo()
+        c.cmd("MAIL FROM:<a@client.example>")
+        assert c.cmd("RCPT TO:<sales@example.com>").code == 250
+        r = c.cmd("RCPT TO:<gone@example.com>")
+        assert r.code == 550 and "5.7.1" in r.text and "gone has left" in \
+            r.text
+        r = c.cmd("RCPT TO:<nobody@example.com>")
+        assert r.code == 550 and "No such user" in r.text
+        assert c.cmd("RCPT TO:<other@example.com>").code == 250
