@@ -562,6 +562,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 			break;
 		case ROLE_LOCAL:
 			ok = check_local(cf, config_dir, r) && ok;
+			ok = postern_check_reach(c, cf, r) && ok;
 			break;
 		case ROLE_TABLE:
 			ok = check_remote(c->teams[i].entry, cf, config_dir,

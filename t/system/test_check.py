@@ -238,3 +238,33 @@ def test_nothing_to_say(gateway, setting):
     status, said = check(gateway, setting)
     assert status == 0
     assert "reached" not in said and "relay;" not in said
+
+
+@pytest.mark.parametrize("name,transport", [
+    ("alias_maps", "local"), ("mailbox_command_maps", "local"),
+    ("virtual_mailbox_maps", "virtual"), ("virtual_uid_maps", "virtual")])
+def test_tables_out_of_reach(gateway, name, transport):
+    """Those that deliver have no connections."""
+    setting = f"{name} = texthash:$config_directory/there, " \
+        "proxy:tcp:127.0.0.1:1\n"
+    there = {"there": "user@example.com user/\n"}
+    status, said = check(gateway, f"{transport}_transport = {transport}:x\n" +
+                         setting, **there)
+    assert status == 1
+    assert f"{gateway.etc}/main.cf:{last_line(gateway) + 1}: {name}: " \
+        "tcp:127.0.0.1:1 is behind a connection" in said
+    # Others deliver, and ask it.
+    status, said = check(gateway, f"{transport}_transport = "
+                         "lmtp:inet:127.0.0.1:24\n" + setting, **there)
+    assert status == 0 and "warning" in said and \
+        "is behind a connection" in said
+    # Nor the start: the same in another place.
+    with open(gateway.path("main.cf")) as f:
+        before = f.read()
+    try:
+        gateway.edit("main.cf", lambda t: t + setting +
+                     f"{transport}_transport = {transport}\n")
+        p = gateway.command("start", check=False)
+        assert p.returncode != 0 and "is behind a connection" in p.stderr
+    finally:
+        gateway.write("main.cf", before)

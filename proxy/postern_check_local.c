@@ -1,0 +1,86 @@
+/*
+ * Tables that the processes of local and virtual ask.  They become the user
+ * whose mail they deliver and talk to nobody, so a table behind a connection
+ * is out of their reach, and all mail of the transport would wait.
+ */
+#include <string.h>
+
+#include "lib/log.h"
+#include "lib/master_cf.h"
+#include "proxy/postern.h"
+#include "rules/table_remote.h"
+
+struct reach {
+	const struct reporter *r;
+	const char *parameter, *command;
+	bool used, ok;
+};
+
+static bool
+reach_service(const struct config *c, struct view name, const char *command)
+{
+	const struct service *s;
+	size_t i;
+
+	for (i = 0; i < c->table->n; i++) {
+		s = &c->table->list[i];
+		if (service_is_local(s) && strcmp(s->command, command) == 0 &&
+		    (name.n == 0 || view_is(name, s->name)))
+			return true;
+	}
+	return false;
+}
+
+static void
+reach_table(uint32_t service, struct view table, void *arg)
+{
+	struct reach *w = arg;
+
+	(void)service;
+	/* Others may ask the same table, and nobody send mail this way. */
+	(w->used ? report_error : report_warn)(w->r, "%s: %s is behind a "
+	    "connection, which the process that delivers cannot have: mail "
+	    "of %s would be deferred; see %s(8)", w->parameter,
+	    log_safe(table), w->command, w->command);
+	w->ok = w->ok && !w->used;
+}
+
+bool
+postern_check_reach(const struct config *c, const struct conf *cf,
+    const struct reporter *r)
+{
+	const struct {
+		const char *parameter, *specs, *command, *transport;
+	} maps[] = {
+		{ "alias_maps", cf->alias_maps, "local",
+		    c->cf->local_transport },
+		{ "mailbox_transport_maps", cf->mailbox_transport_maps,
+		    "local", c->cf->local_transport },
+		{ "mailbox_command_maps", cf->mailbox_command_maps, "local",
+		    c->cf->local_transport },
+		{ "fallback_transport_maps", cf->fallback_transport_maps,
+		    "local", c->cf->local_transport },
+		{ "virtual_mailbox_maps", cf->virtual_mailbox_maps,
+		    "virtual", c->cf->virtual_transport },
+		{ "virtual_uid_maps", cf->virtual_uid_maps, "virtual",
+		    c->cf->virtual_transport },
+		{ "virtual_gid_maps", cf->virtual_gid_maps, "virtual",
+		    c->cf->virtual_transport },
+	};
+	struct reach w = { .r = r, .ok = true };
+	struct view transport;
+	size_t i;
+
+	for (i = 0; i < sizeof maps / sizeof maps[0]; i++) {
+		if (!reach_service(c, view_of(""), maps[i].command))
+			continue;
+		transport = view_of(maps[i].transport);
+		transport = view_head(transport, view_find(transport, ':'));
+		w.parameter = maps[i].parameter;
+		w.command = maps[i].command;
+		w.used = transport.n > 0 &&
+		    reach_service(c, transport, maps[i].command);
+		table_remote_names(view_of(maps[i].specs), reach_table, &w);
+	}
+	return w.ok;
+}
