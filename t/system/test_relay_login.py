@@ -115,9 +115,7 @@ def test_who_has_them(make, lock):
     with open(f"/proc/{role}/status") as f:
         uid = int(re.search(r"Uid:\s+(\d+)", f.read())[1])
     assert uid == pwd.getpwnam("postern-auth").pw_uid
-    assert os.stat(f"/proc/{role}/root/").st_ino == \
-        os.stat(gw.dir + "/gw/lib/empty").st_ino if os.path.isdir(
-            gw.dir + "/gw/lib/empty") else True
+    assert os.listdir(f"/proc/{role}/root") == []
     for pid in relays:
         with open(f"/proc/{pid}/status") as f:
             assert int(re.search(r"Uid:\s+(\d+)", f.read())[1]) != uid
@@ -135,6 +133,8 @@ def memory_has(pid, word):
             if not m:
                 continue
             start, end = int(m[1], 16), int(m[2], 16)
+            if end - start > 1 << 30:
+                continue        # a sanitizer's own
             try:
                 mem.seek(start)
                 if word in mem.read(end - start):
