@@ -41,6 +41,9 @@ bool postern_check_tables(const struct config *c, const char *config_dir,
 /* Can the roles that deliver here ask the tables of cf that they need? */
 bool postern_check_reach(const struct config *c, const struct conf *cf,
     const struct reporter *r);
+/* alias_maps: mistakes, tables that are missing, and the required names. */
+bool postern_check_aliases(const struct conf *cf, const char *config_dir,
+    const struct reporter *r);
 /* Whose sendmail, mailq and newaliases users of this host get: warnings, for an
  * instance that `postern install` made. */
 void postern_check_commands(const struct conf *cf, const char *config_dir,

@@ -471,39 +471,6 @@ check_milters(const struct conf *cf, const char *config_dir,
 	    DIALECT_CHECKS, r) && ok;
 }
 
-static void
-check_there(const char *file, void *arg)
-{
-	bool *there = arg;
-
-	*there = *there || access(file, F_OK) == 0;
-}
-
-/* A system may be set up before its aliases are: mail waits. */
-static bool
-check_aliases(const struct conf *cf, const char *config_dir,
-    const struct reporter *r)
-{
-	struct view rest = view_of(cf->alias_maps), word;
-	bool ok = true, there;
-	char *spec;
-
-	while ((word = conf_word(&rest)).n > 0) {
-		spec = mem_copy(word);
-		there = view_find(word, '/') == word.n;
-		table_spec_files(word, config_dir, check_there, &there);
-		if (there)
-			ok = check_maps(spec, config_dir, DIALECT_NONE, r) &&
-			    ok;
-		else
-			report_warn(r, "alias_maps: %s: there is no such "
-			    "table: mail of local names will be deferred",
-			    spec);
-		free(spec);
-	}
-	return ok;
-}
-
 static bool
 check_local(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
@@ -512,7 +479,7 @@ check_local(const struct conf *cf, const char *config_dir,
 		cf->virtual_uid_maps, cf->virtual_gid_maps,
 		cf->mailbox_transport_maps, cf->mailbox_command_maps,
 		cf->fallback_transport_maps };
-	bool ok = check_aliases(cf, config_dir, r);
+	bool ok = postern_check_aliases(cf, config_dir, r);
 	size_t i;
 
 	for (i = 0; i < sizeof maps / sizeof maps[0]; i++)

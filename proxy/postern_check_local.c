@@ -3,11 +3,15 @@
  * whose mail they deliver and talk to nobody, so a table behind a connection
  * is out of their reach, and all mail of the transport would wait.
  */
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/log.h"
 #include "lib/master_cf.h"
+#include "lib/mem.h"
 #include "proxy/postern.h"
+#include "rules/table.h"
 #include "rules/table_remote.h"
 
 struct reach {
@@ -83,4 +87,84 @@ postern_check_reach(const struct config *c, const struct conf *cf,
 		table_remote_names(view_of(maps[i].specs), reach_table, &w);
 	}
 	return w.ok;
+}
+
+/* -- aliases --------------------------------------------------------------- */
+
+static void
+check_there(const char *file, void *arg)
+{
+	bool *there = arg;
+
+	*there = *there || access(file, F_OK) == 0;
+}
+
+/* Whose mail a person should read: RFC 2142, RFC 5321 section 4.5.1. */
+static const char *const persons[] = { "postmaster", "mailer-daemon",
+	"hostmaster", "root" };
+#define PERSONS		(sizeof persons / sizeof persons[0])
+
+static bool
+find_persons(const char *spec, const char *config_dir, bool *found,
+    const struct reporter *r)
+{
+	const struct table *table;
+	struct table_list l;
+	struct buf value;
+	unsigned line;
+	size_t i;
+
+	if (!table_list_open(spec, config_dir, &l, r->fn, r->arg))
+		return false;
+	buf_init(&value, 65536);
+	for (i = 0; i < PERSONS; i++)
+		found[i] |= table_list_find(&l, view_of(persons[i]), &value,
+		    &table, &line) != TABLE_NOT_FOUND;
+	buf_free(&value);
+	table_list_free(&l);
+	return true;
+}
+
+static void
+report_persons(const bool *found, const struct reporter *r)
+{
+	struct buf missing;
+	size_t i;
+
+	buf_init(&missing, 200);
+	for (i = 0; i < PERSONS; i++)
+		if (!found[i])
+			(void)buf_printf(&missing, "%s%s", missing.n > 0 ?
+			    ", " : "", persons[i]);
+	if (missing.n > 0)
+		report_warn(r, "alias_maps: no alias gives the mail of %s to "
+		    "a person", buf_cstr(&missing));
+	buf_free(&missing);
+}
+
+/* A system may be set up before its aliases are: mail waits. */
+bool
+postern_check_aliases(const struct conf *cf, const char *config_dir,
+    const struct reporter *r)
+{
+	struct view rest = view_of(cf->alias_maps), word;
+	bool ok = true, all = true, there, found[PERSONS] = { false };
+	char *spec;
+
+	while ((word = conf_word(&rest)).n > 0) {
+		spec = mem_copy(word);
+		there = view_find(word, '/') == word.n;
+		table_spec_files(word, config_dir, check_there, &there);
+		if (there)
+			ok = find_persons(spec, config_dir, found, r) && ok;
+		else
+			report_warn(r, "alias_maps: %s: there is no such "
+			    "table: mail of local names will be deferred",
+			    spec);
+		all = all && there;
+		free(spec);
+	}
+	if (ok && all && *cf->alias_maps != '\0')
+		report_persons(found, r);
+	return ok;
 }

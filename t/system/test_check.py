@@ -268,3 +268,16 @@ def test_tables_out_of_reach(gateway, name, transport):
         assert p.returncode != 0 and "is behind a connection" in p.stderr
     finally:
         gateway.write("main.cf", before)
+
+
+@pytest.mark.parametrize("rows,missing", [
+    ("root: joe\npostmaster: root\nMAILER-DAEMON: root\nhostmaster: root\n",
+     None), ("postmaster: joe\n", "mailer-daemon, hostmaster, root")])
+def test_required_aliases(gateway, rows, missing):
+    status, said = check(gateway, "alias_maps = hash:$config_directory/al\n",
+                         al=rows)
+    assert status == 0, said
+    line = [l for l in said.split("\n") if "to a person" in l]
+    assert line == [] if missing is None else \
+        f"alias_maps: no alias gives the mail of {missing} to a person" in \
+        line[0]

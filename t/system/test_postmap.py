@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import threading
@@ -353,3 +354,29 @@ def test_change_is_seen_by_a_running_gateway(make, sink):
     os.rename(gw.path("recipients2.lmdb"), gw.path("recipients.lmdb"))
     wait_for("the table that was put there",
              lambda: rcpt("other@example.com") == 250, 10)
+
+
+def test_aliases_at_once(run):
+    """As postmap: the source's mode, and never half a table."""
+    rows = "".join(f"name{i}: joe{i}\n" for i in range(3000))
+    (run.dir / "al").write_text(rows)
+    os.chmod(run.dir / "al", 0o640)
+    run("postalias", "al")
+    assert stat.S_IMODE(os.stat(run.dir / "al.lmdb").st_mode) == 0o640
+    wrong = []
+
+    def build():
+        for _ in range(5):
+            wrong.append(run("postalias", "al", check=False).stderr)
+
+    def ask():
+        for i in range(20):
+            r = run("postalias", "-q", "name2999", "al", check=False)
+            wrong.append("" if r.stdout == "joe2999\n" else repr(r))
+    threads = [threading.Thread(target=f) for f in (build, build, ask, ask)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not any(wrong), [w for w in wrong if w]
+    assert stat.S_IMODE(os.stat(run.dir / "al.lmdb").st_mode) == 0o640
