@@ -116,7 +116,6 @@ route_others(struct sm *s)
 {
 	struct sm_item *i = sm_find(&s->defines, "LUSER_RELAY");
 	struct view v = sm_define(s, "LUSER_RELAY");
-	const char *why;
 	struct buf b;
 
 	buf_init(&b, 2000);
@@ -127,7 +126,7 @@ route_others(struct sm *s)
 		    "");
 		sm_note(s, i, IMPORT_CARRIED, "luser_relay, and "
 		    "local_recipient_maps is empty");
-	} else if (i != NULL && (why = sm_transport(v, &b)) == NULL) {
+	} else if (i != NULL && sm_transport(v, &b) == NULL) {
 		import_set(s->config, "fallback_transport", i->at, "%s",
 		    buf_cstr(&b));
 		import_set(s->config, "local_recipient_maps", i->at, "%s",

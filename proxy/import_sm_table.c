@@ -117,13 +117,9 @@ sm_transport(struct view v, struct buf *out)
 		(void)buf_printf(out, "%s:", mailers[i].transport);
 		/* host1:host2 are tried in order */
 		for (;;) {
-			struct view one = host;
+			struct view one = view_head(host, host.p[0] == '[' ?
+			    view_find(host, ']') + 1 : view_find(host, ':'));
 
-			if (host.p[0] == '[')
-				one = view_head(host, view_find(host, ']') +
-				    1);
-			else
-				one = view_head(host, view_find(host, ':'));
 			(void)buf_putv(out, one);
 			host = view_from(host, one.n);
 			if (host.n < 2 || host.p[0] != ':')

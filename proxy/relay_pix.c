@@ -44,7 +44,7 @@ relay_pix_banner(struct view said)
 	size_t i;
 
 	for (i = 0; i < said.n; i++) {
-		if (memchr("20 *\t\r\n", said.p[i], 7) == NULL)
+		if (!view_has(view_of("20 *\t\r\n"), said.p[i]))
 			return false;
 		star = star || said.p[i] == '*';
 	}
