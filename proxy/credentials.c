@@ -377,9 +377,12 @@ static void
 peer_on_close(struct chan *c, void *arg)
 {
 	struct relay_peer *p = arg;
+	struct question *q, *next;
 
-	while (!TAILQ_EMPTY(&p->questions))
-		question_free(TAILQ_FIRST(&p->questions));
+	for (q = TAILQ_FIRST(&p->questions); q != NULL; q = next) {
+		next = TAILQ_NEXT(q, link);
+		question_free(q);
+	}
 	chan_free(&c);
 	free(p);
 	role.n_relays--;

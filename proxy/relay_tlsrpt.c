@@ -95,6 +95,7 @@ tell(const struct delivery *d, struct tlsrpt_event *e)
 		domain[i] = (char)tolower((unsigned char)name.p[i]);
 	e->domain = view_make(domain, name.n);
 	event_send(e);
+	e->domain = view_of("");	/* which was here alone */
 }
 
 /* Whole lines, as far as they fit. */
