@@ -195,8 +195,9 @@ def test_postfix_reads_it_and_the_other_way_round(run):
 
     def postfix(*args, stdin=""):
         return subprocess.run([POSTFIX, *args], cwd=run.dir, input=stdin,
-                              capture_output=True, text=True,
-                              timeout=60).stdout
+                              capture_output=True, text=True, timeout=60,
+                              env={**os.environ, "MAIL_CONFIG": str(run.dir)}
+                              ).stdout
     theirs = postfix("-s", "lmdb:t")
     assert theirs == run("postmap", "-s", "t").stdout
     assert theirs.count("\n") == 4

@@ -191,10 +191,12 @@ def test_swaks(gw, sink):
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/posttls-finger"),
                     reason="needs Postfix")
-def test_posttls_finger(gw):
+def test_posttls_finger(gw, tmp_path):
     """Postfix's client: it connects twice, the second time with a ticket."""
+    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\n")
     p = run("/usr/sbin/posttls-finger", "-c", "-l", "may", "-r", "1", "-m",
-            "3", "-L", "summary", f"[127.0.0.1]:{gw.port}")
+            "3", "-L", "summary", f"[127.0.0.1]:{gw.port}",
+            env={**os.environ, "MAIL_CONFIG": str(tmp_path)})
     assert "TLS connection established to 127.0.0.1" in p.stdout, p
     gw.wait_log("Anonymous TLS connection reused from ")
 
