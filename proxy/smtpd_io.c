@@ -60,8 +60,12 @@ session_watch(struct session *s, short what)
 static ssize_t
 session_send(struct session *s)
 {
+	/* The end of the connection goes with the last reply. */
+	int more = s->hangup ? MSG_MORE : 0;
+
 	return tls_active(s) ? tls_send(s, s->out.p, s->out.n) :
-	    send(s->fd, s->out.p, s->out.n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	    send(s->fd, s->out.p, s->out.n, MSG_NOSIGNAL | MSG_DONTWAIT |
+	    more);
 }
 
 static ssize_t

@@ -129,12 +129,17 @@ static int
 wire_write(BIO *bio, const char *p, int size)
 {
 	struct session_tls *t = BIO_get_data(bio);
+	int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
 	ssize_t n;
 
 	BIO_clear_retry_flags(bio);
+	/* The client has said more, which is answered at once: what it is told
+	 * now (a ticket) can go with that. */
+	if (t->last || wire.at < wire.n)
+		flags |= MSG_MORE;
 	do
 		n = send(t->session->fd, p, size > 0 ? (size_t)size : 0,
-		    MSG_NOSIGNAL | MSG_DONTWAIT);
+		    flags);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno == EAGAIN)
 		BIO_set_retry_write(bio);
@@ -248,6 +253,7 @@ tls_bye(struct session *s)
 	if (t == NULL || !t->active || t->broken || t->said_bye)
 		return;
 	t->said_bye = true;
+	t->last = false;
 	wire_begin();
 	(void)SSL_shutdown(t->ssl);
 	wire_end(t);
@@ -359,6 +365,13 @@ tls_failed(struct session_tls *t, int rc)
 	}
 }
 
+/* There may be more to read without asking the socket, which would say so. */
+static bool
+tls_holds(const struct session_tls *t)
+{
+	return t->raw.n > 0 || wire.at < wire.n || SSL_has_pending(t->ssl);
+}
+
 ssize_t
 tls_recv(struct session *s, void *to, size_t size)
 {
@@ -375,7 +388,7 @@ tls_recv(struct session *s, void *to, size_t size)
 	wire_begin();
 	/* All of one read of the socket: it fits, as size is larger than that
 	 * and what OpenSSL may have kept of a record. */
-	while (got < size && rc == 1) {
+	while (rc == 1 && got < size && (got == 0 || tls_holds(t))) {
 		rc = SSL_read_ex(t->ssl, (char *)to + got, size - got, &n);
 		if (rc == 1)
 			got += n;
@@ -404,6 +417,8 @@ tls_send(struct session *s, const void *p, size_t n)
 		errno = EPROTO;
 		return -1;
 	}
+	/* Behind the last reply comes our close_notify: tls_bye(). */
+	t->last = s->hangup;
 	wire_begin();
 	ok = SSL_write_ex(t->ssl, p, n, &sent) == 1;
 	if (!ok)

@@ -13,6 +13,7 @@ struct session_tls {
 	bool broken;		/* OpenSSL must not be asked again */
 	bool ended;		/* the client has closed */
 	bool said_bye, wants_write;
+	bool last;		/* what is written has its end behind it */
 	uint8_t head_n;
 	uint8_t head[TLS_HEAD_SIZE];
 	uint32_t post;		/* messages of a handshake after it */
