@@ -4,14 +4,17 @@
  *	tlsload send PORT THREADS MESSAGES BYTES PER-SESSION FRESH|RESUMED
  *	tlsload greet PORT THREADS SESSIONS FRESH|RESUMED
  *	tlsload idle PORT SESSIONS
+ *	tlsload library THREADS HANDSHAKES CERTIFICATE KEY FRESH|RESUMED
  *	tlsload sink PORT CERTIFICATE KEY COUNTER
  *
  * send: each thread has one session at a time, and sends so many messages in
  * it.  greet: EHLO, STARTTLS, EHLO, QUIT.  FRESH: each with a full handshake;
  * RESUMED: all but a thread's first with its last ticket.  idle: opens the
- * sessions, says "ready" and keeps them until its standard input ends.  sink:
- * takes all mail; the number of messages stands in the file COUNTER as eight
- * bytes.  All on 127.0.0.1, and certificates are not looked at.
+ * sessions, says "ready" and keeps them until its standard input ends.
+ * library: handshakes in memory, without a socket, and prints the CPU time in
+ * microseconds that OpenSSL needs for the server's side of one.  sink: takes
+ * all mail; the number of messages stands in the file COUNTER as eight bytes.
+ * All on 127.0.0.1, and certificates are not looked at.
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -32,6 +35,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREADS_MAX	200
@@ -54,6 +58,8 @@ static struct {
 	char *text;
 	size_t text_n;
 	_Atomic uint64_t *count;
+	SSL_CTX *server;
+	atomic_long ns;		/* CPU time of the server's side */
 } load;
 
 __attribute__((noreturn, format(printf, 1, 2)))
@@ -211,7 +217,7 @@ client_run(void *arg)
 }
 
 static void
-client_all(int threads)
+run_threads(int threads, void *(*run)(void *))
 {
 	pthread_t id[THREADS_MAX];
 	int i;
@@ -219,7 +225,7 @@ client_all(int threads)
 	if (threads < 1 || threads > THREADS_MAX)
 		fail("1 to %d threads", THREADS_MAX);
 	for (i = 0; i < threads; i++)
-		if (pthread_create(&id[i], NULL, client_run, NULL) != 0)
+		if (pthread_create(&id[i], NULL, run, NULL) != 0)
 			fail("no thread");
 	for (i = 0; i < threads; i++)
 		pthread_join(id[i], NULL);
@@ -264,6 +270,98 @@ client_idle(int n)
 	fflush(stdout);
 	while (read(0, &byte, 1) > 0)
 		;
+}
+
+/* -- the library alone ----------------------------------------------------- */
+
+static long
+thread_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000L + t.tv_nsec;
+}
+
+/* Both ends until they are through, and the ticket, if any, has been read. */
+static void
+pair_talk(SSL *client, SSL *server)
+{
+	char byte[1] = "x";
+	long begin;
+	int i, ours = 0, theirs = 0;
+
+	for (i = 0; i < 10 && (ours != 1 || theirs != 1); i++) {
+		if (theirs != 1)
+			theirs = SSL_connect(client);
+		begin = thread_ns();
+		if (ours != 1)
+			ours = SSL_accept(server);
+		load.ns += thread_ns() - begin;
+	}
+	if (ours != 1 || theirs != 1 || SSL_write(server, byte, 1) != 1 ||
+	    SSL_read(client, byte, 1) != 1)
+		fail("no handshake in memory");
+}
+
+static SSL_SESSION *
+pair_run(SSL_SESSION *session)
+{
+	SSL *client = SSL_new(load.ctx), *server = SSL_new(load.server);
+	BIO *one, *other;
+
+	if (client == NULL || server == NULL ||
+	    BIO_new_bio_pair(&one, 32768, &other, 32768) != 1)
+		fail("no memory");
+	SSL_set_bio(client, one, one);
+	SSL_set_bio(server, other, other);
+	if (session != NULL)
+		SSL_set_session(client, session);
+	pair_talk(client, server);
+	if (session != NULL && !SSL_session_reused(client))
+		fail("a ticket was not taken");
+	SSL_SESSION_free(session);
+	session = load.resume ? SSL_get1_session(client) : NULL;
+	(void)SSL_shutdown(client);
+	SSL_free(client);
+	SSL_free(server);
+	ERR_clear_error();
+	return session;
+}
+
+static void *
+library_run(void *arg)
+{
+	SSL_SESSION *session = NULL;
+
+	(void)arg;
+	while (atomic_fetch_sub(&load.left, 1) > 0)
+		session = pair_run(session);
+	SSL_SESSION_free(session);
+	return NULL;
+}
+
+static SSL_CTX *
+server_context(const char *certificate, const char *key)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+
+	if (ctx == NULL || SSL_CTX_use_certificate_chain_file(ctx,
+	    certificate) != 1 || SSL_CTX_use_PrivateKey_file(ctx, key,
+	    SSL_FILETYPE_PEM) != 1)
+		fail("certificate");
+	return ctx;
+}
+
+static void
+library(int threads, int handshakes, char **argv)
+{
+	load.server = server_context(argv[0], argv[1]);
+	SSL_CTX_set_session_cache_mode(load.server, SSL_SESS_CACHE_OFF);
+	(void)SSL_CTX_set_num_tickets(load.server, 1);
+	load.left = handshakes;
+	run_threads(threads, library_run);
+	printf("%.1f\n", (double)load.ns / 1000 / handshakes);
 }
 
 /* -- the server ------------------------------------------------------------ */
@@ -349,11 +447,7 @@ sink(char **argv)
 	pthread_t id;
 	struct peer *p;
 
-	load.ctx = SSL_CTX_new(TLS_server_method());
-	if (load.ctx == NULL || SSL_CTX_use_certificate_chain_file(load.ctx,
-	    argv[0]) != 1 || SSL_CTX_use_PrivateKey_file(load.ctx, argv[1],
-	    SSL_FILETYPE_PEM) != 1)
-		fail("certificate");
+	load.ctx = server_context(argv[0], argv[1]);
 	sink_count(argv[2]);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -400,6 +494,10 @@ main(int argc, char **argv)
 		fail("no memory");
 	load.per_session = 1;
 	load.resume = strcmp(argv[argc - 1], "RESUMED") == 0;
+	if (strcmp(argv[1], "library") == 0 && argc == 7) {
+		library(number(argv[2]), number(argv[3]), argv + 4);
+		return 0;
+	}
 	if (strcmp(argv[1], "idle") == 0 && argc == 4) {
 		client_idle(number(argv[3]));
 		return 0;
@@ -413,6 +511,6 @@ main(int argc, char **argv)
 	} else {
 		fail("see the head of its source");
 	}
-	client_all(number(argv[3]));
+	run_threads(number(argv[3]), client_run);
 	return 0;
 }
