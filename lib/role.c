@@ -55,6 +55,20 @@ role_control(void)
 	return role.control;
 }
 
+void
+role_answer(uint32_t tag, const char *refused, struct view lines)
+{
+	struct buf *b;
+
+	if (role.control == NULL)
+		return;		/* master is gone */
+	b = chan_begin(role.control, MSG_ORDER_IS);
+	put_u32(b, tag);
+	put_u8(b, refused != NULL);
+	put_view(b, refused != NULL ? view_of(refused) : lines);
+	chan_end(role.control);
+}
+
 uint32_t
 role_index(void)
 {

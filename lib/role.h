@@ -50,6 +50,8 @@ int role_main(const struct role_def *def, int argc, char **argv);
 const struct conf *role_conf(void);
 /* The channel to master. */
 struct chan *role_control(void);
+/* Answer its ORDER: with lines, or, unless refused is NULL, with why not. */
+void role_answer(uint32_t tag, const char *refused, struct view lines);
 uint32_t role_index(void);
 uint32_t role_service(void);
 /* As in the first column of master.cf. */

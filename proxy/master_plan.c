@@ -266,6 +266,16 @@ plan_says_yes(const struct conf *cf, const char *value)
 	    &yes) && yes;
 }
 
+/* What "-o" sets a parameter to; NULL: it is another's. */
+static const char *
+override_value(const char *override, const char *parameter)
+{
+	const char *value = strchr(override, '=');
+
+	return value != NULL && view_is(view_trim(view_make(override,
+	    (size_t)(value - override))), parameter) ? value + 1 : NULL;
+}
+
 /* A role that runs if a parameter is set, or is by a "-o" of a service. */
 static void
 plan_add_if(struct plan *p, const struct conf *cf,
@@ -278,11 +288,10 @@ plan_add_if(struct plan *p, const struct conf *cf,
 
 	for (i = 0; i < t->n; i++)
 		for (k = 0; k < t->list[i].n_overrides; k++) {
-			value = strchr(t->list[i].overrides[k], '=');
-			if (value != NULL && view_is(view_trim(view_make(
-			    t->list[i].overrides[k], (size_t)(value -
-			    t->list[i].overrides[k]))), parameter))
-				on |= plan_says_yes(cf, value + 1);
+			value = override_value(t->list[i].overrides[k],
+			    parameter);
+			if (value != NULL)
+				on |= plan_says_yes(cf, value);
 		}
 	for (i = 0; i < p->n; i++)
 		if (p->list[i].kind == kind)
@@ -305,11 +314,9 @@ entry_says_yes(const struct plan_entry *e, const struct conf *cf)
 	size_t k;
 
 	for (k = 0; k < e->n_overrides; k++) {
-		value = strchr(e->overrides[k], '=');
-		if (value != NULL && view_is(view_trim(view_make(
-		    e->overrides[k], (size_t)(value - e->overrides[k]))),
-		    name))
-			on = plan_says_yes(cf, value + 1);
+		value = override_value(e->overrides[k], name);
+		if (value != NULL)
+			on = plan_says_yes(cf, value);
 	}
 	return on;
 }

@@ -63,7 +63,7 @@ answer_waiter(const struct sts_entry *e, const struct sts_waiter *w)
 	}
 	buf_init(&b, 4 * STS_TEXT_MAX);
 	sts_order_describe(e, &b);
-	sts_order_send(w->tag, NULL, buf_view(&b));
+	role_answer(w->tag, NULL, buf_view(&b));
 	buf_free(&b);
 }
 
@@ -399,7 +399,7 @@ static void
 ask_refused(struct chan *chan, uint32_t tag, const char *why)
 {
 	if (chan == NULL)
-		sts_order_send(tag, why, view_make(NULL, 0));
+		role_answer(tag, why, view_make(NULL, 0));
 	else
 		answer_send(chan, tag, NULL, why);
 }

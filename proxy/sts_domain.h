@@ -24,7 +24,6 @@ void sts_domain_forget(struct chan *chan);
 void sts_order(uint32_t tag, struct view words);
 /* What it says of one domain, in lines. */
 void sts_order_describe(const struct sts_entry *e, struct buf *b);
-void sts_order_send(uint32_t tag, const char *refused, struct view lines);
 
 struct sts_counts {
 	uint64_t asked, looked, fetched, failed;

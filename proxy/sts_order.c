@@ -10,20 +10,6 @@
 
 #define LINES_MAX	(900u << 10)	/* of a list; master takes a MB */
 
-void
-sts_order_send(uint32_t tag, const char *refused, struct view lines)
-{
-	struct buf *b;
-
-	if (role_control() == NULL)
-		return;		/* master is gone */
-	b = chan_begin(role_control(), MSG_ORDER_IS);
-	put_u32(b, tag);
-	put_u8(b, refused != NULL);
-	put_view(b, refused != NULL ? view_of(refused) : lines);
-	chan_end(role_control());
-}
-
 static void
 put_time(struct buf *b, const char *name, int64_t s)
 {
@@ -118,7 +104,7 @@ order_list(uint32_t tag)
 	sts_cache_each(list_one, &l);
 	if (l.cut > 0)
 		(void)buf_printf(&l.lines, "... and %zu more\n", l.cut);
-	sts_order_send(tag, NULL, buf_view(&l.lines));
+	role_answer(tag, NULL, buf_view(&l.lines));
 	buf_free(&l.lines);
 }
 
@@ -154,7 +140,7 @@ order_flush(uint32_t tag, struct view domain)
 	sts_store_flush();
 	buf_init(&b, 100);
 	(void)buf_printf(&b, "%zu forgotten\n", f.n);
-	sts_order_send(tag, NULL, buf_view(&b));
+	role_answer(tag, NULL, buf_view(&b));
 	buf_free(&b);
 }
 
@@ -173,6 +159,6 @@ sts_order(uint32_t tag, struct view words)
 	else if (view_is(verb, "flush"))
 		order_flush(tag, rest);
 	else
-		sts_order_send(tag, "unknown command",
+		role_answer(tag, "unknown command",
 		    view_make(NULL, 0));
 }

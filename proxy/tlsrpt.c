@@ -79,20 +79,6 @@ tlsrpt_peer(const struct role_peer *peer, int fd)
 
 /* -- postern tlsrpt -------------------------------------------------------- */
 
-static void
-order_send(uint32_t tag, const char *refused, struct view lines)
-{
-	struct buf *b;
-
-	if (role_control() == NULL)
-		return;		/* master is gone */
-	b = chan_begin(role_control(), MSG_ORDER_IS);
-	put_u32(b, tag);
-	put_u8(b, refused != NULL);
-	put_view(b, refused != NULL ? view_of(refused) : lines);
-	chan_end(role_control());
-}
-
 struct listing {
 	struct buf lines;
 	struct view domain;	/* empty: a line for each; else its report */
@@ -156,7 +142,7 @@ order_list(uint32_t tag, struct view domain)
 	tlsrpt_store_each(list_one, &l);
 	if (l.cut > 0)
 		(void)buf_printf(&l.lines, "... and %zu more\n", l.cut);
-	order_send(tag, domain.n > 0 && l.found == 0 ?
+	role_answer(tag, domain.n > 0 && l.found == 0 ?
 	    "nothing was counted for it" : NULL, buf_view(&l.lines));
 	buf_free(&l.lines);
 }
@@ -184,10 +170,10 @@ tlsrpt_control(struct chan_in *m)
 		buf_init(&b, 100);
 		(void)buf_printf(&b, "%zu reports are being sent\n",
 		    tlsrpt_send_now(words));
-		order_send(tag, NULL, buf_view(&b));
+		role_answer(tag, NULL, buf_view(&b));
 		buf_free(&b);
 	} else {
-		order_send(tag, "unknown command", view_of(""));
+		role_answer(tag, "unknown command", view_of(""));
 	}
 }
 

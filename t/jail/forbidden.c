@@ -191,6 +191,14 @@ role_control(void)
 	return NULL;
 }
 
+void
+role_answer(uint32_t tag, const char *refused, struct view lines)
+{
+	(void)tag;
+	(void)refused;
+	(void)lines;
+}
+
 uint32_t
 role_index(void)
 {
