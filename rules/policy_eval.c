@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "rules/idn.h"
 #include "rules/policy_priv.h"
+#include "rules/rewrite.h"
 
 #define ARENA_MAX	(32u << 20)	/* STEPS_MAX times VALUE_MAX, thrice */
 #define STEPS_MAX	2000u	/* restrictions in one evaluation */
@@ -279,9 +280,20 @@ eval_dns(struct eval *e, enum fact_dns type, struct view name,
 struct view
 eval_address(struct eval *e, struct view addr)
 {
-	if (addr.n == 0 || view_find(addr, '@') < addr.n)
+	struct buf b;
+
+	if (addr.n == 0)
 		return addr;
-	return eval_text(e, "%.*s@%s", VIEW_ARGS(addr), e->p->cf->myorigin);
+	buf_init(&b, 2 * ADDRESS_MAX);
+	rewrite_complete_address(e->p->cf, addr, &b);
+	if (view_find(buf_view(&b), '@') == b.n) {
+		(void)buf_putc(&b, '@');
+		(void)buf_puts(&b, e->p->cf->myorigin);
+	}
+	if (!view_eq(buf_view(&b), addr))
+		addr = eval_copy(e, buf_view(&b));
+	buf_free(&b);
+	return addr;
 }
 
 bool

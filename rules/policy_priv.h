@@ -224,7 +224,7 @@ bool eval_fact(struct eval *e, const struct fact_name *name,
     enum fact_shelf shelf, struct fact *ret, enum step *ret_step);
 bool eval_dns(struct eval *e, enum fact_dns type, struct view name,
     enum fact_shelf shelf, struct fact *ret, enum step *ret_step);
-/* The address with a domain; empty: the null sender. */
+/* The address as the envelope will have it; empty: the null sender. */
 struct view eval_address(struct eval *e, struct view addr);
 bool eval_is_unknown(struct view name);
 

@@ -380,6 +380,11 @@ def test_whose_sender_it_is(make, sink, dovecot):
         "not owned by user ann@example.com")
     gw.wait_log(r"NOQUEUE: reject: RCPT from .*not owned by.* "
                 r"helo=<client\.example> sasl_username=<ann@example\.com>")
+    # addresses that become the other's
+    for sender in ("joe%example.com", "example.com!joe"):
+        assert rcpt(sender, *ann) == (
+            f"553 5.7.1 <{sender}>: Sender address rejected: "
+            "not owned by user ann@example.com")
     assert rcpt("ann@example.com", *ann)[:3] == "250"
     assert rcpt("joe@example.com", "joe") == (
         "554 5.7.1 <joe>: SASL login name rejected: not you")

@@ -159,6 +159,21 @@ static const struct row rows[] = {
 	    "command rejected: Invalid name" },
 	{ NULL, INSIDER, "", "", "u@inside.example", "ok" },
 	{ NULL, INSIDER, "[192.0.2.9]", "", "u@inside.example", "ok" },
+	/* A sender is judged as the address that he will be. */
+	{ "smtpd_recipient_restrictions = check_sender_access "
+	    "inline:{{ bad@b.example = REJECT no }, { s@w.example.net = "
+	    "REJECT no }, { me@gw.example.net = REJECT no }}\n"
+	    "append_dot_mydomain = yes\n", INSIDER, "h", "bad%b.example",
+	    "u@inside.example", "554 5.7.1 <bad%b.example>: Sender address "
+	    "rejected: no" },
+	{ NULL, INSIDER, "h", "b.example!bad", "u@inside.example", "554 5.7.1 "
+	    "<b.example!bad>: Sender address rejected: no" },
+	{ NULL, INSIDER, "h", "s@w", "u@inside.example", "554 5.7.1 <s@w>: "
+	    "Sender address rejected: no" },
+	{ NULL, INSIDER, "h", "me", "u@inside.example", "554 5.7.1 <me>: "
+	    "Sender address rejected: no" },
+	{ NULL, INSIDER, "h", "bad%b.example@b.example", "u@inside.example",
+	    "ok" },
 	/* Valid recipients. */
 	{ "relay_recipient_maps = inline:{ u@listed.example=x, "
 	    "@inside.example=x }\n", STRANGER, "h", "", "u@listed.example",
