@@ -70,8 +70,9 @@ relay_tls_lost(struct session *s, const char *how)
 bool
 relay_tls_wraps(const struct session *s)
 {
+	/* Without a policy: a filter, or a socket file of this host. */
 	return s->relay->conf->smtp_tls_wrappermode &&
-	    s->delivery->proxy == NULL;
+	    s->delivery->tls != NULL;
 }
 
 bool
@@ -345,13 +346,17 @@ relay_tls_go_on(struct session *s)
 	}
 }
 
-/* The name that the server is told; empty: none. */
+/* The name that the server is told; empty: none, or with DANE the one that the
+ * records are of (RFC 7672 section 8.1), whatever is configured. */
 static void
 tls_servername(const struct session *s, char ret[NAME_SIZE])
 {
 	struct view name = relay_tls_policy(s)->servername;
+	enum tls_level level = relay_tls_level(s);
 	struct netaddr addr;
 
+	if (level == TLS_LEVEL_DANE || level == TLS_LEVEL_HALFDANE)
+		name = view_of("");
 	if (view_is_nocase(name, "hostname"))
 		name = view_of(s->host);
 	else if (view_is_nocase(name, "nexthop"))

@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 import threading
 
@@ -229,7 +230,6 @@ def test_next_hops(tmp_path):
         assert (got.status, got.trouble) == (DEFERRED, CONNECT)
         assert got.reason == f"connect to gw.example.com[{path}]: " \
             "No such file or directory"
-        import socket
         with socket.socket(socket.AF_UNIX) as u:
             u.bind(path)
             u.listen(5)
@@ -252,6 +252,22 @@ def test_next_hops(tmp_path):
         ask = r.lookup.expect("ROUTE")
         ask.u32()
         assert ask.u8() == 0
+
+
+def test_no_tls_to_a_socket_of_this_host(tmp_path):
+    """Whatever is configured for servers elsewhere."""
+    path = str(tmp_path / "socket")
+    with Server(lmtp(OK)) as s, socket.socket(socket.AF_UNIX) as u, \
+            Relay(lmtp=True, smtp_tls_wrappermode="yes",
+                  smtp_tls_security_level="encrypt",
+                  queue_directory=str(tmp_path)) as r:
+        u.bind(path)
+        u.listen(5)
+        s.listener, old = u, s.listener
+        threading.Thread(target=s.accept, daemon=True).start()
+        assert r.send("unix:" + path).status == SENT
+        s.listener = old
+        u.shutdown(socket.SHUT_RDWR)
 
 
 def test_final(tmp_path):

@@ -202,6 +202,24 @@ def test_dane_wins(keys, status, way, record, hosts, cert, end, word, said):
         relay.wait_log(LINE % (word, "2.0.0" if end == SENT else "4.7.5"))
 
 
+@pytest.mark.parametrize("status,want", [
+    (FOUND, "mx.example.org"), (NONE, "example.org")])
+def test_dane_chooses_the_servername(keys, status, want):
+    """Of the records, whatever smtp_tls_servername is: RFC 7672 8.1."""
+    seen = []
+    ctx = context(keys, "self")
+    ctx.sni_callback = lambda sock, name, c: seen.append(name)
+    records = [bytes((3, 1, 1)) + bytes.fromhex(digest(keys, "self", True))]
+    with Server(starttls(ctx)) as server, StsRelay(
+            keys, "dane", smtp_tls_servername="nexthop",
+            smtp_tls_sts="no") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.route(("mx.example.org", A))
+        relay.dane(status, 1, records if status == FOUND else ())
+        assert relay.result().status == SENT
+        assert seen == [want]
+
+
 def test_dane_and_testing(keys):
     """Nothing but a line in the log comes of that."""
     with Server(script()) as server, StsRelay(keys, "dane") as relay:
