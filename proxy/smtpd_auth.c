@@ -361,13 +361,19 @@ auth_challenge(struct session *s, struct view text)
 		s->hangup = true;
 }
 
-static void
-auth_success(struct session *s, struct view login)
+void
+auth_trust(struct session *s, struct view login, const char *method)
 {
 	ensure(s->login == NULL);
 	s->login = mem_alloc(sizeof *s->login);
 	s->login->name = mem_copy(login);
-	s->login->method = mem_strdup(s->auth->method);
+	s->login->method = mem_strdup(method);
+}
+
+static void
+auth_success(struct session *s, struct view login)
+{
+	auth_trust(s, login, s->auth->method);
 	talk_end(s);
 	session_accept(s, VERB_AUTH, "235 2.7.0 Authentication successful");
 }

@@ -62,6 +62,8 @@ void auth_answered(struct session *s, enum auth_says says, struct view text,
 void auth_resume(struct session *s);
 /* No answer came in time. */
 void auth_give_up(struct session *s);
+/* Who it is without a conversation: somebody else says so. */
+void auth_trust(struct session *s, struct view login, const char *method);
 /* The conversation, and who logged in, are forgotten. */
 void auth_forget(struct session *s);
 /* MAIL AUTH=; false: bad syntax. */

@@ -56,10 +56,6 @@ policy_facts_fill(const struct session *s, enum policy_stage stage,
 	};
 	tls_facts(s, f);
 	auth_facts(s, f);
-	if (xclient_login(s).n > 0) {
-		f->login = xclient_login(s);
-		f->login_method = view_of("XCLIENT");
-	}
 	if (stage == STAGE_HELO) {
 		f->has_helo = true;
 		f->helo = view_head(args, HELO_NAME_MAX);

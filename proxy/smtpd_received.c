@@ -70,10 +70,11 @@ received_put(const struct session *s, struct buf *out)
 		tls_info_received(tls_session_info(s), out);
 	if (s->login != NULL && cf->smtpd_sasl_authenticated_header)
 		received_login(s, out);
+	/* The letters are those of ESMTP: RFC 3848. */
 	(void)buf_printf(out, "\tby %s (%s) with %s%s%s id %s", cf->myhostname,
 	    cf->mail_name, (tx->flags & ENVELOPE_SMTPUTF8) != 0 ? "UTF8SMTP" :
-	    s->esmtp ? "ESMTP" : "SMTP", tls_active(s) ? "S" : "",
-	    s->login != NULL ? "A" : "",
+	    s->esmtp ? "ESMTP" : "SMTP", s->esmtp && tls_active(s) ? "S" : "",
+	    s->esmtp && s->login != NULL ? "A" : "",
 	    session_queue_id(s, id));
 	/* More than one would tell recipients about each other. */
 	if (tx->nrcpts == 1) {

@@ -339,8 +339,8 @@ bool xclient_check(struct session *s, struct view args);
 void xclient_proceed(struct session *s, struct view args);
 /* WAIT_CLIENT is over. */
 void xclient_begin(struct session *s);
-/* The login that it said. */
-struct view xclient_login(const struct session *s);
+/* s has the login that was said, if one was. */
+void xclient_login(struct session *s);
 void xclient_free(struct session *s);
 /* e gets what is known; views into s. */
 void xforward_envelope(const struct session *s, struct envelope *e);

@@ -86,6 +86,8 @@ starttls_forget(struct session *s)
 	s->pipelined = false;
 	xforward_forget(s);
 	auth_forget(s);
+	/* What a proxy has said is not the client's word. */
+	xclient_login(s);
 	free(s->carry.helo);
 	free(s->carry.mail);
 	s->carry.helo = s->carry.mail = NULL;

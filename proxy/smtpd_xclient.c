@@ -48,10 +48,11 @@ xclient_allowed(const struct session *s)
 	    &s->addr) == TABLE_FOUND;
 }
 
-struct view
-xclient_login(const struct session *s)
+void
+xclient_login(struct session *s)
 {
-	return view_of(s->xclient != NULL ? s->xclient->login : "");
+	if (s->xclient != NULL && s->xclient->login[0] != '\0')
+		auth_trust(s, view_of(s->xclient->login), "XCLIENT");
 }
 
 void
@@ -239,6 +240,7 @@ xclient_begin(struct session *s)
 		s->helo = mem_strdup(x->helo);
 		s->helo_n = (uint16_t)strlen(s->helo);
 	}
+	xclient_login(s);
 	/* s may be gone after each of these. */
 	if (x->has[NAME])
 		session_named(s, (enum name_status)x->name_status,

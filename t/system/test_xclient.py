@@ -10,7 +10,8 @@ def made():
     try:
         gw = Instance(sink, main={
             "smtpd_authorized_xclient_hosts": "127.0.0.1",
-            "smtpd_milters": milter.where, "mynetworks": "127.0.0.0/8"})
+            "smtpd_milters": milter.where,
+            "smtpd_sasl_authenticated_header": "yes", "mynetworks": "127.0.0.0/8"})
         yield gw, sink, milter
     finally:
         if gw:
@@ -39,6 +40,25 @@ def test_everybody_knows_the_new_client_only(made):
     assert told.args("connect") == [(b"client.example",
                                      b"6\x12g2001:db8::7\0")]
     assert told.args("helo") == [b"said.example"]
+
+
+def test_login(made):
+    """Everybody knows it, and AUTH has nothing to add."""
+    gw, sink, milter = made
+    with gw.client() as c:
+        c.ehlo("proxy.example")
+        assert c.cmd("XCLIENT LOGIN=joe ADDR=192.0.2.7").code == 220
+        c.ehlo("said.example")
+        assert c.message("a@client.example", "user@example.com",
+                         mail("login")).code == 250
+        c.cmd("RSET")
+        assert c.cmd("XCLIENT LOGIN=x").code == 550
+        c.cmd("QUIT")
+    text = sink.wait_subject("login").text.decode()
+    assert "(Authenticated sender: joe)" in text and " ESMTPA id " in text
+    gw.wait_log(r"client=unknown\[192\.0\.2\.7\], sasl_method=XCLIENT, "
+                r"sasl_username=joe")
+    assert "joe" in str(milter.last().macros["mail"])
 
 
 def test_ahead_of_the_new_greeting(made):
