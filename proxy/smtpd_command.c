@@ -97,6 +97,17 @@ command_pause(struct session *s)
 	session_wait_for(s, WAIT_PAUSE, cf->smtpd_error_sleep_time);
 }
 
+/* What of a line may be shown: who said AUTH, and was refused, may go on with
+ * his password all the same. */
+static struct view
+command_shown(const struct session *s, struct view line)
+{
+	struct view rest = line;
+
+	return s->after_auth && verb_find(view_word(&rest, " \t")) ==
+	    VERB_UNKNOWN ? view_of("(response)") : auth_shown(line);
+}
+
 static void
 command_unknown(struct session *s, struct view word, struct view line)
 {
@@ -106,7 +117,7 @@ command_unknown(struct session *s, struct view word, struct view line)
 	if (command_is_header(word) || word_list_match(
 	    s->server->forbidden_commands, word) == TABLE_FOUND) {
 		log_warn("non-SMTP command from %s: %.100s", s->name,
-		    log_safe(line));
+		    log_safe(command_shown(s, line)));
 		session_reply(s, "221 2.7.0 Error: I can break rules, too. "
 		    "Goodbye.");
 		return;
@@ -190,6 +201,7 @@ command_verb(struct session *s, enum verb v, struct view args,
 
 	s->total[v]++;
 	s->verb = (uint8_t)v;
+	s->after_auth = v == VERB_AUTH;
 	s->where = WHERE_VERB;
 	if (command_ahead(s, v, ahead))
 		return;
@@ -261,15 +273,16 @@ command_filter(struct session *s, struct view *line, struct buf *out)
 		return true;
 	case TABLE_FOUND:
 		log_info("%s: replacing command \"%.100s\" with \"%.100s\"",
-		    s->name, log_safe(view_head(auth_shown(*line), 100)),
-		    log_safe(view_head(auth_shown(buf_view(out)), 100)));
+		    s->name, log_safe(view_head(command_shown(s, *line), 100)),
+		    log_safe(view_head(command_shown(s, buf_view(out)),
+		    100)));
 		*line = view_trim(buf_view(out));
 		return true;
 	case TABLE_FAILED:
 		break;
 	}
 	log_warn("%s lookup error for \"%.100s\"", table_name(t),
-	    log_safe(view_head(auth_shown(*line), 100)));
+	    log_safe(view_head(command_shown(s, *line), 100)));
 	session_reply(s, "421 4.3.0 %s Server local data error",
 	    s->server->cf->myhostname);
 	s->hangup = true;
@@ -356,7 +369,7 @@ session_command(struct session *s, struct view in)
 	if ((lf == 0 || in.p[lf - 1] != '\r') && command_bare_lf(s))
 		return used;
 	line = view_trim(view_head(in, lf));
-	notice_said(s, "In", auth_shown(line));
+	notice_said(s, "In", command_shown(s, line));
 	if (!chunk_begin(s, line))
 		return used;
 	if (s->denied && !view_is_nocase(line, "quit")) {

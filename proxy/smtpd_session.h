@@ -138,6 +138,7 @@ struct session {
 	uint8_t state, wait, where, verb;
 	bool esmtp, writing, reading, skipping, hangup, wrote_timeout;
 	bool in_mynetworks, bare_lf, named;
+	bool after_auth;		/* no other verb has come since */
 	bool pipelined;			/* it did not wait for a reply */
 	bool denied;			/* by smtpd_client_restrictions */
 	bool announced_utf8;		/* MAIL that the policy looks at */

@@ -198,6 +198,20 @@ def test_syntax(gw):
         login(c)
 
 
+def test_responses_to_a_refusal(gw):
+    """Sent ahead, or all the same; the log and notices have none of them."""
+    secret = b64("секрет")
+    assert secret[0].isdigit()      # as no command does
+    for said in (f"AUTH NONSENSE\r\n{secret}\r\n",
+                 f"AUTH LOGIN x y\r\nSm9l\r\n{secret}\r\n"):
+        with gw.client() as c:
+            c.ehlo()
+            c.send(said.encode())
+            assert c.closed()
+    gw.wait_log(r"(?s)(non-SMTP command from \S+: \(response\).*){2}")
+    assert secret not in gw.log()
+
+
 def test_long_responses(gw):
     long = plain("joe", "x" * 6000)
     assert 8000 < len(long) < 12288
