@@ -4,6 +4,7 @@
  */
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdlib.h>
 
 #include "lib/conf_choice.h"
@@ -74,8 +75,29 @@ relay_dane_due(const struct session *s)
 
 /* -- the answer ------------------------------------------------------------ */
 
+/* A whole certificate or key must be one. */
+static bool
+record_whole(const struct dane_record *r)
+{
+	const unsigned char *p = r->data + 3;
+	long n = (long)r->n - 3;
+	EVP_PKEY *key = NULL;
+	X509 *cert = NULL;
+	bool ok;
+
+	if (r->data[1] == 0)
+		cert = d2i_X509(NULL, &p, n);
+	else
+		key = d2i_PUBKEY(NULL, &p, n);
+	ok = (cert != NULL || key != NULL) && p == r->data + r->n;
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	ERR_clear_error();
+	return ok;
+}
+
 /* Usages that say who it is without other authorities (section 3.1.3), and
- * digests as long as they should be. */
+ * data that can be what they say. */
 static bool
 record_usable(const struct dane_record *r)
 {
@@ -83,7 +105,8 @@ record_usable(const struct dane_record *r)
 
 	return r->n > 3 && (r->data[0] == 2 || r->data[0] == 3) &&
 	    r->data[1] <= 1 && r->data[2] <= 2 &&
-	    (r->data[2] == 0 || r->n == 3 + length[r->data[2]]);
+	    (r->data[2] == 0 ? record_whole(r) :
+	    r->n == 3 + length[r->data[2]]);
 }
 
 /* NULL: mail may go on, with d->level. */

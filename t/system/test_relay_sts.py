@@ -220,6 +220,37 @@ def test_dane_chooses_the_servername(keys, status, want):
         assert seen == [want]
 
 
+@pytest.mark.parametrize("record", [
+    bytes((3, 0, 0)) + b"no certificate", bytes((3, 1, 0)) + b"\x30\x03abc",
+    bytes((2, 0, 0, 0x30))])
+def test_dane_malformed(keys, record):
+    """Records that nobody can use want TLS, no more: RFC 7672 2.2."""
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys, "dane", smtp_tls_sts="no") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.route(("mx.example.org", A))
+        relay.dane(FOUND, 1, [record])
+        assert relay.result().status == SENT
+        relay.wait_log(LINE % ("dane:encrypt", "2.0.0"))
+
+
+@pytest.mark.parametrize("selector", [0, 1])
+def test_dane_whole(keys, selector):
+    """A certificate or a key instead of its digest."""
+    digest(keys, "self", True)      # makes self.der of the key
+    keys.openssl("x509", "-in", "self.crt", "-outform", "DER", "-out",
+                 "self.cert")
+    with open(keys.path("self.der" if selector else "self.cert"), "rb") as f:
+        record = bytes((3, selector, 0)) + f.read()
+    with Server(starttls(context(keys, "self"))) as server, \
+            StsRelay(keys, "dane", smtp_tls_sts="no") as relay:
+        relay.deliver(f"example.org:{server.port}")
+        relay.route(("mx.example.org", A))
+        relay.dane(FOUND, 1, [record])
+        assert relay.result().status == SENT
+        relay.wait_log(LINE % ("dane", "2.0.0"))
+
+
 def test_dane_and_testing(keys):
     """Nothing but a line in the log comes of that."""
     with Server(script()) as server, StsRelay(keys, "dane") as relay:
