@@ -1,7 +1,9 @@
 /*
  * The certificates that a mail server shows (RFC 7672): TLSA records count if
  * they, and the server's address, are proven by DNSSEC; whether the way from
- * the domain to the server is proven too is told beside.
+ * the domain to the server is proven too is told beside.  Of an alias that is
+ * proven, and leads to what is not, the records of the alias count (section
+ * 2.1.3).  /etc/hosts proves nothing, and hides nothing.
  */
 #include <stdio.h>
 
@@ -24,6 +26,7 @@ struct dane_request {
 	bool failed;		/* some answer was not clear */
 	bool secure;		/* the address is */
 	bool mx_secure;
+	bool alias;		/* the name that was given is one */
 	bool asked_again;	/* for those of the name that was given */
 	uint16_t port;
 	unsigned open;		/* addresses */
@@ -51,6 +54,12 @@ dane_send(struct chan *chan, uint32_t tag, enum dane_status status,
 }
 
 static void
+dane_ask(struct dane_request *r, const char *name, enum dns_type type)
+{
+	request_ask_of(&r->base, name, type, DNS_ONLY, 0);
+}
+
+static void
 dane_ask_records(struct dane_request *r)
 {
 	char full[ANSWER_NAME_MAX + 16];
@@ -58,7 +67,7 @@ dane_ask_records(struct dane_request *r)
 	(void)snprintf(full, sizeof full, "_%u._tcp.%s", (unsigned)r->port,
 	    r->at);
 	if (strlen(full) < ANSWER_NAME_MAX)
-		request_ask(&r->base, full, DNS_TLSA, 0);
+		dane_ask(r, full, DNS_TLSA);
 }
 
 /* The host is one of the domain's, by proof? */
@@ -78,26 +87,46 @@ dane_mx(struct dane_request *r, const struct dns_answer *a)
 			r->mx_secure = a->secure;
 }
 
+/* Where the host is, or its alias, is proven: what it shows is asked for. */
+static void
+dane_proven(struct dane_request *r)
+{
+	if (r->domain[0] != '\0')
+		dane_ask(r, r->domain, DNS_MX);
+	if (!address_valid_hostname(view_of(r->at)))
+		memcpy(r->at, r->host, sizeof r->at);
+	dane_ask_records(r);
+}
+
+static void
+dane_alias(struct dane_request *r, const struct dns_answer *a)
+{
+	r->failed |= a->status == DNS_FAILED;
+	if (a->status == DNS_FOUND && a->secure)
+		dane_proven(r);
+}
+
 /* A name that is another one's alias: the records of that one come first. */
 static void
 dane_address(struct dane_request *r, const struct dns_answer *a)
 {
 	r->open--;
+	r->alias |= a->status == DNS_FOUND && !view_eq_nocase(a->name,
+	    view_of(r->host));
 	if (a->status == DNS_FOUND && a->secure && !r->secure) {
 		r->secure = true;
 		(void)snprintf(r->at, sizeof r->at, "%.*s",
 		    VIEW_ARGS(view_head(a->name, sizeof r->at - 1)));
 	}
 	r->failed |= a->status == DNS_FAILED;
-	if (r->open > 0 || !r->secure)
+	if (r->open > 0)
 		return;
-	/* One of the two is enough to be connected to. */
-	r->failed = false;
-	if (r->domain[0] != '\0')
-		request_ask(&r->base, r->domain, DNS_MX, 0);
-	if (!address_valid_hostname(view_of(r->at)))
-		memcpy(r->at, r->host, sizeof r->at);
-	dane_ask_records(r);
+	if (r->secure) {
+		/* One of the two is enough to be connected to. */
+		r->failed = false;
+		dane_proven(r);
+	} else if (r->alias)
+		dane_ask(r, r->host, DNS_CNAME);
 }
 
 static void
@@ -134,6 +163,8 @@ dane_answered(struct lookup_request *base, enum dns_type type, uint32_t which,
 		dane_mx(r, a);
 	else if (type == DNS_TLSA)
 		dane_records(r, a);
+	else if (type == DNS_CNAME)
+		dane_alias(r, a);
 	else
 		dane_address(r, a);
 }
@@ -187,7 +218,7 @@ lookup_dane(struct chan *chan, uint32_t tag, struct view domain,
 	/* Nothing but the host was asked for. */
 	r->mx_secure = at[0] == '\0';
 	r->open = 2;
-	request_ask(&r->base, r->host, DNS_A, 0);
-	request_ask(&r->base, r->host, DNS_AAAA, 0);
+	dane_ask(r, r->host, DNS_A);
+	dane_ask(r, r->host, DNS_AAAA);
 	request_begun(&r->base);
 }

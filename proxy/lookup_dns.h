@@ -13,8 +13,9 @@
 #define DNS_RECORDS_MAX	100u	/* of one answer; the rest is dropped */
 
 /* RFC 1035 section 3.2.2, RFC 3596 section 2.1 */
-enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_PTR = 12, DNS_MX = 15, DNS_TXT = 16,
-	DNS_AAAA = 28, DNS_SRV = 33, DNS_TLSA = 52 };
+enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_CNAME = 5, DNS_PTR = 12,
+	DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28, DNS_SRV = 33,
+	DNS_TLSA = 52 };
 
 /* Who is asked: /etc/hosts has the last word about names that it knows. */
 enum dns_source { DNS_AND_HOSTS = 0, DNS_ONLY };

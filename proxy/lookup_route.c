@@ -325,6 +325,7 @@ route_answered(struct lookup_request *base, enum dns_type type,
 		break;
 	case DNS_PTR:
 	case DNS_NS:
+	case DNS_CNAME:
 	case DNS_TXT:
 	case DNS_TLSA:
 		panic("an answer to no question");

@@ -1,7 +1,9 @@
 """DANE: what servers have to show is said by a signed zone."""
 import hashlib
+import os
 import re
 import ssl
+import subprocess
 
 import pytest
 
@@ -66,6 +68,10 @@ _{port['self']}._tcp.ok TLSA {good}
 alias CNAME ok
 d-ok MX 10 ok
 d-alias MX 10 alias
+out CNAME host.plain.example.
+_{port['self']}._tcp.out TLSA {good}
+d-out MX 10 out
+bare-out CNAME host.plain.example.
 wrong A 127.0.0.1
 _{port['self']}._tcp.wrong TLSA 3 1 1 {'00' * 32}
 d-wrong MX 10 wrong
@@ -90,6 +96,7 @@ d-half MX 10 ok.signed.example.
 host A 127.0.0.1
 _{port['self']}._tcp.host TLSA {good}
 d-host MX 10 host
+in CNAME ok.signed.example.
 """}, {"signed.example": zone},
         {"forged.example": (forged, "aa" * 32, "ab" * 32)})
     yield d
@@ -123,6 +130,11 @@ def test_lookup(dns, keys, servers):
                         port)[:2] == (FOUND, 0)
         assert ask.dane("d-alias.signed.example", "alias.signed.example",
                         port) == (FOUND, 1, "ok.signed.example", [good])
+        # an alias that is proven, of what is not; and the other way round
+        assert ask.dane("d-out.signed.example", "out.signed.example",
+                        port) == (FOUND, 1, "out.signed.example", [good])
+        assert ask.dane("", "bare-out.signed.example", port)[0] == NONE
+        assert ask.dane("", "in.plain.example", port)[0] == NONE
         # the domain itself, without MX
         assert ask.dane("ok.signed.example", "ok.signed.example",
                         port)[:2] == (FOUND, 1)
@@ -140,10 +152,26 @@ def test_lookup(dns, keys, servers):
                         port)[0] == NONE
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_lookup_hosts(dns, keys, servers, tmp_path, monkeypatch):
+    """/etc/hosts knows the server and the domain: it takes nothing away."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 ok.signed.example d-ok.signed.example\n"
+                     "127.0.0.1 d-ok.signed.example\n")
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda cmd, **kw: popen(
+        ["unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec '
+         '"$1"', str(hosts), *cmd], **kw))
+    with Dane(dns, dns_trust_anchor_file=dns.anchors) as ask:
+        assert ask.dane("d-ok.signed.example", "ok.signed.example",
+                        servers["self"].port)[:2] == (FOUND, 1)
+
+
 # domain, server, tls=, dsn, what is said
 DANE = [
     ("d-ok.signed.example", "self", "dane", "2.0.0", ""),
     ("d-alias.signed.example", "self", "dane", "2.0.0", ""),
+    ("d-out.signed.example", "self", "dane", "2.0.0", ""),
     ("d-wrong.signed.example", "self", "dane:encrypt", "4.7.5",
      "Server certificate not trusted"),
     ("d-none.signed.example", "self", "dane:encrypt", "2.0.0", ""),
