@@ -145,55 +145,79 @@ static const char malformed[] = "Malformed or unexpected name server reply";
 static int
 route_compare(const void *a, const void *b)
 {
-	const struct route_host *x = a, *y = b;
+	const struct answer_srv *x = a, *y = b;
 
-	return (x->preference > y->preference) -
-	    (x->preference < y->preference);
+	return (x->priority > y->priority) - (x->priority < y->priority);
 }
 
-/* The best HOSTS_MAX of the MX records. */
-static void
-route_mx(struct route_request *r, const struct dns_answer *a)
+/* As an SRV record that tells neither weight nor port. */
+static enum answer_name
+route_record_mx(struct view data, struct answer_srv *ret)
 {
-	struct route_host all[DNS_RECORDS_MAX];
+	ret->weight = ret->port = 0;
+	return answer_mx(data, &ret->priority, ret->target);
+}
+
+/*
+ * The first HOSTS_MAX that MX or SRV records name, in their order.
+ * ANSWER_ROOT: the only record says that there is none; ANSWER_BAD: no record
+ * is of use.
+ */
+static enum answer_name
+route_records(struct route_request *r, enum dns_type type,
+    const struct dns_answer *a)
+{
+	struct answer_srv all[DNS_RECORDS_MAX];
+	enum answer_name what;
 	size_t n = 0, i;
 	unsigned roots = 0;
 
 	for (i = 0; i < a->n; i++) {
-		all[n].port = 0;
-		switch (answer_mx(a->data[i], &all[n].preference,
-		    all[n].name)) {
-		case ANSWER_HOST:
-			n++;
-			break;
-		case ANSWER_ROOT:
-			roots++;
-			break;
-		case ANSWER_BAD:
+		what = type == DNS_MX ? route_record_mx(a->data[i], &all[n]) :
+		    answer_srv(a->data[i], &all[n]);
+		n += what == ANSWER_HOST;
+		roots += what == ANSWER_ROOT;
+	}
+	if (n == 0)
+		return roots == 1 && a->n == 1 ? ANSWER_ROOT : ANSWER_BAD;
+	if (type == DNS_MX)
+		qsort(all, n, sizeof all[0], route_compare);
+	else
+		answer_srv_order(all, n, arc4random_uniform);
+	r->by_mx = type == DNS_MX;
+	r->n_hosts = (uint32_t)(n < HOSTS_MAX ? n : HOSTS_MAX);
+	r->type = "A";
+	for (i = 0; i < r->n_hosts; i++) {
+		/* That of SRV is settled: each is preferred to the next. */
+		r->hosts[i].preference = type == DNS_MX ? all[i].priority :
+		    (uint16_t)i;
+		r->hosts[i].port = all[i].port;
+		memcpy(r->hosts[i].name, all[i].target,
+		    sizeof all[i].target);
+		route_ask_host(r, (uint32_t)i);
+	}
+	return ANSWER_HOST;
+}
+
+static void
+route_mx(struct route_request *r, const struct dns_answer *a)
+{
+	switch (route_records(r, DNS_MX, a)) {
+	case ANSWER_HOST:
+		break;
+	case ANSWER_ROOT:
+		r->status = ROUTE_NULL_MX;
+		break;
+	case ANSWER_BAD:
+		if ((r->flags & ROUTE_IGNORE_MX) != 0) {
+			r->type = "A";
+			route_domain_itself(r);
 			break;
 		}
-	}
-	if (n == 0 && roots == 1 && a->n == 1) {
-		r->status = ROUTE_NULL_MX;
-		return;
-	}
-	if (n == 0 && (r->flags & ROUTE_IGNORE_MX) != 0) {
-		r->type = "A";
-		route_domain_itself(r);
-		return;
-	}
-	if (n == 0) {
 		r->failed = true;
 		r->problem = malformed;
-		return;
+		break;
 	}
-	r->by_mx = true;
-	qsort(all, n, sizeof all[0], route_compare);
-	r->n_hosts = (uint32_t)(n < HOSTS_MAX ? n : HOSTS_MAX);
-	memcpy(r->hosts, all, r->n_hosts * sizeof all[0]);
-	r->type = "A";
-	for (i = 0; i < r->n_hosts; i++)
-		route_ask_host(r, (uint32_t)i);
 }
 
 /* By MX, unless only the hosts of this name are wanted. */
@@ -224,40 +248,15 @@ route_no_srv(struct route_request *r, bool failed, const char *problem)
 static void
 route_srv(struct route_request *r, const struct dns_answer *a)
 {
-	struct answer_srv all[DNS_RECORDS_MAX];
-	size_t n = 0, i;
-	unsigned roots = 0;
-
-	for (i = 0; i < a->n; i++) {
-		switch (answer_srv(a->data[i], &all[n])) {
-		case ANSWER_HOST:
-			n++;
-			break;
-		case ANSWER_ROOT:
-			roots++;
-			break;
-		case ANSWER_BAD:
-			break;
-		}
-	}
-	if (n == 0 && roots == 1 && a->n == 1) {
+	switch (route_records(r, DNS_SRV, a)) {
+	case ANSWER_HOST:
+		break;
+	case ANSWER_ROOT:
 		r->problem = "Service is not available";
-		return;
-	}
-	if (n == 0) {
+		break;
+	case ANSWER_BAD:
 		route_no_srv(r, true, malformed);
-		return;
-	}
-	answer_srv_order(all, n, arc4random_uniform);
-	r->n_hosts = (uint32_t)(n < HOSTS_MAX ? n : HOSTS_MAX);
-	r->type = "A";
-	for (i = 0; i < r->n_hosts; i++) {
-		/* Their order is settled: each is preferred to the next. */
-		r->hosts[i].preference = (uint16_t)i;
-		r->hosts[i].port = all[i].port;
-		memcpy(r->hosts[i].name, all[i].target,
-		    sizeof all[i].target);
-		route_ask_host(r, (uint32_t)i);
+		break;
 	}
 }
 
