@@ -438,15 +438,23 @@ void qpool_summary(const char *nexthop, struct buf *out);
 void dest_each(void (*fn)(const struct dest_facts *f, void *arg), void *arg);
 void dest_status(struct buf *b);
 
-/* qmgr_resolve.c */
+/* qmgr_services.c */
 /* Before the jail: which transports there are. */
-void resolve_load(void);
+void services_load(void);
+/* A transport that processes of ours serve, or NULL. */
+struct service;
+const struct service *services_find(const char *transport);
+/* A service whose command is "error" or "discard" is that one, whatever its
+ * name. */
+void services_name(struct buf *transport);
 /* maxproc of the transport in master.cf; 0: none given. */
-unsigned resolve_at_once(const char *transport);
+unsigned services_at_once(const char *transport);
 /* Recipients of one delivery, if main.cf does not say. */
-unsigned resolve_recipients(const char *transport);
+unsigned services_recipients(const char *transport);
 /* Which relays serve it: service_relays(). */
-uint32_t resolve_relays(const char *transport);
+uint32_t services_relays(const char *transport);
+
+/* qmgr_resolve.c */
 /* Destinations of the open recipients of m; they are queued. */
 void resolve_message(struct message *m);
 /* Where m goes there is too much in the active queue already: it has stepped

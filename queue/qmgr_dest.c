@@ -72,7 +72,7 @@ dest_find_transport(const char *transport)
 	    cf->default_destination_concurrency_limit));
 	l.recipients = at_least_one(param_number(transport,
 	    "_destination_recipient_limit",
-	    resolve_recipients(transport)));
+	    services_recipients(transport)));
 	/* A delivery report has no more. */
 	if (l.recipients > 1000)
 		l.recipients = 1000;
@@ -89,8 +89,8 @@ dest_find_transport(const char *transport)
 	    cf->default_destination_rate_delay);
 	l.transport_rate_delay = param_time(transport,
 	    "_transport_rate_delay", cf->default_transport_rate_delay);
-	l.at_once = resolve_at_once(transport);
-	l.relays = resolve_relays(transport);
+	l.at_once = services_at_once(transport);
+	l.relays = services_relays(transport);
 	return sched_add_transport(qmgr.sched, transport, &l);
 }
 

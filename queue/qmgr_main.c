@@ -58,7 +58,7 @@ qmgr_load(void)
 	    own_addresses(qmgr.cf, own, OWN_ADDR_MAX), log_report, NULL);
 	if (qmgr.router == NULL)
 		fatal("cannot open the routing tables");
-	resolve_load();
+	services_load();
 	filter_load();
 	milter_load();
 	table_client_init(ROLE_QMGR, qmgr.cf->lookup_table_time_limit);

@@ -10,112 +10,6 @@
 #include "rules/table_remote.h"
 #include "rules/verify_sender.h"
 
-static struct service_table *services;
-
-void
-resolve_load(void)
-{
-	services = master_cf_load(qmgr.cf->config_directory, log_report_errors,
-	    NULL);
-	if (services == NULL)
-		fatal("cannot read master.cf");
-}
-
-/* A transport that processes of ours serve, or NULL. */
-static const struct service *
-resolve_service(const char *transport)
-{
-	const struct service *s;
-	size_t i;
-
-	for (i = 0; i < services->n; i++) {
-		s = &services->list[i];
-		if (strcmp(s->name, transport) == 0 &&
-		    strcmp(s->type, "unix") == 0)
-			return service_is_relay(s) || service_is_local(s) ?
-			    s : NULL;
-	}
-	return NULL;
-}
-
-/* A service of master.cf whose command is "error" or "discard" is that one,
- * whatever its name, but for "retry", which Postfix has as an "error". */
-static void
-resolve_name(struct buf *transport)
-{
-	const struct service *s;
-	size_t i;
-
-	for (i = 0; i < services->n; i++) {
-		s = &services->list[i];
-		if (!view_is(buf_view(transport), s->name) ||
-		    strcmp(s->type, "unix") != 0)
-			continue;
-		if (strcmp(s->name, "retry") != 0 &&
-		    (strcmp(s->command, "error") == 0 ||
-		    strcmp(s->command, "discard") == 0)) {
-			buf_clear(transport);
-			(void)buf_puts(transport, s->command);
-		}
-		return;
-	}
-}
-
-unsigned
-resolve_at_once(const char *transport)
-{
-	const struct service *s = resolve_service(transport);
-
-	if (s == NULL || s->maxproc == 0)
-		return 0;
-	if (s->maxproc > 0)
-		return (unsigned)s->maxproc;
-	/* Each delivery on this host is a process. */
-	return service_is_local(s) ?
-	    (unsigned)qmgr.cf->default_process_limit : 0;
-}
-
-/* A header that names the recipient is for one. */
-static bool
-resolve_names_recipient(const struct service *s)
-{
-	struct view flags;
-	size_t i;
-
-	for (i = 0; i < s->argc; i++) {
-		flags = view_of(s->argv[i]);
-		if (view_starts_nocase(flags, "argv="))
-			break;
-		if (view_starts_nocase(flags, "flags=") &&
-		    (view_find(flags, 'D') < flags.n ||
-		    view_find(flags, 'O') < flags.n))
-			return true;
-	}
-	return false;
-}
-
-unsigned
-resolve_recipients(const char *transport)
-{
-	const struct service *s = resolve_service(transport);
-
-	return s != NULL && service_is_local(s) &&
-	    (strcmp(s->command, "pipe") != 0 ||
-	    resolve_names_recipient(s)) ? 1 :
-	    (unsigned)qmgr.cf->default_destination_recipient_limit;
-}
-
-uint32_t
-resolve_relays(const char *transport)
-{
-	const struct service *s = resolve_service(transport);
-
-	uint32_t n = s != NULL ? service_relays(services, s) : 0;
-
-	qmgr.relays_differ = qmgr.relays_differ || n != 0;
-	return n;
-}
-
 /* The delivery log line for what no relay tried. */
 static void
 resolve_log(const struct message *m, const struct envelope *e, uint32_t i,
@@ -252,7 +146,7 @@ resolve_target(const struct message *m, struct view sender,
 		    "address routing failed: table lookup error");
 		return;
 	}
-	resolve_name(transport);
+	services_name(transport);
 	if (view_is(buf_view(transport), "error")) {
 		target_error(ret, RCPT_BOUNCED, "5.0.0",
 		    buf_view(nexthop));
@@ -268,7 +162,7 @@ resolve_target(const struct message *m, struct view sender,
 		    RCPT_DELIVERED : RCPT_SENT, "2.0.0", buf_cstr(nexthop));
 		return;
 	}
-	if (resolve_service(buf_cstr(transport)) == NULL) {
+	if (services_find(buf_cstr(transport)) == NULL) {
 		target_settled(ret, RCPT_DEFERRED, "4.3.0",
 		    "mail transport unavailable");
 		return;
@@ -318,7 +212,7 @@ resolve_probe(const struct router *router, struct view addr,
 	verify_sender_put(qmgr.cf, clock_wall(), &sender);
 	answer = route_find(router, buf_view(&sender), addr, &transport,
 	    &nexthop);
-	resolve_name(&transport);
+	services_name(&transport);
 	if (answer == TABLE_FAILED)
 		(void)probe_said(PROBE_UNKNOWN, view_of("address routing "
 		    "failed: table lookup error"), ret_result, why);
@@ -331,7 +225,7 @@ resolve_probe(const struct router *router, struct view addr,
 	else if (strcmp(name, "retry") == 0)
 		(void)probe_said(PROBE_UNKNOWN, buf_view(&nexthop),
 		    ret_result, why);
-	else if ((s = resolve_service(name)) == NULL)
+	else if ((s = services_find(name)) == NULL)
 		(void)probe_said(PROBE_UNKNOWN, view_of("mail transport "
 		    "unavailable"), ret_result, why);
 	else if (service_is_local(s))
