@@ -102,9 +102,10 @@ enum table_reply { TABLE_REPLY_FOUND = 1, TABLE_REPLY_NONE,
  * RELAYED, DELIVERED, EXPANDED: done as SENT is, and nobody else will tell a
  * sender who asked for a notice of success (RFC 3461 section 5.2) - handed to
  * a server without DSN; in its mailbox; given to a list of others.
+ * LOOPED, from a relay: it is for best_mx_transport, and nothing was logged.
  */
 enum rcpt_status { RCPT_SENT = 1, RCPT_DEFERRED, RCPT_BOUNCED, RCPT_RELAYED,
-	RCPT_DELIVERED, RCPT_EXPANDED };
+	RCPT_DELIVERED, RCPT_EXPANDED, RCPT_LOOPED };
 /* What a notification is about, and for whom it is. */
 enum notice_kind { NOTICE_FAILURE = 1, NOTICE_DELAY, NOTICE_SUCCESS,
 	NOTICE_FAILURE_COPY,	/* for the postmaster, headers only */
@@ -120,9 +121,9 @@ enum delivery_trouble {
 };
 
 /* What a server said about an address: yes or no to RCPT.  All else says
- * nothing about it. */
+ * nothing about it; LOOPED: best_mx_transport may know. */
 enum probe_result { PROBE_DELIVERABLE = 1, PROBE_UNDELIVERABLE, PROBE_UNKNOWN,
-	PROBE_RESULTS };
+	PROBE_LOOPED, PROBE_RESULTS };
 
 /* What an administrator wants done to a message, and what became of it. */
 enum queue_op { QUEUE_HOLD = 1, QUEUE_RELEASE, QUEUE_DELETE, QUEUE_REQUEUE,

@@ -46,60 +46,6 @@ delivery_free(struct delivery *d)
 	free(d);
 }
 
-/* What became of a recipient is settled and goes to the log. */
-static void
-delivery_settle(struct delivery *d, struct delivery_rcpt *rcpt,
-    enum rcpt_status status, const char *dsn, struct view reason)
-{
-	const struct session *s = d->session;
-	struct relay *r = d->relay;
-	struct relay_line line = { .id = d->id, .recipient = rcpt->addr,
-		.orig = d->env.rcpts[rcpt->index].orig,
-		.relay = s != NULL ? s->peer : "none",
-		.uses = s != NULL ? s->uses : 0 };
-	char tls[RELAY_TLS_WORD];
-	struct buf b;
-
-	ensure(rcpt->status == 0 && d->open > 0);
-	(void)snprintf(rcpt->dsn, sizeof rcpt->dsn, "%s", dsn);
-	if (status == RCPT_BOUNCED && r->conf->soft_bounce && !d->probe) {
-		status = RCPT_DEFERRED;
-		rcpt->dsn[0] = '4';
-	}
-	rcpt->status = status;
-	rcpt->reason = reason;
-	if (s != NULL)
-		rcpt->mta = arena_copy(d->arena, view_of(s->host));
-	d->open--;
-	/* qmgr logs what the filter says. */
-	if (d->proxy != NULL)
-		return;
-	if (!d->probe) {
-		r->sent += status == RCPT_SENT || status == RCPT_RELAYED;
-		r->deferred += status == RCPT_DEFERRED;
-		r->bounced += status == RCPT_BOUNCED;
-	}
-
-	line.probe = d->probe;
-	line.status = d->probe && status == RCPT_BOUNCED && !d->said_no ?
-	    RCPT_DEFERRED : status;
-	line.tls = relay_tls_word(d, tls, sizeof tls);
-	line.dsn = rcpt->dsn;
-	line.reason = reason;
-	buf_init(&b, 8192);
-	if (relay_log_line(&b, &line, &d->times, clock_wall()))
-		log_info("%s", buf_cstr(&b));
-	else
-		log_warn("%s: log line over its maximum", d->id);
-	buf_free(&b);
-}
-
-static struct view
-delivery_reason(struct delivery *d, struct view reason)
-{
-	return arena_copy(d->arena, view_head(reason, DELIVERY_REASON_MAX));
-}
-
 static void
 delivery_note(struct delivery *d, const char *dsn, const char *reason)
 {
@@ -108,7 +54,7 @@ delivery_note(struct delivery *d, const char *dsn, const char *reason)
 	(void)snprintf(d->why_dsn, sizeof d->why_dsn, "%s", dsn);
 }
 
-static void
+void
 delivery_why(struct delivery *d, const char *dsn, const char *reason)
 {
 	d->soft = d->soft || dsn[0] == '4';
@@ -167,64 +113,6 @@ delivery_ready(struct delivery *d)
 	d->conversations++;
 }
 
-static bool
-rcpt_meant(const struct delivery *d, uint32_t i, enum delivery_whom whom,
-    uint32_t which)
-{
-	const struct delivery_rcpt *rcpt = &d->rcpts[i];
-
-	return rcpt->status == 0 && (whom != WHOM_ONE || i == which) &&
-	    (whom != WHOM_ACCEPTED || rcpt->accepted);
-}
-
-void
-delivery_sent(struct delivery *d, enum delivery_whom whom, uint32_t which,
-    struct view reason, const char *dsn, bool has_dsn)
-{
-	enum rcpt_status told = d->relay->lmtp &&
-	    d->relay->conf->lmtp_assume_final ? RCPT_DELIVERED : RCPT_RELAYED;
-	uint32_t i;
-
-	reason = delivery_reason(d, reason);
-	for (i = 0; i < d->n_rcpts; i++)
-		/* Nobody behind us will tell the sender: we do. */
-		if (rcpt_meant(d, i, whom, which))
-			delivery_settle(d, &d->rcpts[i], !has_dsn &&
-			    (d->env.rcpts[d->rcpts[i].index].notify &
-			    NOTIFY_SUCCESS) != 0 ? told : RCPT_SENT, dsn,
-			    reason);
-}
-
-void
-delivery_failed(struct delivery *d, enum delivery_whom whom, uint32_t which,
-    bool may_retry, const char *dsn, const char *reason)
-{
-	enum rcpt_status status = dsn[0] == '5' ? RCPT_BOUNCED :
-	    RCPT_DEFERRED;
-	struct view copy = { 0 };
-	uint32_t i;
-
-	/* A filter is one server, whatever addresses it has. */
-	may_retry = may_retry && d->proxy == NULL;
-	if (status == RCPT_DEFERRED && may_retry && !delivery_at_end(d)) {
-		log_info("%s: %s", d->id, log_safe(view_of(reason)));
-		delivery_why(d, dsn, reason);
-		for (i = 0; i < d->n_rcpts; i++)
-			if (whom != WHOM_ONE || i == which)
-				d->rcpts[i].accepted = false;
-		return;
-	}
-	for (i = 0; i < d->n_rcpts; i++) {
-		if (!rcpt_meant(d, i, whom, which))
-			continue;
-		if (copy.p == NULL)
-			copy = delivery_reason(d, view_of(reason));
-		delivery_settle(d, &d->rcpts[i], status, dsn, copy);
-	}
-	if (d->proxy != NULL && reason != d->why)
-		delivery_why(d, dsn, reason);
-}
-
 /*
  * What is final by the DNS or by a loop may be a mistake made here, or one next
  * hop of several may just be down: then mail waits instead of being returned.
@@ -257,6 +145,9 @@ delivery_finish(struct delivery *d)
 
 	if (d->open > 0)
 		delivery_soften(d);
+	if (d->open > 0 && d->loops && d->why_dsn[0] == '5' &&
+	    *r->conf->best_mx_transport != '\0')
+		delivery_looped(d);
 	if (d->open > 0)
 		delivery_failed(d, WHOM_OPEN, 0, false, d->why_dsn, d->why);
 	delivery_report(d);
@@ -403,6 +294,8 @@ delivery_order(struct delivery *d)
 		    d->n_addresses, r->own, r->n_own, &self);
 	/* An MX of the domain must not send its mail to those behind it. */
 	d->last_hop = self;
+	d->loops = self && !lost && d->n_addresses == 0 && !r->lmtp &&
+	    d->pool.n == 0;
 	named = relay_tls_hosts(d);
 	if (d->n_addresses == 0) {
 		why = self && lost ? mem_printf(

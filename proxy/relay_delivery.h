@@ -70,6 +70,7 @@ struct delivery {
 	struct view fallback;	/* the same of smtp_fallback_relay */
 	bool fell_back;		/* one of these is being tried */
 	bool last_hop;		/* that one and no other: we are an MX */
+	bool loops;		/* the best one */
 	bool soft;		/* some failure may pass */
 
 	uint16_t best;		/* preference of the MX hosts, if those have
@@ -156,6 +157,11 @@ void delivery_sent(struct delivery *d, enum delivery_whom whom,
     uint32_t which, struct view reason, const char *dsn, bool has_dsn);
 void delivery_trouble(struct delivery *d, enum delivery_trouble kind,
     const char *reason);
+/* Why those who are open fail, if nothing else comes of them. */
+void delivery_why(struct delivery *d, const char *dsn, const char *reason);
+/* This host is their best MX, and qmgr knows another transport: those who are
+ * open are its. */
+void delivery_looped(struct delivery *d);
 /* relay_report.c: how it ended, to qmgr if it is still there. */
 void delivery_report(struct delivery *d);
 /* What was learned about the server, if it is one of a pool. */

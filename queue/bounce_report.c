@@ -205,6 +205,7 @@ outcome_action(const struct bounce_outcome *o)
 	case RCPT_DELIVERED:
 		return "delivered";
 	case RCPT_BOUNCED:
+	case RCPT_LOOPED:
 		break;
 	}
 	return "failed";

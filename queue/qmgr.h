@@ -396,8 +396,8 @@ void milter_status(struct buf *b);
 void dest_init(void);
 /* What a transport's mail is limited to; transport: of master.cf. */
 struct transport *dest_find_transport(const char *transport);
-/* Queue recipients of m for a destination. */
-void dest_add(struct dest *d, struct message *m, uint32_t sender,
+/* Queue recipients of m for a destination.  passed: see resolve_loop(). */
+void dest_add(struct dest *d, struct message *m, uint32_t sender, bool passed,
     const uint32_t *rcpt, uint32_t n);
 /* e is finished: it leaves m. */
 void dest_drop(struct entry *e);
@@ -447,6 +447,9 @@ const struct service *services_find(const char *transport);
 /* A service whose command is "error" or "discard" is that one, whatever its
  * name. */
 void services_name(struct buf *transport);
+/* Where mail goes that a client of SMTP finds to loop (best_mx_transport);
+ * empty: back to its sender. */
+struct view services_best_mx(const char *transport);
 /* maxproc of the transport in master.cf; 0: none given. */
 unsigned services_at_once(const char *transport);
 /* Recipients of one delivery, if main.cf does not say. */
@@ -457,6 +460,13 @@ uint32_t services_relays(const char *transport);
 /* qmgr_resolve.c */
 /* Destinations of the open recipients of m; they are queued. */
 void resolve_message(struct message *m);
+/*
+ * A relay says that this host is the best MX for these recipients of e: they
+ * are queued for best_mx_transport, or bounced.  Those of an entry that has
+ * come by it are bounced: mail is passed on once in an attempt.
+ */
+void resolve_loop(const struct entry *e, const uint32_t *rcpt, uint32_t n,
+    const char *reason);
 /* Where m goes there is too much in the active queue already: it has stepped
  * aside, and is gone from memory. */
 bool resolve_no_room(struct message *m);
@@ -469,6 +479,9 @@ void resolve_rehearse(const struct message *m);
 /* qmgr_resolve.c, for a probe: NULL: no server to ask; then *ret_result and
  * why (cleared first) say what is to be said. */
 struct dest *resolve_probe(const struct router *router, struct view addr,
+    enum probe_result *ret_result, struct buf *why);
+/* The same for one that loops, as why says, at d: see resolve_loop(). */
+struct dest *resolve_probe_loop(const struct dest *d, bool passed,
     enum probe_result *ret_result, struct buf *why);
 
 /* qmgr_tables.c */

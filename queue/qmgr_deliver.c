@@ -395,6 +395,7 @@ outcomes_match(const struct outcome *o, uint32_t n, const struct piece *p)
 /*
  * All of m that still waits is for destinations that have more than their
  * share of the active queue: what they cannot take now leaves room to others.
+ * What was passed stays: it would come back as what loops.
  */
 static void
 deliver_yield(struct message *m)
@@ -404,9 +405,30 @@ deliver_yield(struct message *m)
 	if (!sched_crowded(qmgr.active, qmgr.active_limit))
 		return;
 	for (e = m->entries; e != NULL; e = e->sibling)
-		if (e->busy > 0 || dest_room(e->dest, dest_free_places() + 1))
+		if (e->busy > 0 || e->passed ||
+		    dest_room(e->dest, dest_free_places() + 1))
 			return;
 	dest_forget(m);
+}
+
+/* Those whose best MX is this host. */
+static void
+deliver_loops(const struct piece *p, const struct outcome *o)
+{
+	uint32_t i, n = 0, *list = mem_array(p->n + 1u, sizeof *list);
+	char *reason = NULL;
+
+	for (i = 0; i < p->n; i++) {
+		if (o[i].status != RCPT_LOOPED)
+			continue;
+		list[n++] = p->entry->rcpt[p->first + o[i].index];
+		if (reason == NULL)
+			reason = mem_copy(o[i].reason);
+	}
+	if (n > 0)
+		resolve_loop(p->entry, list, n, reason);
+	free(reason);
+	free(list);
 }
 
 static void
@@ -420,8 +442,10 @@ deliver_done(struct underway *u, const struct outcome *o,
 	bool died;
 
 	for (i = 0; i < u->piece.n; i++)
-		message_rcpt(m, e->rcpt[u->piece.first + o[i].index],
-		    o[i].status, o[i].dsn, o[i].reason, o[i].mta);
+		if (o[i].status != RCPT_LOOPED)
+			message_rcpt(m, e->rcpt[u->piece.first + o[i].index],
+			    o[i].status, o[i].dsn, o[i].reason, o[i].mta);
+	deliver_loops(&u->piece, o);
 	died = dest_ended(e, trouble, why, mono_since(u->since, loop_now()));
 	if (entry_finished(e))
 		dest_drop(e);
@@ -457,8 +481,8 @@ relay_delivered(struct relay *r, struct chan_in *in)
 		o[i].dsn = cursor_view(c);
 		o[i].reason = cursor_view(c);
 		o[i].mta = cursor_view(c);
-		ok = ok && o[i].status >= RCPT_SENT &&
-		    o[i].status <= RCPT_EXPANDED;
+		ok = ok && o[i].status >= RCPT_SENT && o[i].status <=
+		    (r->kind == ROLE_RELAY ? RCPT_LOOPED : RCPT_EXPANDED);
 	}
 	ok = ok && cursor_done(c) && deliver_take(r, delivery, &u);
 	if (ok && !outcomes_match(o, n, &u.piece)) {

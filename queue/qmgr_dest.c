@@ -185,12 +185,13 @@ dest_init(void)
 /* --- entries of a message -------------------------------------------- */
 
 void
-dest_add(struct dest *d, struct message *m, uint32_t sender,
+dest_add(struct dest *d, struct message *m, uint32_t sender, bool passed,
     const uint32_t *rcpt, uint32_t n)
 {
 	struct entry *e = sched_add(d, m, sender, m->text_size,
 	    m->n_history > 0, rcpt, n);
 
+	e->passed = passed;
 	e->sibling = m->entries;
 	if (e->sibling != NULL)
 		e->sibling->sibling_at = &e->sibling;

@@ -373,6 +373,7 @@ message_rcpt(struct message *m, uint32_t index, enum rcpt_status status,
 	case RCPT_BOUNCED:
 		message_note(m, index, status, dsn, reason, mta);
 		break;
+	case RCPT_LOOPED:
 	default:
 		panic("%s: recipient status %d", message_id(m), (int)status);
 	}

@@ -226,7 +226,30 @@ probe_sched_result(uint8_t trouble)
 	    TROUBLE_LOST ? RESULT_SHRINK : RESULT_FAILED;
 }
 
-/* A probe that a relay had is over; p is gone after it. */
+/* This host is the best MX of its next hop: somebody else may know. */
+static void
+probe_loops(struct probe *p, struct view text)
+{
+	enum probe_result result = PROBE_UNKNOWN;
+	struct dest *from = p->dest, *d;
+	struct buf why;
+
+	buf_init(&why, 4096);
+	(void)buf_putv(&why, view_head(text, 4096));
+	d = resolve_probe_loop(from, p->passed, &result, &why);
+	if (d != NULL) {
+		p->passed = true;
+		p->relay = NULL;
+		p->dest = NULL;
+		probe_wait(p, d);
+		dest_probe_release(from);
+	} else {
+		probe_finish(p, result, buf_view(&why), false);
+	}
+	buf_free(&why);
+}
+
+/* A probe that a relay had is over; p is gone after it, unless it loops. */
 static void
 probe_back(struct probe *p, uint8_t trouble, struct view why,
     enum probe_result result, struct view text)
@@ -241,7 +264,10 @@ probe_back(struct probe *p, uint8_t trouble, struct view why,
 	if (died)
 		dest_died(d);
 	/* It holds d, so this comes last. */
-	probe_finish(p, result, text, result != PROBE_UNKNOWN);
+	if (result == PROBE_LOOPED)
+		probe_loops(p, text);
+	else
+		probe_finish(p, result, text, result != PROBE_UNKNOWN);
 	loop_soon(&qmgr.schedule);
 }
 

@@ -31,6 +31,7 @@ struct probe {
 	TAILQ_ENTRY(probe) link;
 	uint64_t number;	/* 0: it does not exist */
 	struct dest *dest;	/* held; NULL: not known yet */
+	bool passed;		/* by best_mx_transport */
 	struct chan *relay;	/* who has it; NULL: it waits */
 	struct mono since;	/* so long */
 	char *addr;

@@ -10,6 +10,9 @@
 #include "rules/table_remote.h"
 #include "rules/verify_sender.h"
 
+#define TRANSPORT_MAX	256u
+#define NEXTHOP_MAX	2048u
+
 /* The delivery log line for what no relay tried. */
 static void
 resolve_log(const struct message *m, const struct envelope *e, uint32_t i,
@@ -124,28 +127,14 @@ resolve_dest(struct transport *t, const char *nexthop, struct view addr)
 	return d;
 }
 
+/* The destination of a recipient by transport and next hop. */
 static void
-resolve_target(const struct message *m, struct view sender,
-    const struct recipient *r, struct target *ret, struct buf *transport, struct buf *nexthop)
+target_find(struct target *ret, const struct recipient *r,
+    struct buf *transport, struct buf *nexthop)
 {
 	struct transport *t;
 	char *reason;
 
-	if (notice_is_double(r->addr)) {
-		target_settled(ret, RCPT_SENT, "2.0.0",
-		    "undeliverable postmaster notification discarded");
-		return;
-	}
-	if (verify_is_sender(r->addr)) {
-		target_settled(ret, RCPT_SENT, "2.0.0",
-		    "mail to the sender of address probes discarded");
-		return;
-	}
-	if (!resolve_route(m, sender, r->addr, transport, nexthop)) {
-		target_settled(ret, RCPT_DEFERRED, "4.3.0",
-		    "address routing failed: table lookup error");
-		return;
-	}
 	services_name(transport);
 	if (view_is(buf_view(transport), "error")) {
 		target_error(ret, RCPT_BOUNCED, "5.0.0",
@@ -182,6 +171,28 @@ resolve_target(const struct message *m, struct view sender,
 	}
 }
 
+static void
+resolve_target(const struct message *m, struct view sender,
+    const struct recipient *r, struct target *ret, struct buf *transport, struct buf *nexthop)
+{
+	if (notice_is_double(r->addr)) {
+		target_settled(ret, RCPT_SENT, "2.0.0",
+		    "undeliverable postmaster notification discarded");
+		return;
+	}
+	if (verify_is_sender(r->addr)) {
+		target_settled(ret, RCPT_SENT, "2.0.0",
+		    "mail to the sender of address probes discarded");
+		return;
+	}
+	if (!resolve_route(m, sender, r->addr, transport, nexthop)) {
+		target_settled(ret, RCPT_DEFERRED, "4.3.0",
+		    "address routing failed: table lookup error");
+		return;
+	}
+	target_find(ret, r, transport, nexthop);
+}
+
 static struct dest *
 probe_said(enum probe_result result, struct view text,
     enum probe_result *ret_result, struct buf *why)
@@ -194,52 +205,82 @@ probe_said(enum probe_result result, struct view text,
 
 /* All probes of a next hop share a destination, whatever the transport's
  * recipient limit: one for each address would be no limit. */
+static struct dest *
+probe_dest(struct buf *transport, struct buf *nexthop,
+    enum probe_result *ret_result, struct buf *why)
+{
+	const struct service *s;
+	struct transport *t;
+	const char *name;
+	struct dest *d;
+
+	services_name(transport);
+	name = buf_cstr(transport);
+	if (strcmp(name, "error") == 0)
+		return probe_said(PROBE_UNDELIVERABLE, buf_view(nexthop),
+		    ret_result, why);
+	if (strcmp(name, "discard") == 0)
+		return probe_said(PROBE_DELIVERABLE, view_of(""), ret_result,
+		    why);
+	if (strcmp(name, "retry") == 0)
+		return probe_said(PROBE_UNKNOWN, buf_view(nexthop),
+		    ret_result, why);
+	if ((s = services_find(name)) == NULL)
+		return probe_said(PROBE_UNKNOWN, view_of("mail transport "
+		    "unavailable"), ret_result, why);
+	if (service_is_local(s))
+		return probe_said(PROBE_DELIVERABLE, view_of("delivered on "
+		    "this host"), ret_result, why);
+	if (transport_dead(t = dest_find_transport(name)) != NULL)
+		return probe_said(PROBE_UNKNOWN, view_of(transport_dead(t)),
+		    ret_result, why);
+	d = sched_dest(t, buf_cstr(nexthop), NULL);
+	if (dest_dead_why(d) != NULL)
+		return probe_said(PROBE_UNKNOWN, view_of(dest_dead_why(d)),
+		    ret_result, why);
+	return d;
+}
+
 struct dest *
 resolve_probe(const struct router *router, struct view addr,
     enum probe_result *ret_result, struct buf *why)
 {
 	struct buf transport, nexthop, sender;
-	const struct service *s;
-	struct dest *d = NULL;
-	struct transport *t;
-	const char *name;
-	enum table_answer answer;
+	struct dest *d;
 
-	buf_init(&transport, 256);
-	buf_init(&nexthop, 2048);
+	buf_init(&transport, TRANSPORT_MAX);
+	buf_init(&nexthop, NEXTHOP_MAX);
 	buf_init(&sender, 2 * ADDRESS_MAX);
 	/* It goes where a message from it would. */
 	verify_sender_put(qmgr.cf, clock_wall(), &sender);
-	answer = route_find(router, buf_view(&sender), addr, &transport,
-	    &nexthop);
-	services_name(&transport);
-	if (answer == TABLE_FAILED)
-		(void)probe_said(PROBE_UNKNOWN, view_of("address routing "
+	if (route_find(router, buf_view(&sender), addr, &transport,
+	    &nexthop) == TABLE_FAILED)
+		d = probe_said(PROBE_UNKNOWN, view_of("address routing "
 		    "failed: table lookup error"), ret_result, why);
-	else if (strcmp(name = buf_cstr(&transport), "error") == 0)
-		(void)probe_said(PROBE_UNDELIVERABLE, buf_view(&nexthop),
-		    ret_result, why);
-	else if (strcmp(name, "discard") == 0)
-		(void)probe_said(PROBE_DELIVERABLE, view_of(""), ret_result,
-		    why);
-	else if (strcmp(name, "retry") == 0)
-		(void)probe_said(PROBE_UNKNOWN, buf_view(&nexthop),
-		    ret_result, why);
-	else if ((s = services_find(name)) == NULL)
-		(void)probe_said(PROBE_UNKNOWN, view_of("mail transport "
-		    "unavailable"), ret_result, why);
-	else if (service_is_local(s))
-		(void)probe_said(PROBE_DELIVERABLE, view_of("delivered on "
-		    "this host"), ret_result, why);
-	else if (transport_dead(t = dest_find_transport(name)) != NULL)
-		(void)probe_said(PROBE_UNKNOWN, view_of(transport_dead(t)),
-		    ret_result, why);
 	else
-		d = sched_dest(t, buf_cstr(&nexthop), NULL);
-	if (d != NULL && dest_dead_why(d) != NULL)
-		d = probe_said(PROBE_UNKNOWN, view_of(dest_dead_why(d)),
-		    ret_result, why);
+		d = probe_dest(&transport, &nexthop, ret_result, why);
 	buf_free(&sender);
+	buf_free(&transport);
+	buf_free(&nexthop);
+	return d;
+}
+
+struct dest *
+resolve_probe_loop(const struct dest *from, bool passed,
+    enum probe_result *ret_result, struct buf *why)
+{
+	struct view way = services_best_mx(transport_name(
+	    dest_transport(from)));
+	struct buf transport, nexthop;
+	struct dest *d;
+
+	*ret_result = PROBE_UNKNOWN;
+	if (passed || way.n == 0)
+		return NULL;
+	buf_init(&transport, TRANSPORT_MAX);
+	buf_init(&nexthop, NEXTHOP_MAX);
+	route_put(way, view_of(dest_nexthop(from)), &transport, &nexthop);
+	d = probe_dest(&transport, &nexthop, ret_result, why);
 	buf_free(&transport);
 	buf_free(&nexthop);
 	return d;
@@ -250,34 +291,39 @@ struct targets {
 	struct envelope env;
 	struct target *list;
 	uint32_t n;
+	struct buf transport, nexthop;	/* of the one that is looked at */
 };
+
+/* None yet, but room for all recipients of m. */
+static void
+targets_begin(const struct message *m, struct targets *ts)
+{
+	/* What the clock made alive again shall be. */
+	sched_wake(qmgr.sched, loop_now());
+	ts->arena = arena_new(m->tail.envelope.n * 16 + 65536);
+	message_envelope(m, ts->arena, &ts->env);
+	ts->list = mem_array(ts->env.nrcpts, sizeof *ts->list);
+	ts->n = 0;
+	buf_init(&ts->transport, TRANSPORT_MAX);
+	buf_init(&ts->nexthop, NEXTHOP_MAX);
+}
 
 /* All open recipients of m; nothing of m changes. */
 static void
 targets_find(const struct message *m, struct targets *ts)
 {
-	struct buf transport, nexthop;
 	uint32_t i;
 
-	/* What the clock made alive again shall be. */
-	sched_wake(qmgr.sched, loop_now());
-	ts->arena = arena_new(m->tail.envelope.n * 16 + 65536);
-	message_envelope(m, ts->arena, &ts->env);
-	buf_init(&transport, 256);
-	buf_init(&nexthop, 2048);
-	ts->list = mem_array(ts->env.nrcpts, sizeof *ts->list);
-	ts->n = 0;
+	targets_begin(m, ts);
 	for (i = 0; i < ts->env.nrcpts; i++) {
 		if (m->status[i] != SPOOL_OPEN)
 			continue;
 		if (table_known_full())
 			break;
 		ts->list[ts->n].rcpt = i;
-		resolve_target(m, ts->env.sender, &ts->env.rcpts[i], &ts->list[ts->n++],
-		    &transport, &nexthop);
+		resolve_target(m, ts->env.sender, &ts->env.rcpts[i],
+		    &ts->list[ts->n++], &ts->transport, &ts->nexthop);
 	}
-	buf_free(&transport);
-	buf_free(&nexthop);
 }
 
 static void
@@ -288,6 +334,8 @@ targets_free(struct targets *ts)
 	for (i = 0; i < ts->n; i++)
 		free(ts->list[i].reason);
 	free(ts->list);
+	buf_free(&ts->transport);
+	buf_free(&ts->nexthop);
 	arena_free(&ts->arena);
 }
 
@@ -335,36 +383,91 @@ targets_find_known(struct message *m, struct targets *ts)
 	(void)table_known_end(m->tables, &need);
 }
 
+/* Each is settled, or queued for its destination. */
+static void
+targets_use(struct message *m, struct targets *ts, uint32_t sender,
+    bool passed)
+{
+	const struct target *t;
+	uint32_t i, k, *list;
+
+	for (i = 0; i < ts->n; i++) {
+		t = &ts->list[i];
+		if (t->dest == NULL)
+			resolve_settle(m, &ts->env, t->rcpt, t->status,
+			    t->dsn, t->reason);
+	}
+	if (ts->n > 1)
+		qsort(ts->list, ts->n, sizeof *ts->list, target_order);
+	list = mem_array(ts->n + 1u, sizeof *list);
+	for (i = 0; i < ts->n; i = k) {
+		for (k = i; k < ts->n && ts->list[k].dest == ts->list[i].dest;
+		    k++)
+			list[k - i] = ts->list[k].rcpt;
+		if (ts->list[i].dest != NULL)
+			dest_add(ts->list[i].dest, m, sender, passed, list,
+			    k - i);
+	}
+	free(list);
+}
+
 void
 resolve_message(struct message *m)
 {
-	struct target *t;
 	struct targets ts;
-	uint32_t i, k, *list, sender;
 
 	targets_find_known(m, &ts);
 	tables_forget(m);
-	for (i = 0; i < ts.n; i++) {
-		t = &ts.list[i];
-		if (t->dest == NULL)
-			resolve_settle(m, &ts.env, t->rcpt, t->status, t->dsn,
-			    t->reason);
-	}
-	if (ts.n > 1)
-		qsort(ts.list, ts.n, sizeof *ts.list, target_order);
-	list = mem_array(ts.n + 1u, sizeof *list);
-	sender = sender_hash(ts.env.sender);
-	for (i = 0; i < ts.n; i = k) {
-		for (k = i; k < ts.n && ts.list[k].dest == ts.list[i].dest;
-		    k++)
-			list[k - i] = ts.list[k].rcpt;
-		if (ts.list[i].dest != NULL)
-			dest_add(ts.list[i].dest, m, sender, list, k - i);
-	}
-	free(list);
+	targets_use(m, &ts, sender_hash(ts.env.sender), false);
 	targets_free(&ts);
 	if (m->n_entries == 0)
 		message_finish(m);
+}
+
+/* It would not step aside (deliver_yield()), so it needs room. */
+static void
+target_needs_room(struct target *t)
+{
+	if (t->dest != NULL && sched_crowded(qmgr.active, qmgr.active_limit) &&
+	    !dest_room(t->dest, dest_free_places()))
+		target_settled(t, RCPT_DEFERRED, "4.3.2",
+		    "too much mail waits for best_mx_transport");
+}
+
+void
+resolve_loop(const struct entry *e, const uint32_t *rcpt, uint32_t n,
+    const char *reason)
+{
+	struct message *m = e->message;
+	struct view way = services_best_mx(transport_name(
+	    dest_transport(e->dest)));
+	bool soft = qmgr.cf->soft_bounce;
+	const struct recipient *r;
+	struct targets ts;
+	struct target *t;
+
+	/* Nothing more of it is begun: they stay open. */
+	if (qmgr.stopping || qmgr.handed_over || m->wish != 0)
+		return;
+	targets_begin(m, &ts);
+	for (; ts.n < n; ts.n++) {
+		t = &ts.list[ts.n];
+		t->rcpt = rcpt[ts.n];
+		r = &ts.env.rcpts[t->rcpt];
+		if (e->passed || way.n == 0) {
+			target_settled(t, soft ? RCPT_DEFERRED : RCPT_BOUNCED,
+			    soft ? "4.4.6" : "5.4.6", reason);
+			continue;
+		}
+		route_put(way, view_of(dest_nexthop(e->dest)), &ts.transport,
+		    &ts.nexthop);
+		log_info("%s: passing <%s> to transport=%s", message_id(m),
+		    log_safe(r->addr), buf_cstr(&ts.transport));
+		target_find(t, r, &ts.transport, &ts.nexthop);
+		target_needs_room(t);
+	}
+	targets_use(m, &ts, e->sender, true);
+	targets_free(&ts);
 }
 
 bool

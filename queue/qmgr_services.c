@@ -3,15 +3,51 @@
 #include "lib/master_cf.h"
 #include "queue/qmgr.h"
 
+#define SETTINGS_MAX	(2u << 20)
+
 static struct service_table *services;
+static char **best_mx;		/* of each; NULL: it is no client of SMTP */
+
+/* Settings of the service come first, as they do in its processes. */
+static char *
+services_read_best_mx(const struct service *s)
+{
+	struct view transport, nexthop;
+	struct conf *cf = NULL;
+	struct buf b;
+	char *way;
+
+	buf_init(&b, SETTINGS_MAX);
+	if (s->n_overrides > 0 &&
+	    conf_snapshot(qmgr.cf, s->overrides, s->n_overrides, &b))
+		cf = conf_parse(buf_view(&b), "master.cf", NULL, NULL);
+	way = mem_strdup(cf != NULL ? cf->best_mx_transport :
+	    qmgr.cf->best_mx_transport);
+	conf_free(&cf);
+	buf_free(&b);
+	route_split(view_of(way), &transport, &nexthop);
+	if (transport.n == 0 && view_trim(view_of(way)).n > 0)
+		fatal("service %s: best_mx_transport = %s: no transport",
+		    s->name, log_safe(view_of(way)));
+	return way;
+}
 
 void
 services_load(void)
 {
+	const struct service *s;
+	size_t i;
+
 	services = master_cf_load(qmgr.cf->config_directory, log_report_errors,
 	    NULL);
 	if (services == NULL)
 		fatal("cannot read master.cf");
+	best_mx = mem_array(services->n + 1, sizeof *best_mx);
+	for (i = 0; i < services->n; i++) {
+		s = &services->list[i];
+		if (service_is_relay(s) && !service_is_lmtp(s))
+			best_mx[i] = services_read_best_mx(s);
+	}
 }
 
 const struct service *
@@ -30,7 +66,7 @@ services_find(const char *transport)
 	return NULL;
 }
 
-/* "retry" is an "error" in Postfix's master.cf. */
+/* But for "retry", which is an "error" in Postfix's master.cf. */
 void
 services_name(struct buf *transport)
 {
@@ -50,6 +86,15 @@ services_name(struct buf *transport)
 		}
 		return;
 	}
+}
+
+struct view
+services_best_mx(const char *transport)
+{
+	const struct service *s = services_find(transport);
+	const char *way = s != NULL ? best_mx[s - services->list] : NULL;
+
+	return view_trim(view_of(way != NULL ? way : ""));
 }
 
 unsigned

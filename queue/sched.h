@@ -73,6 +73,7 @@ struct entry {
 	uint32_t busy;			/* pieces in delivery */
 	uint32_t sender;		/* hash */
 	uint8_t class;
+	bool passed;			/* the caller's */
 	uint32_t rcpt[];
 };
 

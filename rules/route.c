@@ -206,10 +206,8 @@ way_by_sender(struct way *w, const char *what, const struct table_list *maps,
 	    TABLE_NOT_FOUND : TABLE_FOUND;
 }
 
-/* "transport:nexthop" of a parameter. */
 static void
-way_set(struct way *w, const char *what, struct view value,
-    struct view nexthop)
+way_split(struct way *w, struct view value, struct view nexthop)
 {
 	struct view hop;
 
@@ -217,6 +215,14 @@ way_set(struct way *w, const char *what, struct view value,
 	w->nexthop = hop.n > 0 ? hop : view_is(w->transport, "error") ||
 	    view_is(w->transport, "retry") ?
 	    view_of("Address is undeliverable") : nexthop;
+}
+
+/* "transport:nexthop" of a parameter. */
+static void
+way_set(struct way *w, const char *what, struct view value,
+    struct view nexthop)
+{
+	way_split(w, value, nexthop);
 	way_report(w, what, NULL, value);
 }
 
@@ -395,6 +401,16 @@ way_put(const struct way *w, struct buf *transport, struct buf *nexthop)
 		(void)buf_putv(nexthop, w->nexthop);
 	else
 		buf_put_lower(nexthop, w->nexthop);
+}
+
+void
+route_put(struct view value, struct view usual, struct buf *transport,
+    struct buf *nexthop)
+{
+	struct way w = { 0 };
+
+	way_split(&w, value, usual);
+	way_put(&w, transport, nexthop);
 }
 
 enum table_answer

@@ -48,6 +48,10 @@ typedef void route_trace(const char *what, struct view where,
     struct view addr, struct view result, void *arg);
 void router_set_trace(struct router *r, route_trace *fn, void *arg);
 
+/* The same of a parameter, "transport" or "transport:nexthop"; usual: the next
+ * hop if it has none. */
+void route_put(struct view value, struct view usual, struct buf *transport,
+    struct buf *nexthop);
 /* "transport:nexthop" as in transport(5); the parts may be empty. */
 void route_split(struct view value, struct view *ret_transport,
     struct view *ret_nexthop);

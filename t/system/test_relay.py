@@ -14,7 +14,7 @@ from postern import SLOW, free_port, wait_for
 from role_driver import (Role, edits, envelope, memfd, u8, u16, u32, u64,
                          view)
 
-SENT, DEFERRED, BOUNCED = 1, 2, 3
+SENT, DEFERRED, BOUNCED, LOOPED = 1, 2, 3, 7
 NONE, CONNECT, LOST, ROUTE = 1, 2, 3, 4
 SUBJECT = b"Subject: hello\r\n\r\n"
 CONF = dict(myhostname="gw.example.com", mydomain="example.com",
@@ -1051,6 +1051,30 @@ def test_mail_loops():
             else:
                 assert "connect to x[127.0.0.3]:25" in r.reason
         assert relay.send("[127.0.0.9]").dsn == "5.4.6"
+
+
+@pytest.mark.parametrize("conf,hop,status,dsn", [
+    ({}, "example.org", LOOPED, "5.4.6"),
+    # a next hop before it may be back tomorrow
+    ({}, "[127.0.0.1]:1, example.org", DEFERRED, "4.4.6"),
+    # nothing but a mistake
+    ({"relayhost": "example.org"}, "example.org", DEFERRED, "4.3.5"),
+    ({"best_mx_transport": ""}, "example.org", BOUNCED, "5.4.6")])
+def test_mail_that_loops_is_passed(conf, hop, status, dsn):
+    """... by qmgr, to best_mx_transport: nothing is wrong with the next hop,
+    and nothing has become of the recipients yet."""
+    with Relay(**{"inet_interfaces": "127.0.0.1, 127.0.0.9",
+                  "best_mx_transport": "local", **conf}) as relay:
+        lookup = Lookup(relay)
+        relay.deliver(hop, rcpts=("a@example.org", "b@example.org"))
+        lookup.question()
+        lookup.answer(list=[(10, "me", "127.0.0.9")])
+        r = relay.result()
+        assert [x[:2] for x in r.rcpts] == [(status, dsn)] * 2
+        assert all("mail for example.org loops back to myself" in x[2]
+                   for x in r.rcpts)
+        assert r.trouble == (NONE if status == LOOPED else ROUTE)
+        assert (" to=<" in relay.log()) == (status != LOOPED)
 
 
 def second_server(first, talk):

@@ -182,6 +182,36 @@ test_relocated(void **state)
 		{ NULL, NULL, NULL } });
 }
 
+/* A parameter that has another one's next hop if it names none. */
+static void
+test_put(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "local", "local usual.example" },
+		{ "smtp:", "smtp usual.example" },
+		{ " smtp : [In.Example]:26 ", "smtp [in.example]:26" },
+		{ "error:5.1.1 Not Here", "error 5.1.1 Not Here" },
+		{ "retry", "retry Address is undeliverable" },
+		{ "discard", "discard usual.example" } };
+	struct buf transport, nexthop;
+	char *got;
+	size_t i;
+
+	(void)state;
+	buf_init(&transport, 256);
+	buf_init(&nexthop, 2048);
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		route_put(view_of(cases[i][0]), view_of("usual.example"),
+		    &transport, &nexthop);
+		got = mem_printf("%s %s", buf_cstr(&transport),
+		    buf_cstr(&nexthop));
+		assert_string_equal(got, cases[i][1]);
+		free(got);
+	}
+	buf_free(&transport);
+	buf_free(&nexthop);
+}
+
 int
 main(void)
 {
@@ -190,6 +220,7 @@ main(void)
 		cmocka_unit_test(test_by_sender),
 		cmocka_unit_test(test_transport),
 		cmocka_unit_test(test_relocated),
+		cmocka_unit_test(test_put),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
