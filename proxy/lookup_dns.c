@@ -24,16 +24,13 @@ static struct resolver {
 } resolvers[2];
 #define SOURCES	2
 
-/* A question on its way through the resolver. */
+/* On its way through the resolver. */
 struct dns_question {
 	dns_done *done;
 	void *arg;
-	int64_t id;
-	struct dns_question *next;	/* in the bucket of its id */
+	struct ub_ctx *ctx;
+	int id;			/* of the context's numbers */
 };
-
-#define BUCKETS	4096u
-static struct dns_question *questions[BUCKETS];
 
 static const char *const options[][2] = {
 	/* Many inside resolvers live here, and on 127.0.0.53. */
@@ -248,26 +245,6 @@ dns_start(void)
 	}
 }
 
-static struct dns_question **
-dns_bucket(int64_t id)
-{
-	return &questions[(uint64_t)id % BUCKETS];
-}
-
-/* Take the question with this id out of the table. */
-static struct dns_question *
-dns_take(int64_t id)
-{
-	struct dns_question **p, *q;
-
-	for (p = dns_bucket(id); (q = *p) != NULL; p = &q->next)
-		if (q->id == id) {
-			*p = q->next;
-			break;
-		}
-	return q;
-}
-
 /*
  * Only a clear answer may say that something does not exist: all else is a
  * failure, after which mail waits instead of being returned.
@@ -308,9 +285,8 @@ static void
 dns_callback(void *arg, int error, struct ub_result *r)
 {
 	struct dns_answer a;
-	struct dns_question *q = arg, *same = dns_take(q->id);
+	struct dns_question *q = arg;
 
-	ensure(same == q);
 	a.status = DNS_FAILED;
 	a.bogus = a.secure = false;
 	a.name = view_of("");
@@ -322,39 +298,32 @@ dns_callback(void *arg, int error, struct ub_result *r)
 	ub_resolve_free(r);
 }
 
-bool
+struct dns_question *
 dns_ask(const char *name, enum dns_type type, enum dns_source source,
-    dns_done *done, void *arg, int64_t *ret_id)
+    dns_done *done, void *arg)
 {
-	struct dns_question *q = mem_alloc(sizeof *q), **bucket;
-	int rc, id = 0;
+	struct dns_question *q = mem_alloc(sizeof *q);
+	int rc;
 
 	q->done = done;
 	q->arg = arg;
+	q->ctx = resolvers[source].ctx;
 	/* With a thread, no answer can come before the next ub_process(). */
-	rc = ub_resolve_async(resolvers[source].ctx, name, (int)type, CLASS_IN,
-	    q, dns_callback, &id);
+	rc = ub_resolve_async(q->ctx, name, (int)type, CLASS_IN, q,
+	    dns_callback, &q->id);
 	if (rc != 0) {
 		log_warn("name resolver: %s: %s", log_safe(view_of(name)),
 		    ub_strerror(rc));
 		free(q);
-		return false;
+		return NULL;
 	}
-	/* Each resolver has its own numbers. */
-	q->id = (int64_t)id * SOURCES + source;
-	bucket = dns_bucket(q->id);
-	q->next = *bucket;
-	*bucket = q;
-	*ret_id = q->id;
-	return true;
+	return q;
 }
 
 void
-dns_cancel(int64_t id)
+dns_cancel(struct dns_question **q)
 {
-	struct dns_question *q = dns_take(id);
-
-	ensure(q != NULL);
-	(void)ub_cancel(resolvers[id % SOURCES].ctx, (int)(id / SOURCES));
-	free(q);
+	(void)ub_cancel((*q)->ctx, (*q)->id);
+	free(*q);
+	*q = NULL;
 }

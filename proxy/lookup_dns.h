@@ -36,16 +36,19 @@ struct dns_answer {
 	struct view data[DNS_RECORDS_MAX];
 };
 
-/* The answer is void after the call.  Not called once dns_cancel() was. */
+/* The answer and the question are void after the call. */
+struct dns_question;
 typedef void dns_done(const struct dns_answer *a, void *arg);
 
 void dns_load(const struct conf *cf);
 /* Inside the jail: begin to serve. */
 void dns_start(void);
-/* False: cannot be asked now; done is not called.  done is never called
+/* NULL: cannot be asked now; done is not called.  done is never called
  * before this returns. */
-bool dns_ask(const char *name, enum dns_type type, enum dns_source source,
-    dns_done *done, void *arg, int64_t *ret_id) __attribute__((warn_unused_result));
-void dns_cancel(int64_t id);
+struct dns_question *dns_ask(const char *name, enum dns_type type,
+    enum dns_source source, dns_done *done, void *arg)
+    __attribute__((warn_unused_result));
+/* Its done is not called any more. */
+void dns_cancel(struct dns_question **q);
 
 #endif

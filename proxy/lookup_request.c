@@ -11,7 +11,7 @@ struct lookup_question {
 	struct lookup_request *request;
 	enum dns_type type;
 	uint32_t which;
-	int64_t id;
+	struct dns_question *dns;
 	TAILQ_ENTRY(lookup_question) link;
 };
 
@@ -26,7 +26,7 @@ request_free(struct lookup_request *r)
 	ensure(r->magic == REQUEST_MAGIC);
 	while ((q = TAILQ_FIRST(&r->open)) != NULL) {
 		TAILQ_REMOVE(&r->open, q, link);
-		dns_cancel(q->id);
+		dns_cancel(&q->dns);
 		free(q);
 	}
 	event_del(&r->timer);
@@ -99,7 +99,8 @@ request_ask_of(struct lookup_request *r, const char *name,
 	q->request = r;
 	q->type = type;
 	q->which = which;
-	if (dns_ask(name, type, source, request_on_answer, q, &q->id)) {
+	q->dns = dns_ask(name, type, source, request_on_answer, q);
+	if (q->dns != NULL) {
 		TAILQ_INSERT_TAIL(&r->open, q, link);
 		return;
 	}

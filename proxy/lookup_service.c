@@ -370,11 +370,10 @@ endpoint_run(struct endpoint *e)
 {
 	struct service_request *r, *next;
 	struct connection *c;
-	int64_t id;
 
 	if (e->addr_n == 0) {
-		if (!e->asking && !dns_ask(e->host, DNS_A, DNS_AND_HOSTS,
-		    endpoint_on_name, e, &id))
+		if (!e->asking && dns_ask(e->host, DNS_A, DNS_AND_HOSTS,
+		    endpoint_on_name, e) == NULL)
 			endpoint_lost(e, "its name cannot be looked up");
 		else
 			e->asking = true;
