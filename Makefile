@@ -149,7 +149,15 @@ PROGRAMS = $(ROLES:%=$(BUILD)/libexec/%) $(PMILTER:%=$(BUILD)/libexec/%) \
 
 all: $(PROGRAMS) $(SENDMAIL_NAMES:%=$(BUILD)/bin/%)
 
-$(BUILD)/%.o: %.c
+# Before a compiler complains of a header
+$(BUILD)/packages.ok: Makefile
+	@mkdir -p $(@D)
+	@pkg-config --print-errors --exists $(PACKAGES) || { \
+		echo "libraries are missing, see above; on Debian, t/deps build" \
+			"installs them" >&2; exit 1; }
+	@touch $@
+
+$(BUILD)/%.o: %.c | $(BUILD)/packages.ok
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  CC  $<")
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
