@@ -120,7 +120,7 @@ auth-dovecot_SRC = proxy/auth_dovecot.c proxy/auth_dovecot_wire.c
 smtpd_LIBS = -lssl -lcrypto
 relay_LIBS = -lssl -lcrypto
 postern_LIBS = -lssl -lcrypto
-lookup_LIBS = -lunbound
+lookup_LIBS = -lunbound -lresolv
 # HTTPS
 sts_LIBS = -levent_extra -levent_openssl -lssl -lcrypto
 tlsrpt_LIBS = $(sts_LIBS) -lz
