@@ -7,7 +7,7 @@ PREFIX = /usr
 SAN =
 BUILD = build$(if $(findstring clang,$(CC)),/clang)$(if $(SAN),/san)
 PACKAGES = libevent lmdb libpcre2-8 libseccomp libcap libxxhash libunbound \
-	libidn2 libarchive libmagic zlib openssl
+	libcares libidn2 libarchive libmagic zlib openssl
 # Vectorscan, or Hyperscan, which has the same interface; HS= builds without.
 HS = $(shell pkg-config --exists libhs && echo libhs)
 WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -120,7 +120,7 @@ auth-dovecot_SRC = proxy/auth_dovecot.c proxy/auth_dovecot_wire.c
 smtpd_LIBS = -lssl -lcrypto
 relay_LIBS = -lssl -lcrypto
 postern_LIBS = -lssl -lcrypto
-lookup_LIBS = -lunbound -lresolv
+lookup_LIBS = -lunbound -lcares -lresolv
 # HTTPS
 sts_LIBS = -levent_extra -levent_openssl -lssl -lcrypto
 tlsrpt_LIBS = $(sts_LIBS) -lz

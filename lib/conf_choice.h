@@ -39,6 +39,7 @@ enum networks_style { NETWORKS_HOST = 1, NETWORKS_SUBNET, NETWORKS_CLASS };
 /* smtp_dns_support_level: enabled, unless disable_dns_lookups says no. */
 enum dns_support { DNS_SUPPORT_BY_DEFAULT = 0, DNS_SUPPORT_DISABLED,
 	DNS_SUPPORT_ENABLED, DNS_SUPPORT_DNSSEC };
+enum trust_ad { TRUST_AD_NO = 0, TRUST_AD_AUTO };
 
 /* These are sets. */
 enum host_lookup { HOST_LOOKUP_DNS = 1 << 0, HOST_LOOKUP_NATIVE = 1 << 1 };

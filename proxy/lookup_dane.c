@@ -56,7 +56,7 @@ dane_send(struct chan *chan, uint32_t tag, enum dane_status status,
 static void
 dane_ask(struct dane_request *r, const char *name, enum dns_type type)
 {
-	request_ask_of(&r->base, name, type, DNS_ONLY, 0);
+	request_ask_of(&r->base, name, type, DNS_PROVEN, 0);
 }
 
 static void

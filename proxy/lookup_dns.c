@@ -8,29 +8,34 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/resolvers.h"
+#include "proxy/lookup_ad.h"
 #include "proxy/lookup_answer.h"
 #include "proxy/lookup_dns.h"
 
 #define CLASS_IN	1
 #define HOSTS		"/etc/hosts"
-#define RESOLV_CONF	"/etc/resolv.conf"
 #define HOSTS_MAX	(1u << 20)
 #define ANCHORS_MAX	100u
 
 /* libunbound's own: with /etc/hosts, and without. */
+#define CONTEXTS	2
 static struct resolver {
 	struct ub_ctx *ctx;
 	struct event event;
-} resolvers[2];
-#define SOURCES	2
+} resolvers[CONTEXTS];
 
 /* On its way through the resolver. */
 struct dns_question {
 	dns_done *done;
 	void *arg;
+	struct ad_question *ad;	/* NULL: libunbound has it */
 	struct ub_ctx *ctx;
 	int id;			/* of the context's numbers */
 };
+
+static bool ad_trusted;
+static char unproven[DNSSEC_WHY_MAX];	/* why nothing is */
 
 static const char *const options[][2] = {
 	/* Many inside resolvers live here, and on 127.0.0.53. */
@@ -215,8 +220,21 @@ dns_context(const struct conf *cf, bool hosts)
 void
 dns_load(const struct conf *cf)
 {
+	char why[DNSSEC_WHY_MAX];
+	enum dnssec_trust trust;
+	struct resolvers r;
+
 	resolvers[DNS_AND_HOSTS].ctx = dns_context(cf, true);
 	resolvers[DNS_ONLY].ctx = dns_context(cf, false);
+	resolvers_find(cf, &r);
+	trust = dnssec_trust(cf, &r, why);
+	if (trust != DNSSEC_NONE)
+		log_info("DNSSEC: %s", why);
+	else
+		memcpy(unproven, why, sizeof why);
+	ad_trusted = trust == DNSSEC_AD;
+	if (ad_trusted)
+		ad_load(cf, &r);
 }
 
 static void
@@ -237,12 +255,14 @@ dns_start(void)
 	struct resolver *r;
 	size_t i;
 
-	for (i = 0; i < SOURCES; i++) {
+	for (i = 0; i < CONTEXTS; i++) {
 		r = &resolvers[i];
 		event_assign(&r->event, loop_base(), ub_fd(r->ctx),
 		    EV_READ | EV_PERSIST, dns_on_answer, r);
 		event_add(&r->event, NULL);
 	}
+	if (ad_trusted)
+		ad_start();
 }
 
 /*
@@ -298,6 +318,15 @@ dns_callback(void *arg, int error, struct ub_result *r)
 	ub_resolve_free(r);
 }
 
+static void
+dns_on_ad(const struct dns_answer *a, void *arg)
+{
+	struct dns_question *q = arg;
+
+	q->done(a, q->arg);
+	free(q);
+}
+
 struct dns_question *
 dns_ask(const char *name, enum dns_type type, enum dns_source source,
     dns_done *done, void *arg)
@@ -307,7 +336,20 @@ dns_ask(const char *name, enum dns_type type, enum dns_source source,
 
 	q->done = done;
 	q->arg = arg;
-	q->ctx = resolvers[source].ctx;
+	if (source == DNS_PROVEN && unproven[0] != '\0') {
+		log_warn("DNSSEC: nothing is proven, so that there is no "
+		    "DANE: %s", unproven);
+		unproven[0] = '\0';	/* once is enough */
+	}
+	if (source == DNS_PROVEN && ad_trusted) {
+		q->ad = ad_ask(name, type, dns_on_ad, q);
+		if (q->ad == NULL) {
+			free(q);
+			return NULL;
+		}
+		return q;
+	}
+	q->ctx = resolvers[source == DNS_ONLY ? DNS_ONLY : DNS_AND_HOSTS].ctx;
 	/* With a thread, no answer can come before the next ub_process(). */
 	rc = ub_resolve_async(q->ctx, name, (int)type, CLASS_IN, q,
 	    dns_callback, &q->id);
@@ -323,7 +365,10 @@ dns_ask(const char *name, enum dns_type type, enum dns_source source,
 void
 dns_cancel(struct dns_question **q)
 {
-	(void)ub_cancel((*q)->ctx, (*q)->id);
+	if ((*q)->ad != NULL)
+		ad_cancel(&(*q)->ad);
+	else
+		(void)ub_cancel((*q)->ctx, (*q)->id);
 	free(*q);
 	*q = NULL;
 }

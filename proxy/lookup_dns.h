@@ -2,7 +2,10 @@
  * Questions to the DNS, by libunbound: its thread talks to the resolvers,
  * answers come back through the event loop.  The resolvers are those of
  * dns_resolvers or of /etc/resolv.conf; /etc/hosts is known too, in both
- * directions.  Everything is read before the jail.
+ * directions.  Everything is read before the jail.  Questions whose answers
+ * have to be proven go by proxy/lookup_ad.h instead, where resolvers on
+ * loopback are believed (lib/resolvers.h): libunbound does not tell what they
+ * say to have validated.
  */
 #ifndef PROXY_LOOKUP_DNS_H
 #define PROXY_LOOKUP_DNS_H
@@ -17,8 +20,9 @@ enum dns_type { DNS_A = 1, DNS_NS = 2, DNS_CNAME = 5, DNS_PTR = 12,
 	DNS_MX = 15, DNS_TXT = 16, DNS_AAAA = 28, DNS_SRV = 33,
 	DNS_TLSA = 52 };
 
-/* Who is asked: /etc/hosts has the last word about names that it knows. */
-enum dns_source { DNS_AND_HOSTS = 0, DNS_ONLY };
+/* Who is asked: /etc/hosts has the last word about names that it knows, unless
+ * the answer is of use only if proven by DNSSEC. */
+enum dns_source { DNS_AND_HOSTS = 0, DNS_ONLY, DNS_PROVEN };
 
 enum dns_status {
 	DNS_FOUND = 1,

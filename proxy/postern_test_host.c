@@ -14,14 +14,12 @@
 #include "lib/clock.h"
 #include "lib/mem.h"
 #include "lib/netaddr.h"
+#include "lib/resolvers.h"
 #include "proxy/postern_test.h"
 
-#define RESOLVERS_MAX	8u
 #define DNS_LIMIT_MS	5000
-#define DNS_PORT	53
 #define DNS_MESSAGE_MAX	512u
 #define DNS_TYPE_MX	15
-#define RESOLV_CONF	"/etc/resolv.conf"
 
 /* -- the instance ---------------------------------------------------------- */
 
@@ -151,47 +149,6 @@ selftest_instance(struct selftest *s)
 
 /* -- resolvers ------------------------------------------------------------- */
 
-struct resolvers {
-	struct netaddr list[RESOLVERS_MAX];
-	size_t n;
-};
-
-/* "address" or "address@port" */
-static void
-resolvers_add(struct resolvers *r, struct view word)
-{
-	size_t at = view_find(word, '@');
-	int64_t port = DNS_PORT;
-
-	if (r->n == RESOLVERS_MAX || !netaddr_parse(view_head(word, at),
-	    &r->list[r->n]))
-		return;
-	if (at < word.n && !conf_parse_int(view_from(word, at + 1), 1, 65535,
-	    &port))
-		return;
-	r->list[r->n++].port = (uint16_t)port;
-}
-
-static void
-resolvers_find(struct resolvers *r, const struct conf *cf)
-{
-	struct view rest = view_of(cf->dns_resolvers), word;
-	FILE *f = rest.n == 0 ? fopen(RESOLV_CONF, "re") : NULL;
-	char *line = NULL;
-	size_t cap = 0;
-
-	while ((word = conf_word(&rest)).n > 0)
-		resolvers_add(r, word);
-	while (f != NULL && getline(&line, &cap, f) > 0) {
-		rest = view_of(line);
-		if (view_is(view_word(&rest, " \t\r\n"), "nameserver"))
-			resolvers_add(r, view_word(&rest, " \t\r\n"));
-	}
-	free(line);
-	if (f != NULL)
-		(void)fclose(f);
-}
-
 /* A question for the mail exchangers of domain (RFC 1035 section 4.1). */
 static bool
 dns_question(struct buf *b, uint16_t id, struct view domain)
@@ -275,13 +232,19 @@ dns_servers(struct selftest *s, const void *arg)
 void
 selftest_dns(struct selftest *s)
 {
-	struct resolvers r = { .n = 0 };
+	char why[DNSSEC_WHY_MAX];
+	struct resolvers r;
 
 	selftest_title("DNS");
-	resolvers_find(&r, s->cf);
+	resolvers_find(s->cf, &r);
 	if (r.n == 0)
 		selftest_mark(s, MARK_NOTE, RESOLV_CONF, "no resolver is "
 		    "named, so DNS is asked from its root servers on");
 	else
 		selftest_apart(s, dns_servers, &r);
+	if (dnssec_trust(s->cf, &r, why) != DNSSEC_NONE)
+		selftest_mark(s, MARK_OK, NULL, "DNSSEC: %s", why);
+	else
+		selftest_mark(s, MARK_NOTE, NULL, "DNSSEC proves nothing, so "
+		    "that there is no DANE: %s", why);
 }

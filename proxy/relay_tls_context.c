@@ -1,8 +1,10 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lib/log.h"
+#include "lib/resolvers.h"
 #include "proxy/relay_tls_context.h"
 #include "rules/requiretls.h"
 
@@ -14,6 +16,7 @@ struct opening {
 	const struct table *table;
 	conf_report *report;
 	void *arg;
+	bool dane;		/* some entry is */
 	bool ok;
 };
 
@@ -175,6 +178,12 @@ relay_tls_prepare(const struct relay_tls_shared *ts, SSL *ssl,
 
 /* -- policies -------------------------------------------------------------- */
 
+static bool
+level_is_dane(const struct tls_policy *p)
+{
+	return p->level == TLS_LEVEL_DANE || p->level == TLS_LEVEL_DANE_ONLY;
+}
+
 static void
 open_entry(struct view result, unsigned line, void *arg)
 {
@@ -194,9 +203,26 @@ open_entry(struct view result, unsigned line, void *arg)
 		    buf_cstr(&why));
 		o->report(false, buf_cstr(&b), o->arg);
 		buf_free(&b);
+	} else if (level_is_dane(&p)) {
+		o->dane = true;
 	}
 	buf_free(&why);
 	arena_free(&a);
+}
+
+/* Whether DANE is more than a word. */
+static void
+open_dnssec(struct opening *o, const char *where)
+{
+	char why[DNSSEC_WHY_MAX], text[DNSSEC_WHY_MAX + 400];
+	struct resolvers r;
+
+	resolvers_find(o->ts->cf, &r);
+	if (dnssec_trust(o->ts->cf, &r, why) != DNSSEC_NONE)
+		return;
+	(void)snprintf(text, sizeof text, "%s is dane, but nothing is proven "
+	    "by DNSSEC: %s", where, why);
+	o->report(false, text, o->arg);
 }
 
 static bool
@@ -212,12 +238,8 @@ open_policies(struct opening *o)
 	    tls_policy_relaxed(ts->cf, ts->arena, &ts->relaxed, &why)) ||
 	    open_report(o, "smtp_tls: %s", buf_cstr(&why));
 	buf_free(&why);
-	if (ok && (ts->policy.level == TLS_LEVEL_DANE ||
-	    ts->policy.level == TLS_LEVEL_DANE_ONLY) &&
-	    ts->cf->dns_trust_anchor_file[0] == '\0')
-		o->report(false, "smtp_tls_security_level is dane, but without "
-		    "dns_trust_anchor_file nothing is proven by DNSSEC",
-		    o->arg);
+	if (ok && level_is_dane(&ts->policy))
+		open_dnssec(o, "smtp_tls_security_level");
 	if (!ok || !requiretls_open(ts->cf->smtp_requiretls_policy,
 	    ts->cf->config_directory, &ts->requiretls, o->report, o->arg) ||
 	    !table_list_open(ts->cf->smtp_tls_policy_maps,
@@ -227,6 +249,8 @@ open_policies(struct opening *o)
 		o->table = ts->maps.list[i];
 		table_each_result(o->table, open_entry, o);
 	}
+	if (o->dane && !level_is_dane(&ts->policy))
+		open_dnssec(o, "smtp_tls_policy_maps");
 	return true;
 }
 

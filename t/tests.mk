@@ -17,7 +17,7 @@ FUZZERS = $(FUZZ_SRC:%.c=$(BUILD)/%)
 JAILED = $(filter-out master,$(ROLES)) $(PMILTER) lookup-tcp $(AUTHS:%=auth-%)
 FORBIDDEN = $(JAILED:%=$(BUILD)/t/jail/forbidden-%)
 DEMO_SINK = $(BUILD)/contrib/smtp-sink-demo
-TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lresolv -lxxhash -larchive \
+TEST_LIBS = -Wl,--as-needed -lcmocka -lunbound -lcares -lresolv -lxxhash -larchive \
 	-lmagic -lz -lssl -lcrypto $(RULES_LIBS) $(LIBS)
 
 # "t/unit/test_x.c|proxy/y.c" for each word of each link comment

@@ -26,10 +26,11 @@ def available():
 class NameService:
     """plain: zone -> lines; signed: the same; forged: zone -> (lines, old,
     new): what is replaced after the signing.  Zones in silent have a server
-    that does not answer, those in refused one that does not know them."""
+    that does not answer, those in refused one that does not know them.
+    The resolver listens at addresses; port: 0: any that is free."""
 
     def __init__(self, plain, signed=None, forged=None, silent=(),
-                 refused=()):
+                 refused=(), addresses=("127.0.0.1",), port=0):
         self.dir = tempfile.mkdtemp(prefix="postern-dns-", dir="/tmp")
         self.processes = []
         self.silence = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -49,7 +50,9 @@ class NameService:
                 self.write(zone, good.replace(old, new))
             zones = [*plain, *(signed or {}), *(forged or {})]
             self.start_nsd(zones)
-            self.start_unbound(zones, silent, refused)
+            self.configure_unbound(zones, silent, refused, addresses,
+                                   port or free_port())
+            self.start_unbound()
         except BaseException:
             self.close()
             raise
@@ -112,34 +115,39 @@ remote-control:
         self.nsd = self.start("nsd", "-d", "-c", self.path("nsd.conf"))
         self.wait(self.nsd, self.nsd_port)
 
-    def start_unbound(self, zones, silent, refused):
-        port = free_port()
-        self.address = f"127.0.0.1@{port}"
+    def configure_unbound(self, zones, silent, refused, addresses, port):
+        self.port = port
+        self.address = f"{addresses[0]}@{port}"
+        ip6 = "yes" if any(":" in a for a in addresses) else "no"
         silence = self.silence.getsockname()[1]
         stubs = [(z, silence) for z in silent] + \
             [(z, self.nsd_port) for z in [*zones, *refused]]
         self.write("unbound.conf", f"""server:
-  interface: 127.0.0.1@{port}
+  access-control: 0.0.0.0/0 allow
+  access-control: ::/0 allow
   directory: "{self.dir}"
   chroot: ""
   username: ""
   pidfile: ""
   logfile: "{self.dir}/unbound.log"
   use-syslog: no
-  do-ip6: no
+  do-ip6: {ip6}
   do-daemonize: no
   do-not-query-localhost: no
   outgoing-port-avoid: 10000-31999
   module-config: "validator iterator"
   trust-anchor-file: "{self.anchors}"
-""" + "".join(f"  local-zone: {z}. nodefault\n" for z in zones) + """
+""" + "".join(f"  interface: {a}@{port}\n" for a in addresses) + "".join(
+            f"  local-zone: {z}. nodefault\n" for z in zones) + """
 remote-control:
   control-enable: no
 """ + "".join(f"stub-zone:\n  name: {z}.\n  stub-addr: 127.0.0.1@{p}\n"
               for z, p in stubs))
+
+    def start_unbound(self):
         self.unbound = self.start("unbound", "-d", "-c",
                                   self.path("unbound.conf"))
-        self.wait(self.unbound, port)
+        self.wait(self.unbound, self.port)
 
     def stop(self, p):
         p.terminate()

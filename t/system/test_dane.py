@@ -90,7 +90,12 @@ bare A 127.0.0.1
 _{port['bare']}._tcp.bare TLSA {good}
 d-bare MX 10 bare
 """
-    forged = f"f A 127.0.0.1\n_25._tcp.f TLSA 3 1 1 {'aa' * 32}\n"
+    forged = f"""
+f A 127.0.0.1
+_25._tcp.f TLSA 3 1 1 {'aa' * 32}
+_{port['self']}._tcp.f TLSA 3 1 1 {'aa' * 32}
+d-forged MX 10 f
+"""
     d = NameService({"plain.example": f"""
 d-half MX 10 ok.signed.example.
 host A 127.0.0.1
@@ -115,10 +120,19 @@ class Dane(Lookup):
         return r
 
 
-def test_lookup(dns, keys, servers):
+# Validated here; and by the resolver, which is on loopback.
+TRUST = [{"dns_trust_anchor_file": True}, {}]
+
+
+def trusted(dns, conf):
+    return {k: dns.anchors if v is True else v for k, v in conf.items()}
+
+
+@pytest.mark.parametrize("trust", TRUST, ids=["anchors", "ad"])
+def test_lookup(dns, keys, servers, trust):
     good = bytes((3, 1, 1)) + bytes.fromhex(digest(keys, "self", True))
     port = servers["self"].port
-    with Dane(dns, dns_trust_anchor_file=dns.anchors) as ask:
+    with Dane(dns, **trusted(dns, trust)) as ask:
         assert ask.dane("d-ok.signed.example", "ok.signed.example", port) == (
             FOUND, 1, "ok.signed.example", [good])
         assert ask.dane("", "OK.signed.example.", port) == (
@@ -147,7 +161,7 @@ def test_lookup(dns, keys, servers):
         # and with a wrong one they are no absence
         assert ask.dane("", "f.forged.example", 25) == (FAILED, 0, "", [])
         assert ask.dane("", "not a name", 25)[0] == NONE
-    with Dane(dns) as ask:
+    with Dane(dns, dns_trust_ad="no") as ask:
         assert ask.dane("d-ok.signed.example", "ok.signed.example",
                         port)[0] == NONE
 
@@ -184,6 +198,8 @@ DANE = [
      "TLS is required, but was not offered"),
     ("d-half.plain.example", "self", "dane:halfdane", "2.0.0", ""),
     ("d-host.plain.example", "self", "dane:encrypt", "2.0.0", ""),
+    ("d-forged.forged.example", "self", "dane:none", "4.7.5",
+     "TLSA lookup error for host"),
 ]
 ONLY = [
     ("d-ok.signed.example", "self", "dane-only", "2.0.0", ""),
@@ -196,15 +212,16 @@ ONLY = [
 ]
 
 
+@pytest.mark.parametrize("trust", TRUST, ids=["anchors", "ad"])
 @pytest.mark.parametrize("level,cases,more", [
     ("dane", DANE, {}), ("dane-only", ONLY, {}),
     ("dane", [("d-half.plain.example", "self", "dane:encrypt", "2.0.0", "")],
      {"smtp_tls_dane_insecure_mx_policy": "encrypt"})])
-def test_delivery(make, dns, servers, level, cases, more):
+def test_delivery(make, dns, servers, level, cases, more, trust):
     hops = " ".join(f"{{ {domain} = relay:{domain}:{servers[s].port} }}"
                     for domain, s, *_ in cases)
     gw = make(main={
-        "dns_resolvers": dns.address, "dns_trust_anchor_file": dns.anchors,
+        "dns_resolvers": dns.address, **trusted(dns, trust),
         "smtp_tls_security_level": level, "smtp_tls_loglevel": "1",
         "transport_maps": f"inline:{{ {hops} }}", **more,
         "relay_domains": " ".join(c[0] for c in cases)})

@@ -46,6 +46,7 @@ class NameServer:
         self.zone = zone
         self.asked = []
         self.ttl = 60
+        self.flags = 0x8180
         self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.s.bind(("127.0.0.1", 0))
         self.address = "127.0.0.1@%d" % self.s.getsockname()[1]
@@ -86,7 +87,7 @@ class NameServer:
             rcode = 5
         else:
             answers = data
-        return (q[:2] + struct.pack(">HHHHH", 0x8180 | rcode, 1,
+        return (q[:2] + struct.pack(">HHHHH", self.flags | rcode, 1,
                                     len(answers), 0, 0) + question +
                 b"".join(b"\xc0\x0c" + struct.pack(
                     ">HHIH", kind, 1, self.ttl, len(d)) + d for d in answers))
