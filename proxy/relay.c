@@ -8,6 +8,7 @@
 #include "lib/table_client.h"
 #include "proxy/relay.h"
 #include "proxy/relay_auth.h"
+#include "proxy/relay_bdat.h"
 #include "proxy/relay_checks.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_ehlo.h"
@@ -347,8 +348,8 @@ relay_load(void)
 	    AF_INET6, &r->bind6);
 	r->bind_enforce = cf->smtp_bind_address_enforce;
 	buf_init(&r->commands, 2 * RELAY_COMMANDS);
-	r->encoded = mem_alloc(RELAY_PIECE + RELAY_TEXT_ROOM(RELAY_PIECE) +
-	    RELAY_TEXT_END_ROOM);
+	r->encoded = mem_alloc(RELAY_BDAT_ROOM + RELAY_PIECE +
+	    RELAY_TEXT_ROOM(RELAY_PIECE) + RELAY_TEXT_END_ROOM);
 	if (!relay_checks_open(cf, log_report_errors, NULL, &r->checks))
 		fatal("smtp_header_checks or smtp_body_checks cannot be used");
 	if (!relay_tls_open(cf, &r->tls, log_report_errors, NULL))

@@ -22,6 +22,7 @@
 #define RELAY_IDLE_MAX		512u	/* connections kept unused */
 #define RELAY_PIECE		65536u	/* bytes of text read at once */
 #define RELAY_COMMANDS		32768u	/* bytes of commands made at once */
+#define RELAY_NO_BDAT		64u	/* servers remembered */
 #define RELAY_ROUTE_TIMEOUT	60000	/* ms to wait for lookup */
 
 struct delivery;
@@ -48,6 +49,8 @@ struct relay {
 	struct relay_checks *checks;	/* NULL: no smtp_header_checks, ... */
 	struct relay_tls_shared *tls;
 	struct addr_list *auth_filter;	/* smtp_sasl_mechanism_filter */
+	struct netaddr no_bdat[RELAY_NO_BDAT];	/* relay_bdat.c: a ring */
+	size_t n_no_bdat;		/* ever put there */
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

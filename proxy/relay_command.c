@@ -9,6 +9,7 @@
 #include "lib/dsn.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "proxy/relay_bdat.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_pix.h"
 #include "proxy/relay_proxy.h"
@@ -147,8 +148,9 @@ smtp_begin(struct session *s)
 	ensure(m->n_todo > 0 && m->n_todo <= d->open);
 	relay_source_init(&m->source, d->fd, d->text_offset, d->text_size,
 	    &d->edits);
+	m->bdat = relay_bdat_due(s);
 	relay_text_init(&m->text,
-	    (size_t)s->relay->conf->smtp_line_length_limit);
+	    (size_t)s->relay->conf->smtp_line_length_limit, m->bdat);
 	if (smtp_unfit(s))
 		smtp_finish(s, RELAY_IDLE);
 	else
@@ -331,7 +333,7 @@ smtp_send_group(struct session *s)
 		while (m->sent < m->n_todo && b->n < RELAY_COMMANDS)
 			smtp_put_rcpt(s, b);
 		if (m->sent == m->n_todo && b->n < RELAY_COMMANDS) {
-			if (!s->delivery->probe)
+			if (!s->delivery->probe && !m->bdat)
 				(void)buf_puts(b, "DATA\r\n");
 			m->data_sent = true;
 		}
@@ -346,11 +348,22 @@ smtp_pipelining(const struct session *s)
 	return (s->ehlo.features & FEATURE_PIPELINING) != 0 && !s->once;
 }
 
-bool
-smtp_more_due(const struct session *s)
+/* Commands sent ahead wait for their replies, or to be sent. */
+static bool
+smtp_in_group(const struct session *s)
 {
 	return smtp_pipelining(s) &&
 	    (s->state == RELAY_MAIL || s->state == RELAY_RCPT);
+}
+
+bool
+smtp_more_due(const struct session *s)
+{
+	const struct session_mail *m = &s->mail;
+
+	/* With chunks, the last RCPT ends the group, not DATA. */
+	return smtp_in_group(s) && !(m->bdat && s->state == RELAY_RCPT &&
+	    m->answered + 1 >= m->n_todo);
 }
 
 void
@@ -387,36 +400,48 @@ smtp_data(struct session *s)
 	s->mail.data_sent = true;
 }
 
-/*
- * Encode the text and write it, as long as the socket takes it.  Several
- * small pieces (edits) are written together, and the dot with the last.
- */
+bool
+smtp_encode(struct session *s, char *out, size_t *ret_n)
+{
+	struct session_mail *m = &s->mail;
+	struct relay *r = s->relay;
+	struct view piece;
+	size_t n = 0;
+
+	/* Several small pieces (edits) are one. */
+	while (n < RELAY_PIECE && !relay_source_at_end(&m->source)) {
+		if (relay_source_read(&m->source, r->piece, sizeof r->piece,
+		    &piece) == SOURCE_FAILED) {
+			log_warn("%s: cannot read the message: %s",
+			    s->delivery->id, strerror(errno));
+			smtp_lost(s, LOSS_LOCAL);
+			return false;
+		}
+		n += relay_text_encode(&m->text, piece, out + n);
+	}
+	if (relay_source_at_end(&m->source)) {
+		n += relay_text_end(&m->text, out + n);
+		m->text_done = true;
+	}
+	*ret_n = n;
+	return true;
+}
+
+/* Write the text, as long as the socket takes it; the dot goes with the last
+ * piece. */
 void
 smtp_text(struct session *s)
 {
 	struct relay *r = s->relay;
 	struct session_mail *m = &s->mail;
-	struct view piece;
 	unsigned turns;
 	size_t n;
 
 	for (turns = 0; turns < TEXT_TURNS && !m->text_done &&
 	    session_written(s) && !s->write_failed; turns++) {
-		n = 0;
-		while (n < RELAY_PIECE && !relay_source_at_end(&m->source)) {
-			if (relay_source_read(&m->source, r->piece,
-			    sizeof r->piece, &piece) == SOURCE_FAILED) {
-				log_warn("%s: cannot read the message: %s",
-				    s->delivery->id, strerror(errno));
-				smtp_lost(s, LOSS_LOCAL);
-				return;
-			}
-			n += relay_text_encode(&m->text, piece,
-			    r->encoded + n);
-		}
-		if (relay_source_at_end(&m->source)) {
-			n += relay_text_end(&m->text, r->encoded + n);
-			m->text_done = true;
+		if (!smtp_encode(s, r->encoded, &n))
+			return;
+		if (m->text_done) {
 			/* What comes last is ".\r\n". */
 			m->dot_waits = relay_pix_waits(s);
 			n -= m->dot_waits ? 3 : 0;
@@ -438,7 +463,9 @@ smtp_writable(struct session *s)
 		return;
 	if (s->state == RELAY_TEXT)
 		smtp_text(s);
-	else if (smtp_more_due(s))
+	else if (s->state == RELAY_BDAT)
+		relay_bdat_send(s);
+	else if (smtp_in_group(s))
 		smtp_send_group(s);
 }
 

@@ -106,6 +106,7 @@ struct delivery {
 	struct view sts_text;	/* the policy, unless its mode is none */
 	void (*tls_done)(struct delivery *d, const char *why);
 	bool plain;		/* the next session is without TLS */
+	bool no_bdat;		/* a server refused the command */
 	uint32_t tag;		/* of the question to lookup; 0: none */
 	struct chan *asked;	/* where it went */
 	struct event timer;	/* its time limit */

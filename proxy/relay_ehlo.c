@@ -18,6 +18,7 @@ static const struct {
 	{ "REQUIRETLS", FEATURE_REQUIRETLS },
 	{ "AUTH", FEATURE_AUTH },
 	{ "LIMITS", FEATURE_LIMITS },
+	{ "CHUNKING", FEATURE_CHUNKING },
 };
 
 const char *const relay_xforward_names[XFORWARDS] = {

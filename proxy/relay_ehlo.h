@@ -18,6 +18,7 @@ enum relay_feature {
 	FEATURE_REQUIRETLS = 1 << 11,	/* RFC 8689 */
 	FEATURE_AUTH = 1 << 12,		/* RFC 4954 */
 	FEATURE_LIMITS = 1 << 14,	/* RFC 9422 */
+	FEATURE_CHUNKING = 1 << 15,	/* RFC 3030 */
 };
 
 /* What may be forwarded; the order in which it is. */

@@ -110,7 +110,7 @@ session_send(struct session *s, const char *p, size_t n)
 	} while (k < 0 && errno == EINTR);
 	if (k > 0) {
 		/* While the peer takes the text, it is alive. */
-		if (s->state == RELAY_TEXT)
+		if (s->state == RELAY_TEXT || s->state == RELAY_BDAT)
 			session_touch(s);
 		return (size_t)k;
 	}
@@ -477,7 +477,7 @@ session_quit_idle(struct relay *r)
 bool
 session_dot_sent(const struct session *s)
 {
-	return s->state == RELAY_DOT;
+	return s->state == RELAY_DOT || s->state == RELAY_LAST;
 }
 
 void

@@ -34,6 +34,8 @@ enum relay_state {
 	RELAY_TEXT,	/* sending; no reply is due */
 	RELAY_PAUSE,	/* before the dot: relay_pix.h */
 	RELAY_DOT,	/* all was sent */
+	RELAY_BDAT,	/* sending chunks: relay_bdat.h */
+	RELAY_LAST,	/* all of them were sent */
 	RELAY_RSET,
 	RELAY_IDLE,	/* kept for the next delivery */
 	RELAY_QUIT,
@@ -83,6 +85,8 @@ struct session {
 		bool mail_ok;
 		bool closing;	/* LMTP: a reply was 421 */
 		bool data_sent;	/* the group is complete */
+		bool bdat;	/* and has no DATA: the text goes in chunks */
+		uint32_t chunks, chunks_taken;	/* written; replied 2xx */
 		bool text_done;	/* all is encoded, the dot included */
 		bool dot_waits;	/* ... but it is not sent */
 		struct relay_source source;

@@ -8,6 +8,7 @@
 #include "lib/log.h"
 #include "lib/mem.h"
 #include "proxy/relay_auth.h"
+#include "proxy/relay_bdat.h"
 #include "proxy/relay_delivery.h"
 #include "proxy/relay_pix.h"
 #include "proxy/relay_proxy.h"
@@ -43,8 +44,7 @@ smtp_finish(struct session *s, enum relay_state to)
 		delivery_go_on(d);
 }
 
-/* What a session becomes after the reply at hand. */
-static enum relay_state
+enum relay_state
 smtp_unless_closing(const struct session *s, enum relay_state to)
 {
 	return s->reply.code == 421 ? RELAY_CLOSED : to;
@@ -60,8 +60,7 @@ smtp_said(struct session *s)
 	    s->peer_short, VIEW_ARGS(said), relay_steps[s->state].command);
 }
 
-/* The server refuses the message, or one recipient, by its reply. */
-static void
+void
 smtp_refused(struct session *s, enum delivery_whom whom, uint32_t which)
 {
 	char dsn[RELAY_STATUS_MAX];
@@ -372,7 +371,9 @@ smtp_rcpt_reply(struct session *s)
 	}
 	if (m->answered < m->n_todo)
 		session_enter(s, RELAY_RCPT);
-	else if (m->accepted > 0 || smtp_pipelining(s))
+	else if (m->accepted > 0 && m->bdat)
+		session_enter(s, RELAY_BDAT);
+	else if (m->accepted > 0 || (smtp_pipelining(s) && !m->bdat))
 		session_enter(s, RELAY_DATA);
 	else
 		smtp_finish(s, RELAY_RSET);
@@ -438,14 +439,16 @@ lmtp_dot_reply(struct session *s)
 		smtp_refused(s, WHOM_ONE, which);
 	d->rcpts[which].accepted = false;
 	if (--m->accepted > 0)
-		session_enter(s, RELAY_DOT);
+		session_enter(s, s->state);
 	else
 		smtp_finish(s, m->closing ? RELAY_CLOSED : RELAY_IDLE);
 }
 
-static void
+void
 smtp_dot_reply(struct session *s)
 {
+	bool taken = s->reply.code / 100 == 2;
+
 	if (s->mail.accepted == 0) {
 		smtp_finish(s, smtp_unless_closing(s, RELAY_RSET));
 		return;
@@ -454,11 +457,12 @@ smtp_dot_reply(struct session *s)
 		lmtp_dot_reply(s);
 		return;
 	}
-	if (s->reply.code / 100 == 2)
+	if (taken)
 		smtp_taken(s, WHOM_ACCEPTED, 0);
 	else
 		smtp_refused(s, WHOM_ACCEPTED, 0);
-	smtp_finish(s, smtp_unless_closing(s, RELAY_IDLE));
+	smtp_finish(s, smtp_unless_closing(s, taken ||
+	    s->state == RELAY_DOT ? RELAY_IDLE : RELAY_RSET));
 }
 
 static void
@@ -559,7 +563,8 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.doing = "sending RCPT TO", .command = "RCPT TO command",
 		.timeout = TIMEOUT(smtp_rcpt_timeout),
 		.enter = smtp_rcpt, .reply = smtp_rcpt_reply,
-		.classes = ORDINARY, .next = TO(RCPT) | TO(DATA) | TO_END },
+		.classes = ORDINARY,
+		.next = TO(RCPT) | TO(DATA) | TO(BDAT) | TO_END },
 	[RELAY_DATA] = { .name = "DATA",
 		.doing = "sending DATA command", .command = "DATA command",
 		.timeout = TIMEOUT(smtp_data_init_timeout),
@@ -585,6 +590,18 @@ const struct relay_step relay_steps[RELAY_STATES] = {
 		.timeout = TIMEOUT(smtp_data_done_timeout),
 		.reply = smtp_dot_reply,
 		.classes = ORDINARY, .next = TO(DOT) | TO_END },
+	[RELAY_BDAT] = { .name = "BDAT",
+		.doing = "sending message body", .command = "BDAT command",
+		.timeout = TIMEOUT(smtp_data_xfer_timeout),
+		.enter = relay_bdat_send, .reply = relay_bdat_reply,
+		.classes = ORDINARY, .next = TO(LAST) | TO_END },
+	[RELAY_LAST] = { .name = "last",
+		.doing = "sending end of data -- message may be sent more "
+		    "than once",
+		.command = "BDAT LAST command",
+		.timeout = TIMEOUT(smtp_data_done_timeout),
+		.reply = relay_bdat_reply,
+		.classes = ORDINARY, .next = TO(LAST) | TO_END },
 	[RELAY_RSET] = { .name = "RSET",
 		.timeout = TIMEOUT(smtp_rset_timeout),
 		.enter = smtp_rset, .reply = smtp_rset_reply,

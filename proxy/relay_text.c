@@ -1,9 +1,9 @@
 #include "proxy/relay_text.h"
 
 void
-relay_text_init(struct relay_text *t, size_t line_limit)
+relay_text_init(struct relay_text *t, size_t line_limit, bool chunks)
 {
-	*t = (struct relay_text){ .limit = line_limit };
+	*t = (struct relay_text){ .limit = line_limit, .chunks = chunks };
 	if (line_limit > 0 && line_limit < RELAY_TEXT_LINE_MIN)
 		t->limit = RELAY_TEXT_LINE_MIN;
 }
@@ -48,7 +48,7 @@ text_put(struct relay_text *t, const char *s, size_t n, char *out)
 	size_t k;
 	char *cr;
 
-	if (t->column == 0 && n > 0 && *s == '.')
+	if (t->column == 0 && n > 0 && *s == '.' && !t->chunks)
 		*out++ = '.';
 	while (n > 0) {
 		k = t->limit > 0 ? text_fit(t, s, n) : n;
@@ -113,7 +113,9 @@ relay_text_end(struct relay_text *t, char *out)
 	t->cr = false;
 	if (t->column > 0)
 		out = text_line_end(t, out);
-	*out++ = '.';
-	out = text_line_end(t, out);
+	if (!t->chunks) {
+		*out++ = '.';
+		out = text_line_end(t, out);
+	}
 	return (size_t)(out - start);
 }

@@ -4,7 +4,8 @@
  * size of the pieces.  A strict receiver, which knows CRLF alone as a line
  * end, must find the one end of data at the very end, no line over the limit,
  * and, when it takes back folds and dots, the same text, but for stray CR and
- * LF (spaces) and the last line end.
+ * LF (spaces) and the last line end.  In chunks it is the same without the dots
+ * that are added.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -22,13 +23,13 @@ check(int ok)
 }
 
 static size_t
-encode(struct view in, size_t limit, size_t piece, char *out)
+encode(struct view in, size_t limit, bool chunks, size_t piece, char *out)
 {
 	struct relay_text t;
 	size_t n = 0, k, at;
 	char *exact;
 
-	relay_text_init(&t, limit);
+	relay_text_init(&t, limit, chunks);
 	for (at = 0; at < in.n; at += k) {
 		k = piece > in.n - at ? in.n - at : piece;
 		/* in memory of its own, so that no byte is put behind it */
@@ -107,6 +108,19 @@ receive(const char *p, size_t n, const char *want, size_t want_n,
 	check(w == want_n);
 }
 
+/* data is what DATA carries; the added dots are taken away, in place. */
+static size_t
+unstuff(char *data, size_t n)
+{
+	size_t i, k = 0;
+
+	check(n >= 3);
+	for (i = 0; i < n - 3; i++)
+		if (data[i] != '.' || (i > 0 && data[i - 1] != '\n'))
+			data[k++] = data[i];
+	return k;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -125,12 +139,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	    RELAY_TEXT_END_ROOM);
 	want = malloc(in.n + 2);
 	check(whole != NULL && pieces != NULL && want != NULL);
-	n = encode(in, limit, in.n + 1, whole);
-	m = encode(in, limit, piece, pieces);
+	n = encode(in, limit, false, in.n + 1, whole);
+	m = encode(in, limit, false, piece, pieces);
 	check(n == m && memcmp(whole, pieces, n) == 0);
 	want_n = expected(in, want);
 	receive(whole, n, want, want_n, limit == 1 ? RELAY_TEXT_LINE_MIN :
 	    limit);
+	m = encode(in, limit, true, piece, pieces);
+	n = unstuff(whole, n);
+	check(n == m && memcmp(whole, pieces, n) == 0);
 	free(whole);
 	free(pieces);
 	free(want);

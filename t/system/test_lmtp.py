@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from daemons import Daemons
-from postern import Instance, free_port, mail, wait_for
+from postern import Client, Instance, free_port, mail, wait_for
 from test_relay import (BOUNCED, CONNECT, DEFERRED, LOST, Relay, SENT,
                         SUBJECT, Server)
 
@@ -414,7 +414,11 @@ def test_dovecot_by_socket(dovecot):
     with Gateway(virtual_transport="lmtp:unix:private/dovecot-lmtp") as gw:
         gw.up()
         d = dovecot(gw.spool + "/private/dovecot-lmtp")
-        body = b"".join(b".dots\r\n..\r\n.\xc3\xa4\r\n" for _ in range(500))
+        with Client(d.port) as c:
+            assert "CHUNKING" in c.cmd("LHLO client.example").text
+        # several chunks
+        body = b"".join(b".dots\r\n..\r\n.\xc3\xa4\r\n" for _ in
+                        range(20000))
         gw.send("alice@box.example", "bob@box.example", "nobody@box.example",
                 "small@box.example", body=body)
         line = gw.status("alice@box.example", "sent")

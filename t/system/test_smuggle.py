@@ -1,6 +1,6 @@
 """One message stays one message between us and other servers, whatever looks
 like an end in it: what is sent on is cut nowhere, and nothing that stood in a
-text becomes a command; from clients by DATA and by BDAT, to and from Debian's
+text becomes a command; by DATA and by BDAT, to and from Debian's
 Postfix, Exim, OpenSMTPD and sendmail."""
 import os
 import re
@@ -179,18 +179,43 @@ def test_to_a_strict_server(sink):
         gw.destroy()
 
 
+# What is in their logs after mail by DATA, and by BDAT.
+SEEN = {"postfix": ("maillog", r" data=\d", r" bdat=\d"),
+        "exim": ("var/log/exim4/mainlog", r" <= ", r" <= .* K ")}
+
+
+def seen(peer, chunks):
+    where, data, bdat = SEEN[peer.name]
+    with open(f"{peer.dir}/{where}", errors="replace") as f:
+        text = f.read()
+    return re.search(bdat if chunks else data, text) and (
+        chunks or not re.search(bdat, text))
+
+
+def to_peer(sink, name, chunks, **main):
+    peer = Peer(name, sink.port)
+    try:
+        gw = gateway(peer, **main)
+        try:
+            sink.all_there(everything(gw))
+        finally:
+            gw.destroy()
+        if name in SEEN:
+            wait_for("its log", lambda: seen(peer, chunks))
+    finally:
+        peer.stop()
+
+
 @pytest.mark.parametrize("name", PEER_NAMES)
 def test_to_another_server(sink, name):
-    peer = Peer(name, sink.port)
-    gw = None
-    try:
-        gw = gateway(peer)
-        taken = everything(gw)
-        sink.all_there(taken)
-    finally:
-        if gw:
-            gw.destroy()
-        peer.stop()
+    """By chunks where they offer CHUNKING."""
+    to_peer(sink, name, True)
+
+
+@pytest.mark.parametrize("name", [p for p in PEER_NAMES
+                                  if p.values[0] in SEEN])
+def test_to_another_server_by_data(sink, name):
+    to_peer(sink, name, False, smtp_chunking_enable="no")
 
 
 @pytest.mark.parametrize("name", PEER_NAMES)

@@ -225,6 +225,10 @@ test_ehlo(void **state)
 	    "size, Chunking");
 	assert_int_equal(e.features, FEATURE_PIPELINING);
 	assert_int_equal(e.size_limit, 0);
+	e = ehlo("250-x\r\n250-chunking\r\n250 BINARYMIME\r\n", "");
+	assert_int_equal(e.features, FEATURE_CHUNKING);
+	e = ehlo("250-x\r\n250-CHUNKING\r\n250 DSN\r\n", "Chunking");
+	assert_int_equal(e.features, FEATURE_DSN);
 }
 
 int

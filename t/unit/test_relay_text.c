@@ -14,14 +14,15 @@
 
 /* Encode in pieces of the given size; piece 0: whole. */
 static void
-encode(const char *in, size_t n, size_t piece, size_t limit, struct buf *out)
+encode(const char *in, size_t n, size_t piece, size_t limit, bool chunks,
+    struct buf *out)
 {
 	struct relay_text t;
 	size_t at, k;
 	char *to;
 
 	buf_clear(out);
-	relay_text_init(&t, limit);
+	relay_text_init(&t, limit, chunks);
 	for (at = 0; at < n; at += k) {
 		k = piece == 0 || piece > n - at ? n - at : piece;
 		to = buf_room(out, RELAY_TEXT_ROOM(k));
@@ -40,10 +41,41 @@ check(const char *in, const char *want, size_t limit)
 
 	buf_init(&out, 1 << 20);
 	for (piece = 0; piece <= n; piece++) {
-		encode(in, n, piece, limit, &out);
+		encode(in, n, piece, limit, false, &out);
 		assert_string_equal(buf_cstr(&out), want);
 	}
 	buf_free(&out);
+}
+
+/* The same as by DATA, but for the dots that DATA adds. */
+static void
+check_chunks(const char *in, const char *want, size_t limit)
+{
+	size_t n = strlen(in), piece;
+	struct buf out;
+
+	buf_init(&out, 1 << 20);
+	for (piece = 0; piece <= n; piece++) {
+		encode(in, n, piece, limit, true, &out);
+		assert_string_equal(buf_cstr(&out), want);
+	}
+	buf_free(&out);
+}
+
+static void
+test_chunks(void **state)
+{
+	(void)state;
+	check_chunks("", "", 998);
+	check_chunks(".", ".\r\n", 998);
+	check_chunks("a\r\n.\r\nb", "a\r\n.\r\nb\r\n", 998);
+	check_chunks("..a\r\n", "..a\r\n", 998);
+	check_chunks("a\n.\nb\r.\rc\r", "a . b . c \r\n", 998);
+	check_chunks("\r\n\r\n", "\r\n\r\n", 998);
+	check_chunks("0123456789012345678901234567890123456789"
+	    "012345678901234567890123.x\r\n",
+	    "0123456789012345678901234567890123456789"
+	    "012345678901234567890123\r\n .x\r\n", 64);
 }
 
 static void
@@ -238,6 +270,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_line_ends),
+		cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_dots),
 		cmocka_unit_test(test_folding),
 		cmocka_unit_test(test_folding_keeps_characters),
