@@ -166,7 +166,8 @@ def test_filter_before_the_queue(make, sink):
             c.ehlo("filter.example")
             return c.message(got.sender, got.rcpts, b"X-Scanned: yes\r\n" +
                              got.text).text
-    outside = Sink(come)
+    # which is no reason to send it chunks
+    outside = Sink(come, keywords=("PIPELINING", "CHUNKING"))
     try:
         gw = make(smtpd_proxy_filter=f"127.0.0.1:{outside.port}", start=False)
         gw.edit("master.cf", lambda t: t + f"""127.0.0.1:{back} inet n - n - - smtpd
@@ -182,6 +183,7 @@ def test_filter_before_the_queue(make, sink):
         assert got.field("X-Scanned") == "yes"
         assert got.body == b"a\r\n.\r\nb\r\n.\r\nc\r\n. d\r\n"
         assert len(sink.find("passed")) == 1 and len(outside.messages) == 1
+        assert "DATA" in outside.commands
     finally:
         outside.close()
 

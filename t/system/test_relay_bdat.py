@@ -1,5 +1,6 @@
 """Texts that are sent in chunks (RFC 3030) to servers that offer CHUNKING:
 what they get is what DATA brings, and what they say of each chunk counts."""
+import os
 import re
 import socket
 
@@ -8,6 +9,7 @@ from postern import wait_for
 from test_lmtp import THREE, outcome
 from test_relay import (BOUNCED, DEFERRED, LOST, NONE, SENT, SUBJECT, Relay,
                         Server, plain, script)
+from role_driver import edits, memfd
 
 OK = "250 2.0.0 Ok: queued as 123"
 BOTH = ("CHUNKING", "PIPELINING")
@@ -351,6 +353,41 @@ def test_lmtp_refused_chunk_and_no_fallback_among_replies():
                                       smtp_chunking_enable="no") as r:
         assert r.send(s.hop).status == SENT
         assert re.search("DATA$", s.conns[0].got[-1])
+
+
+def test_edits_in_chunks():
+    text = b"Received: x\r\nSubject: worm\r\n\r\n" + b"line\r\n" * 20000
+    edit = edits((0, 0, "X-First: 1\r\n"), (13, 15, "Subject: .\r\n"),
+                 (len(text), 0, ".last"))
+    with Server(chunks()) as server, Relay() as relay:
+        assert relay.send(server.hop, text=text, edit=edit).status == SENT
+        assert server.conns[0].texts == [
+            b"X-First: 1\r\nReceived: x\r\nSubject: .\r\n\r\n" +
+            b"line\r\n" * 20000 + b".last\r\n"]
+
+
+@pytest.mark.parametrize("there", [SUBJECT, LINES], ids=["none", "some"])
+def test_text_shorter_than_told(there):
+    """No last chunk: half a message is none."""
+    with Server(chunks()) as server, Relay() as relay:
+        fd = memfd(there)
+        r = relay.send(server.hop, fd=fd, size=len(there) + 100000)
+        os.close(fd)
+        assert (r.status, r.dsn) == (DEFERRED, "4.3.0")
+        assert "local data error" in r.reason
+        wait_for("the session's end", lambda: server.ended == 1)
+        c = server.conns[0]
+        assert c.texts == [] and not any("LAST" in line for line in c.got)
+
+
+def test_next_server_after_a_refused_chunk():
+    """What one server puts off, the other one gets whole."""
+    later = chunks(lambda k: "452 4.3.1 full" if k == 2 else None)
+    with Server(later) as first, Server(chunks()) as second, \
+            Relay() as relay:
+        assert relay.send(f"{first.hop}, {second.hop}", text=LINES).status == \
+            SENT
+        assert second.conns[0].texts == [LINES]
 
 
 def test_slow_reader_gets_it_all():

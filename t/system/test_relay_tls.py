@@ -10,6 +10,7 @@ import test_relay
 from postern import wait_for
 from test_relay import (BOUNCED, CONNECT, DEFERRED, NONE, SENT, SUBJECT,
                         Server, script)
+from test_relay_bdat import chunks
 from tls_help import Keys
 
 LINE = r"00000000ABC: to=<b@example\.org>, .* tls=%s, dsn=%s, status="
@@ -152,6 +153,26 @@ def test_may(keys, version):
                          r"\S+ \(\d+/\d+ bits\)" % (server.port, name),
                          relay.log()), relay.log()
         assert re.search(LINE % ("may", r"2\.0\.0"), relay.log())
+
+
+@pytest.mark.parametrize("keywords", [("CHUNKING", "PIPELINING"),
+                                      ("CHUNKING",)])
+def test_chunks(keys, keywords):
+    text = SUBJECT + b"".join(b"%070d\r\n" % i for i in range(60000))
+    ctx = context(keys, "self")
+
+    def talk(c):
+        c.s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        secure(c, ctx)
+        chunks(keywords=keywords)(c)
+    with Server(talk) as server, \
+            Relay(**conf(keys, "may", smtp_tls_wrappermode="yes")) as relay:
+        for _ in range(2):
+            r = relay.send(server.hop, text=text)
+            assert (r.status, r.trouble) == (SENT, NONE), r.reason
+            relay.idle()
+        assert server.connections == 1
+        assert server.conns[0].texts == [text, text]
 
 
 def test_the_connection_is_kept_and_used_again(keys):

@@ -23,7 +23,8 @@ ENDS = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r",
 # By BDAT what ends DATA is text like any other.
 CHUNK_ENDS = ENDS + [b"\r\n.\r\n", b"\r\n.\r\n.\r\n", b"\r\n..\r\n.\r\n"]
 LONG = [b"." * 70000, b"x" * 998 + b"\r\n.", b"x" * 997 + b"\r",
-        b"x" * 2047 + b"\n.\n", (b"y" * 989 + b"." * 9) * 8, b"\xff" * 5000]
+        b"x" * 2047 + b"\n.\n", b".\r\n" * 200000,
+        (b"y" * 989 + b"." * 9) * 8, b"\xff" * 5000]
 
 
 def bodies(ends):
@@ -177,6 +178,20 @@ def test_to_a_strict_server(sink):
         sink.all_there(everything(gw))
     finally:
         gw.destroy()
+
+
+def test_to_another_of_us(sink):
+    """Which takes chunks, too."""
+    inner = gateway(sink)
+    try:
+        outer = gateway(inner)
+        try:
+            sink.all_there(everything(outer))
+        finally:
+            outer.destroy()
+        assert re.search(r" bdat=\d", inner.log())
+    finally:
+        inner.destroy()
 
 
 # What is in their logs after mail by DATA, and by BDAT.
