@@ -66,7 +66,7 @@ CHECKED = auth config listen plan report setup tables
 postern_SRC = $(wildcard proxy/postern*.c proxy/import*.c) \
 	$(CHECKED:%=proxy/master_%.c) \
 	proxy/relay_checks.c proxy/relay_source.c proxy/smtpd_tls_context.c \
-	proxy/relay_tls_context.c
+	proxy/relay_tls_context.c proxy/relay_tls_settings.c
 postconf_SRC = $(wildcard proxy/postconf*.c)
 SUBMIT = queue/submit.c queue/maildrop.c queue/maildrop_file.c
 postdrop_SRC = queue/postdrop.c $(SUBMIT)

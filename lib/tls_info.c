@@ -76,6 +76,8 @@ tls_info_certificate(struct tls_info *i, X509 *cert, const EVP_MD *digest)
 	i->subject = name_or(X509_get_subject_name(cert), NID_commonName, 0);
 	i->issuer = name_or(X509_get_issuer_name(cert), NID_commonName,
 	    NID_organizationName);
+	if (digest == NULL)
+		return;
 	n = i2d_X509(cert, &der);
 	if (n > 0)
 		i->fingerprint = tls_fingerprint(digest, der, (size_t)n);

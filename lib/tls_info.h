@@ -23,11 +23,11 @@ struct tls_info {
 	char *client_detail;
 	/* The peer's certificate; NULL: it has shown none. */
 	char *subject, *issuer;		/* common names, or "" */
-	char *fingerprint, *key_fingerprint;
+	char *fingerprint, *key_fingerprint;	/* or not wanted: NULL */
 	char *verify_error;		/* NULL: none */
 };
 
-/* Fill in; digest: of fingerprints. */
+/* Fill in; digest: of fingerprints, NULL: without. */
 void tls_info_get(struct tls_info *i, SSL *ssl, const EVP_MD *digest);
 /* Only what the peer's certificate says, which is not verified here. */
 void tls_info_certificate(struct tls_info *i, X509 *cert,

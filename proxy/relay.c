@@ -381,13 +381,13 @@ relay_status(struct buf *b)
 
 	(void)buf_printf(b, "deliveries %zu\nsessions %zu\nidle %zu\n"
 	    "reused %llu\nsent %llu\ndeferred %llu\nbounced %llu\n"
-	    "tls %llu\ntls_resumed %llu\ntls_failed %llu\n",
+	    "tls %llu\ntls_resumed %llu\ntls_failed %llu\ntls_kept %zu\n",
 	    r->n_deliveries, r->n_sessions, r->n_idle,
 	    (unsigned long long)r->reused, (unsigned long long)r->sent,
 	    (unsigned long long)r->deferred, (unsigned long long)r->bounced,
 	    (unsigned long long)r->tls->sessions,
 	    (unsigned long long)r->tls->resumed,
-	    (unsigned long long)r->tls->failed);
+	    (unsigned long long)r->tls->failed, r->tls->n_kept);
 }
 
 int

@@ -159,11 +159,32 @@ dane_absent(const struct session *s)
 	    "name host" : NULL;
 }
 
+static bool
+record_put(const struct dane_record *r, struct buf *out)
+{
+	size_t i;
+	bool ok = buf_printf(out, "%u %u %u ", r->data[0], r->data[1],
+	    r->data[2]);
+
+	for (i = 3; ok && i < r->n; i++)
+		ok = buf_printf(out, "%02x", r->data[i]);
+	return ok && buf_putc(out, '\n');
+}
+
+/* Do the records say who the server is? */
+static bool
+dane_counts(const struct session *s)
+{
+	enum tls_level level = relay_tls_level(s);
+
+	return level == TLS_LEVEL_DANE || level == TLS_LEVEL_HALFDANE;
+}
+
 bool
 relay_dane_lines(const struct session *s, struct buf *out)
 {
 	const struct session_dane *d = s->dane;
-	size_t i, k;
+	size_t i;
 
 	/* The domain's policy counts where these do not. */
 	if (d == NULL || !d->known || d->status == DANE_NONE ||
@@ -171,14 +192,27 @@ relay_dane_lines(const struct session *s, struct buf *out)
 	    (d->status == DANE_FOUND && d->n > 0 &&
 	    d->level != TLS_LEVEL_DANE && d->level != TLS_LEVEL_HALFDANE))
 		return false;
-	for (i = 0; i < d->n; i++) {
-		(void)buf_printf(out, "%u %u %u ", d->records[i].data[0],
-		    d->records[i].data[1], d->records[i].data[2]);
-		for (k = 3; k < d->records[i].n; k++)
-			(void)buf_printf(out, "%02x", d->records[i].data[k]);
-		(void)buf_putc(out, '\n');
-	}
+	for (i = 0; i < d->n; i++)
+		(void)record_put(&d->records[i], out);
 	return true;
+}
+
+/* Of the names as of the records: what relay_dane_prepare() takes. */
+bool
+relay_dane_key(const struct session *s, struct buf *out)
+{
+	const struct session_dane *d = s->dane;
+	const struct relay_nexthop *hop = &s->delivery->hop;
+	size_t i;
+	bool ok;
+
+	if (!dane_counts(s))
+		return true;
+	ok = buf_printf(out, "\n%s\n%s\n", d->base, hop->mx ?
+	    relay_tls_ascii(hop->host) : "");
+	for (i = 0; ok && i < d->n; i++)
+		ok = record_put(&d->records[i], out);
+	return ok;
 }
 
 /* What is wrong before there is TLS. */
@@ -309,16 +343,15 @@ relay_dane_prepare(struct session *s, SSL *ssl)
 	const struct session_dane *d = s->dane;
 	const struct relay_nexthop *hop = &s->delivery->hop;
 	const struct dane_record *r;
-	enum tls_level level = relay_tls_level(s);
 	size_t i, usable = 0;
 
-	if (level != TLS_LEVEL_DANE && level != TLS_LEVEL_HALFDANE)
+	if (!dane_counts(s))
 		return true;
 	if (SSL_dane_enable(ssl, d->base) != 1)
 		return false;
 	/* The record alone says who it is: section 3.1.1. */
 	(void)SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
-	if (level == TLS_LEVEL_DANE && hop->mx)
+	if (relay_tls_level(s) == TLS_LEVEL_DANE && hop->mx)
 		(void)SSL_add1_host(ssl, relay_tls_ascii(hop->host));
 	for (i = 0; i < d->n; i++) {
 		r = &d->records[i];
@@ -338,6 +371,8 @@ relay_dane_holds(const struct session *s)
 {
 	SSL *ssl = s->tls->ssl;
 
+	/* One is resumed for the same records only, and has matched then. */
 	return SSL_get_verify_result(ssl) == X509_V_OK &&
-	    SSL_get0_dane_authority(ssl, NULL, NULL) >= 0;
+	    (s->tls->info.reused ||
+	    SSL_get0_dane_authority(ssl, NULL, NULL) >= 0);
 }

@@ -31,23 +31,26 @@ relay_tls_new(struct session *s, char *servername)
 {
 	struct relay_tls_shared *ts = s->relay->tls;
 	struct session_tls *t = mem_alloc(sizeof *t);
+	SSL_CTX *ctx = relay_tls_setting(ts, relay_tls_policy(s));
 
 	ensure(s->tls == NULL);
 	s->tls = t;
-	t->ssl = SSL_new(ts->ctx);
-	if (t->ssl == NULL || SSL_set_fd(t->ssl, s->fd) != 1)
-		fatal("no memory for TLS");
-	SSL_set_connect_state(t->ssl);
-	SSL_set_app_data(t->ssl, t);
-	SSL_CTX_sess_set_new_cb(ts->ctx, relay_tls_on_session);
-	SSL_set_msg_callback(t->ssl, on_message);
-	SSL_set_msg_callback_arg(t->ssl, t);
-	if (relay_tls_prepare(ts, t->ssl, relay_tls_policy(s)) &&
-	    (servername[0] == '\0' ||
-	    SSL_set_tlsext_host_name(t->ssl, servername) == 1) &&
-	    relay_dane_prepare(s, t->ssl)) {
-		relay_tls_resume(s);
-		return true;
+	t->shared = ts;
+	if (ctx != NULL) {
+		t->ssl = SSL_new(ctx);
+		if (t->ssl == NULL || SSL_set_fd(t->ssl, s->fd) != 1)
+			fatal("no memory for TLS");
+		SSL_set_connect_state(t->ssl);
+		SSL_set_app_data(t->ssl, t);
+		SSL_CTX_sess_set_new_cb(ctx, relay_tls_on_session);
+		SSL_set_msg_callback(t->ssl, on_message);
+		SSL_set_msg_callback_arg(t->ssl, t);
+		if ((servername[0] == '\0' ||
+		    SSL_set_tlsext_host_name(t->ssl, servername) == 1) &&
+		    relay_dane_prepare(s, t->ssl)) {
+			relay_tls_resume(s, servername);
+			return true;
+		}
 	}
 	t->broken = true;
 	t->why = "no protocol or cipher can be used";
@@ -74,7 +77,7 @@ relay_tls_free(struct session *s)
 
 	if (t == NULL)
 		return;
-	relay_tls_keep(s);
+	relay_tls_distrust(s);
 	s->tls = NULL;
 	SSL_SESSION_free(t->next);
 	free(t->key);
@@ -98,6 +101,17 @@ step_failed(struct session_tls *t, int error)
 	}
 }
 
+/* Fingerprints cost as much as the rest of what is said about a session. */
+static void
+tls_look(struct session *s)
+{
+	bool wanted = relay_tls_policy(s)->level == TLS_LEVEL_FINGERPRINT ||
+	    s->relay->conf->smtp_tls_loglevel > 1;
+
+	tls_info_get(&s->tls->info, s->tls->ssl, wanted ?
+	    s->tls->shared->digest : NULL);
+}
+
 enum relay_tls_step
 relay_tls_step(struct session *s)
 {
@@ -113,7 +127,7 @@ relay_tls_step(struct session *s)
 	if (rc == 1) {
 		t->active = true;
 		t->had = TLS_LEVEL_ENCRYPT;
-		tls_info_get(&t->info, t->ssl, s->relay->tls->digest);
+		tls_look(s);
 		ERR_clear_error();
 		return RELAY_TLS_DONE;
 	}

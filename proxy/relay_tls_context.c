@@ -8,7 +8,6 @@
 #include "proxy/relay_tls_context.h"
 #include "rules/requiretls.h"
 
-#define CIPHERS_MAX	8000u
 #define POLICY_MAX	65536u
 
 struct opening {
@@ -109,71 +108,35 @@ open_authorities(struct opening *o)
 
 /* -- the context ----------------------------------------------------------- */
 
-/* By a handshake that goes on whoever the server is: what is made of that is a
- * question for the policy. */
 static bool
 open_context(struct opening *o)
 {
 	struct relay_tls_shared *ts = o->ts;
 	const struct conf *cf = ts->cf;
-	uint64_t options;
 	struct view bad;
-	char *groups;
-	bool ok;
 
-	if (!tls_options_parse(view_of(cf->tls_ssl_options), &options, &bad))
+	if (!tls_options_parse(view_of(cf->tls_ssl_options), &ts->options,
+	    &bad))
 		return open_report(o, "tls_ssl_options: unknown option %.*s",
 		    VIEW_ARGS(view_head(bad, 100)));
-	ts->ctx = SSL_CTX_new(TLS_client_method());
-	if (ts->ctx == NULL)
-		fatal("TLS: %s", tls_library_error("no context"));
-	SSL_CTX_set_options(ts->ctx, SSL_OP_NO_COMPRESSION |
-	    SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF | options);
-	SSL_CTX_set_mode(ts->ctx, SSL_MODE_RELEASE_BUFFERS |
-	    SSL_MODE_ENABLE_PARTIAL_WRITE |
-	    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-	SSL_CTX_clear_mode(ts->ctx, SSL_MODE_AUTO_RETRY);
-	SSL_CTX_set_read_ahead(ts->ctx, 1);
-	SSL_CTX_set_verify(ts->ctx, SSL_VERIFY_NONE, NULL);
-	SSL_CTX_set_verify_depth(ts->ctx,
-	    (int)cf->smtp_tls_scert_verifydepth);
-	SSL_CTX_set_session_cache_mode(ts->ctx, SSL_SESS_CACHE_CLIENT |
-	    SSL_SESS_CACHE_NO_INTERNAL);
-	if (SSL_CTX_dane_enable(ts->ctx) != 1)
-		fatal("TLS: %s", tls_library_error("no DANE"));
-	groups = mem_printf("%s %s", cf->tls_eecdh_auto_curves,
+	ts->ctx = relay_tls_blank(cf, ts->options);
+	return ts->ctx != NULL || open_report(o, "TLS: the library has none "
+	    "of the groups \"%.100s %.100s\"", cf->tls_eecdh_auto_curves,
 	    cf->tls_ffdhe_auto_groups);
-	ok = tls_groups_set(ts->ctx, groups) || open_report(o, "TLS: the "
-	    "library has none of the groups \"%.200s\"", groups);
-	free(groups);
-	return ok;
 }
 
-bool
-relay_tls_prepare(const struct relay_tls_shared *ts, SSL *ssl,
-    const struct tls_policy *p)
+/* Fetched once, not for each fingerprint. */
+static bool
+open_digest(struct opening *o)
 {
-	struct tls_protocols v;
-	char *grade = mem_copy(p->ciphers), *exclude = mem_copy(p->exclude);
-	struct view bad;
-	struct buf b;
-	bool ok;
+	const char *name = o->ts->cf->smtp_tls_fingerprint_digest;
+	const EVP_MD *md = EVP_get_digestbyname(name);
 
-	buf_init(&b, CIPHERS_MAX);
-	ok = tls_ciphers_put(ts->cf, grade, exclude, &b, &bad) &&
-	    tls_protocols_parse(p->protocols, &v, &bad);
-	if (ok) {
-		/* Protocols before TLSv1.2 sign with SHA-1. */
-		SSL_set_security_level(ssl, v.old ? 0 : 1);
-		(void)SSL_set_options(ssl, v.off);
-		ok = SSL_set_min_proto_version(ssl, v.min) == 1 &&
-		    SSL_set_max_proto_version(ssl, v.max) == 1 &&
-		    SSL_set_cipher_list(ssl, buf_cstr(&b)) == 1;
-	}
-	free(grade);
-	free(exclude);
-	buf_free(&b);
-	return ok;
+	o->ts->digest = md == NULL ? NULL : EVP_MD_fetch(NULL,
+	    EVP_MD_get0_name(md), NULL);
+	ERR_clear_error();
+	return o->ts->digest != NULL || open_report(o,
+	    "smtp_tls_fingerprint_digest: unknown digest %.100s", name);
 }
 
 /* -- policies -------------------------------------------------------------- */
@@ -267,15 +230,10 @@ relay_tls_open(const struct conf *cf, struct relay_tls_shared **ret,
 	ts->cf = cf;
 	ts->arena = arena_new(POLICY_MAX);
 	TAILQ_INIT(&ts->kept);
-	ts->digest = EVP_get_digestbyname(cf->smtp_tls_fingerprint_digest);
-	if (ts->digest == NULL)
-		ok = open_report(&o, "smtp_tls_fingerprint_digest: unknown "
-		    "digest %.100s", cf->smtp_tls_fingerprint_digest);
-	else
-		ok = open_policies(&o) && ((ts->maps.n == 0 &&
-		    ts->policy.level == TLS_LEVEL_NONE) ||
-		    (open_context(&o) && open_authorities(&o) &&
-		    open_certs(&o)));
+	TAILQ_INIT(&ts->settings);
+	ok = open_digest(&o) && open_policies(&o) && ((ts->maps.n == 0 &&
+	    ts->policy.level == TLS_LEVEL_NONE) ||
+	    (open_context(&o) && open_authorities(&o) && open_certs(&o)));
 	if (!ok)
 		relay_tls_close(&ts);
 	*ret = ts;
@@ -290,7 +248,9 @@ relay_tls_close(struct relay_tls_shared **tsp)
 	if (ts == NULL)
 		return;
 	*tsp = NULL;
+	relay_tls_settings_free(ts);
 	SSL_CTX_free(ts->ctx);
+	EVP_MD_free(ts->digest);
 	tls_certs_free(&ts->certs);
 	table_list_free(&ts->maps);
 	table_list_free(&ts->requiretls);

@@ -10,6 +10,7 @@
 
 struct session_tls {
 	SSL *ssl;
+	struct relay_tls_shared *shared;
 	bool active;		/* the handshake is done */
 	bool broken;		/* OpenSSL must not be asked again */
 	bool wants_write;
@@ -19,7 +20,8 @@ struct session_tls {
 	enum tls_level had;	/* encrypt, or what else was held */
 	bool held;		/* the policy was */
 	char *key;		/* to be resumed under; NULL: not to be */
-	SSL_SESSION *next;	/* to resume; NULL: none yet */
+	bool offered;		/* one to resume, to the server */
+	SSL_SESSION *next;	/* to keep, if the policy is held; or NULL */
 	struct tls_info info;
 };
 
@@ -45,13 +47,19 @@ bool relay_dane_holds(const struct session *s);
 /* TLSA records are what counts for this server, or cannot be had: those that
  * can be used, each in a line. */
 bool relay_dane_lines(const struct session *s, struct buf *out);
+/* What the handshake goes by, if that are such records; false: no room. */
+bool relay_dane_key(const struct session *s, struct buf *out);
 
 /* -- relay_tls_cache.c -------- */
 
 int relay_tls_on_session(SSL *ssl, SSL_SESSION *session);
 /* Before the handshake: resume a session, if there is one. */
-void relay_tls_resume(struct session *s);
-/* At the end: keep what may be resumed. */
+void relay_tls_resume(struct session *s, const char *servername);
+/* After it, when the policy is known to be held or not: keep what came so far;
+ * what comes later is kept then. */
 void relay_tls_keep(struct session *s);
+/* At the end: a handshake with a session came to nothing, so no other tries
+ * with one of that server. */
+void relay_tls_distrust(struct session *s);
 
 #endif

@@ -305,6 +305,7 @@ tls_done(struct session *s)
 	s->relay->tls->sessions++;
 	s->relay->tls->resumed += s->tls->info.reused;
 	s->tls->held = bad == NULL;
+	relay_tls_keep(s);
 	tls_log(s);
 	if (bad != NULL) {
 		relay_tlsrpt_certificate(s);

@@ -1,10 +1,13 @@
 """Deliveries to domains with MTA-STS policies: the test is the relay's lookup
 and sts."""
 import os
+import re
 import socket
+import ssl
 
 import pytest
 
+from postern import wait_for
 from role_driver import u8, u16, u32, view
 from sts_help import policy
 from test_dane import digest
@@ -275,6 +278,41 @@ def test_kept_session_of_dane(keys):
             relay.dane(NONE)
             assert relay.result().status == end
         assert server.connections == 2
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2,
+                                     ssl.TLSVersion.TLSv1_3])
+def test_resumed_with_the_same_records_only(keys, version):
+    good = bytes((3, 1, 1)) + bytes.fromhex(digest(keys, "self", True))
+    bad = bytes((3, 1, 1)) + b"x" * 32
+    with Server(starttls(context(keys, "self", version))) as server, StsRelay(
+            keys, "dane", smtp_tls_loglevel="1",
+            smtp_connection_cache_on_demand="no") as relay:
+        resumed = 0
+        for status, records, way, end, reused, word in (
+                (FOUND, [good], 1, SENT, 0, "dane"),
+                (FOUND, [good], 1, SENT, 1, "dane"),
+                (FOUND, [good, bad], 1, SENT, 0, "dane"),
+                (FOUND, [bad], 1, DEFERRED, 0, "dane:encrypt"),
+                (FOUND, [bad], 1, DEFERRED, 0, "dane:encrypt"),
+                (FOUND, [good], 0, SENT, 0, "dane:halfdane"),
+                (NONE, [], 0, SENT, 0, "dane:encrypt"),
+                (NONE, [], 0, SENT, 1, "dane:encrypt"),
+                (FOUND, [good], 0, SENT, 1, "dane:halfdane"),
+                (FOUND, [good], 1, SENT, 1, "dane")):
+            relay.deliver(f"example.org:{server.port}")
+            relay.told(relay.asked(), NO_POLICY)
+            relay.route(("mx.example.org", A))
+            relay.dane(status, way, records)
+            r = relay.result()
+            assert r.status == end, r.reason
+            wait_for("the end", lambda: relay.status()["sessions"] == "0")
+            resumed += reused
+            assert relay.status()["tls_resumed"] == str(resumed)
+            assert re.search(f" tls={word}, dsn=", relay.log().rstrip().split(
+                "\n")[-1])
+        # the record again, of a resumed session as of a full one
+        assert relay.log().count("Verified TLS connection reused") == 3
 
 
 @pytest.mark.parametrize("level", ["none", "secure", "dane-only"])

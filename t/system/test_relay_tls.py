@@ -3,11 +3,12 @@ import re
 import socket
 import ssl
 import struct
+import threading
 
 import pytest
 
 import test_relay
-from postern import wait_for
+from postern import SLOW, wait_for
 from test_relay import (BOUNCED, CONNECT, DEFERRED, NONE, SENT, SUBJECT,
                         Server, script)
 from test_relay_bdat import chunks
@@ -539,7 +540,6 @@ def test_resumed(keys, version):
                          smtp_connection_cache_on_demand="no")) as relay:
         for i in range(4):
             assert relay.send(server.hop).status == SENT
-            # a session is kept when it is over
             wait_for("the end", lambda: relay.status()["sessions"] == "0")
         assert relay.status()["tls_resumed"] == "3"
         relay.wait_log("Verified TLS connection reused to ")
@@ -555,6 +555,162 @@ def test_resumed(keys, version):
                 wait_for("the end",
                          lambda: relay.status()["sessions"] == "0")
             assert relay.status()["tls_resumed"] == "0"
+
+
+def identities(hello):
+    """The tickets that a ClientHello offers (RFC 8446 section 4.2.11)."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + struct.unpack_from(">H", hello, at)[0]
+    at += 1 + hello[at] + 2
+    while at + 4 <= len(hello):
+        kind, n = struct.unpack_from(">HH", hello, at)
+        if kind == 41:
+            size = struct.unpack_from(">H", hello, at + 6)[0]
+            return [hello[at + 8:at + 8 + size]]
+        at += 4 + n
+    return []
+
+
+def peeking(ctx, seen, meet=None):
+    """starttls(), which notes what was offered, and whether it was taken;
+    those of a round wait for one another before they answer."""
+    def begin(c):
+        c.say("220 go")
+        hello = c.s.recv(5, socket.MSG_PEEK | socket.MSG_WAITALL)
+        n = 5 + struct.unpack(">H", hello[3:5])[0]
+        offered = identities(c.s.recv(n, socket.MSG_PEEK |
+                                      socket.MSG_WAITALL))
+        if meet:
+            meet[0].wait(20 * SLOW)
+        secure(c, ctx)
+        seen.append((offered, c.s.session_reused))
+    return starttls(ctx, begin)
+
+
+def several(relay, hop, n):
+    for _ in range(n):
+        relay.deliver(hop)
+    for _ in range(n):
+        assert relay.result().status == SENT
+    wait_for("the end", lambda: relay.status()["sessions"] == "0")
+
+
+def test_resumed_side_by_side(keys):
+    """Of TLSv1.3 each ticket is used once; a server gives two, and one more
+    in each session that was resumed."""
+    seen, meet = [], [threading.Barrier(4)]
+    ctx = context(keys, "inside", ssl.TLSVersion.TLSv1_3)
+    with Server(peeking(ctx, seen, meet)) as server, \
+            Relay(**conf(keys, "verify",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        several(relay, server.hop, 4)
+        assert relay.status()["tls_kept"] == "8"
+        meet[0] = threading.Barrier(6)
+        for _ in range(3):
+            several(relay, server.hop, 6)
+        assert relay.status()["tls_resumed"] == "18"
+        assert all(reused for offered, reused in seen[4:])
+        offered = [ticket for tickets, _ in seen for ticket in tickets]
+        assert len(offered) == len(set(offered)) == 18
+
+
+def test_resumed_side_by_side_before_tls13(keys):
+    """One session is for all of them."""
+    seen = []
+    ctx = context(keys, "inside", ssl.TLSVersion.TLSv1_2)
+    with Server(peeking(ctx, seen)) as server, \
+            Relay(**conf(keys, "verify",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        several(relay, server.hop, 1)
+        several(relay, server.hop, 5)
+        assert relay.status()["tls_kept"] == "1"
+        assert [reused for _, reused in seen] == [False] + [True] * 5
+
+
+def test_so_many_tickets_of_a_server(keys):
+    ctx = context(keys, "inside", ssl.TLSVersion.TLSv1_3)
+    ctx.num_tickets = 60
+    with Server(starttls(ctx)) as server, \
+            Relay(**conf(keys, "may",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        several(relay, server.hop, 2)
+        assert relay.status()["tls_kept"] == "16"
+        several(relay, server.hop, 2)
+        assert relay.status()["tls_resumed"] == "2"
+        assert relay.status()["tls_kept"] == "16"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2,
+                                     ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("cert,strict,bad", [
+    ("inside", "verify match=inside.example", None),
+    ("other", "verify match=inside.example", "not verified"),
+    ("self", "verify match=inside.example", "not trusted"),
+    ("inside", "fingerprint match={other}", "not verified"),
+    ("inside", "fingerprint match={inside}", None)])
+def test_resumed_under_its_own_policy_only(keys, version, cert, strict, bad):
+    """What was said to nobody in particular proves nothing."""
+    strict = re.sub(r"\{(\w+)\}", lambda m: keys.fingerprint(m[1]), strict)
+    with Server(starttls(context(keys, cert, version))) as server, \
+            Relay(**conf(keys, "may", smtp_connection_cache_on_demand="no",
+                         smtp_tls_policy_maps="inline:{ { "
+                         f"127.0.0.1:{server.port} = {strict} }} }}")) \
+            as relay:
+        lax, same = server.hop, f"127.0.0.1:{server.port}"
+        for hop, resumed in ((lax, 0), (lax, 1), (same, 1)):
+            r = relay.send(hop)
+            wait_for("the end", lambda: relay.status()["sessions"] == "0")
+            assert relay.status()["tls_resumed"] == str(resumed)
+        assert r.status == (DEFERRED if bad else SENT)
+        if bad:
+            assert r.reason == "Server certificate " + bad
+        # what was not held is not kept, what was is
+        relay.send(same)
+        wait_for("the end", lambda: relay.status()["sessions"] == "0")
+        assert relay.status()["tls_resumed"] == ("1" if bad else "2")
+        several(relay, lax, 1)
+        assert relay.status()["tls_resumed"] == ("2" if bad else "3")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2,
+                                     ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_cannot_resume(keys, version):
+    """It hangs up on whoever tries: a try costs one connection, not all."""
+    ctx = context(keys, "inside", version)
+    tries = []
+
+    def begin(c):
+        tries.append(c)
+        if len(tries) == 2:
+            raise EOFError
+        c.say("220 go")
+        secure(c, ctx)
+    with Server(starttls(ctx, begin)) as server, \
+            Relay(**conf(keys, "encrypt",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        several(relay, server.hop, 1)
+        assert relay.send(server.hop).status == DEFERRED
+        several(relay, server.hop, 1)
+        assert relay.status()["tls_resumed"] == "1"
+    tries.clear()
+
+    def hang_up(c):
+        tries.append(c)
+        c.say("220 go")
+        if len(tries) == 2:
+            raise EOFError
+        secure(c, ctx)
+    with Server(starttls(ctx, hang_up)) as server, \
+            Relay(**conf(keys, "encrypt",
+                         smtp_connection_cache_on_demand="no")) as relay:
+        several(relay, server.hop, 1)
+        r = relay.send(server.hop)
+        assert r.reason == "Cannot start TLS: handshake failure"
+        wait_for("the end", lambda: relay.status()["sessions"] == "0")
+        assert relay.status()["tls_kept"] == "0"
+        several(relay, server.hop, 1)
+        assert relay.status()["tls_resumed"] == "0"
 
 
 def test_pipelining_and_many_recipients(keys):
