@@ -57,6 +57,7 @@ enum credentials {
 	CREDENTIALS_TOKEN,		/* the secret is one, RFC 6750 */
 	CREDENTIALS_NONE,		/* no login is for this server */
 	CREDENTIALS_FAILED,		/* it cannot be known now */
+	CREDENTIALS_REFUSED,		/* by the server, not long ago */
 	CREDENTIALS_ANSWERS
 };
 /* What came of a step of an authentication. */

@@ -34,6 +34,7 @@
 #include "lib/sasl.h"
 #include "lib/table_client.h"
 #include "proxy/credentials_find.h"
+#include "proxy/credentials_refused.h"
 #include "proxy/credentials_token.h"
 #include "rules/table_ask.h"
 
@@ -271,14 +272,30 @@ question_token(struct question *q, struct view user, struct view name)
 	buf_free(&b);
 }
 
+/* What the server said of it before; NULL: nothing that counts. */
+static const char *
+question_refused(const struct question *q, struct view user,
+    struct view secret)
+{
+	const struct refused_login l = { q->about.host, user, secret,
+		q->about.port };
+
+	return *role.cf->smtp_sasl_auth_cache_name != '\0' ? refused_find(&l,
+	    role.cf->smtp_sasl_auth_cache_time, loop_now()) : NULL;
+}
+
 static void
 question_found(struct question *q, struct view entry, const struct table *t,
     unsigned line, bool token)
 {
 	struct view user, secret;
+	const char *said;
 
 	if (credentials_split(entry, &user, &secret)) {
-		if (token)
+		said = token ? NULL : question_refused(q, user, secret);
+		if (said != NULL)
+			question_without(q, CREDENTIALS_REFUSED, said);
+		else if (token)
 			question_token(q, user, secret);
 		else
 			question_answer(q, CREDENTIALS_PASSWORD, user, secret,
@@ -337,10 +354,31 @@ question_go_on(struct question *q)
 
 /* -- relays ---------------------------------------------------------------- */
 
+/* Only who has been told a password can say that it is refused. */
 static void
-peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
+peer_refused(struct chan *c, struct chan_in *m)
 {
-	struct relay_peer *p = arg;
+	struct refused_login l = { .host = cursor_view(&m->body) };
+	struct view said;
+
+	l.port = cursor_u16(&m->body);
+	l.user = cursor_view(&m->body);
+	l.secret = cursor_view(&m->body);
+	said = cursor_view(&m->body);
+	if (!chan_check(c, m))
+		return;
+	if (l.host.n > 255 || l.user.n > SASL_LOGIN_MAX ||
+	    l.secret.n > CREDENTIALS_VALUE_MAX || said.n > SASL_REASON_MAX ||
+	    view_has(l.host, '\0') || view_has(l.user, '\0') ||
+	    view_has(l.secret, '\0') || view_has(said, '\0'))
+		chan_blame(c, "a refusal that is none");
+	else
+		refused_put(&l, said, loop_now());
+}
+
+static void
+peer_asks(struct chan *c, struct chan_in *m, struct relay_peer *p)
+{
 	uint32_t tag = cursor_u32(&m->body);
 	struct view sender = cursor_view(&m->body);
 	struct view next_hop = cursor_view(&m->body);
@@ -371,6 +409,15 @@ peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
 	TAILQ_INSERT_TAIL(&p->questions, q, link);
 	p->n++;
 	question_go_on(q);
+}
+
+static void
+peer_on_msg(struct chan *c, struct chan_in *m, void *arg)
+{
+	if (m->type == MSG_LOGIN_REFUSED)
+		peer_refused(c, m);
+	else
+		peer_asks(c, m, arg);
 }
 
 static void

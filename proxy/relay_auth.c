@@ -220,6 +220,24 @@ auth_found(struct session *s, const struct relay_credentials *c)
 		auth_no_mechanism(s);
 }
 
+/* As it was when it was tried; why: "5.7.8 535 5.7.8 ..." */
+static void
+auth_refused_before(struct session *s, struct view why)
+{
+	struct view said = why, status = view_word(&said, " ");
+	char dsn[RELAY_STATUS_MAX] = "5.7.8";
+
+	said = view_trim(said);
+	if (status.n > 0 && status.n < sizeof dsn &&
+	    relay_status_size(status, '5') == status.n)
+		(void)snprintf(dsn, sizeof dsn, "%.*s", VIEW_ARGS(status));
+	if (s->relay->conf->smtp_sasl_auth_soft_bounce)
+		dsn[0] = '4';
+	auth_failed(s, dsn, RELAY_QUIT, mem_printf("SASL [CACHED] "
+	    "authentication failed; server %s said: %s", s->peer_short,
+	    log_safe(said)));
+}
+
 static void
 auth_told(const struct relay_credentials *c, void *arg)
 {
@@ -238,6 +256,9 @@ auth_told(const struct relay_credentials *c, void *arg)
 			return;
 		}
 		break;
+	case CREDENTIALS_REFUSED:
+		auth_refused_before(s, c->why);
+		return;
 	case CREDENTIALS_FAILED:
 	case CREDENTIALS_ANSWERS:
 		break;
@@ -339,6 +360,26 @@ auth_challenged(struct session *s)
 	auth_respond(s, view_trim(line), false);
 }
 
+/* So that it is not tried again for a while: smtp_sasl_auth_cache_name. */
+static void
+auth_remember(struct session *s, const char *dsn, struct view said)
+{
+	struct relay_credentials_about about = { .host = view_of(s->host),
+		.port = s->addr.port };
+	struct relay_credentials is = { .user = view_of(s->auth->user),
+		.secret = view_of(s->auth->secret) };
+	struct buf why;
+
+	if (s->relay->conf->smtp_sasl_auth_cache_name[0] == '\0' ||
+	    s->auth->token)
+		return;
+	buf_init(&why, SAID_MAX + RELAY_STATUS_MAX + 1);
+	(void)buf_printf(&why, "%s %.*s", dsn, VIEW_ARGS(said));
+	is.why = buf_view(&why);
+	relay_credentials_refused(&about, &is);
+	buf_free(&why);
+}
+
 static void
 auth_refused(struct session *s)
 {
@@ -369,6 +410,8 @@ auth_refused(struct session *s)
 		session_enter(s, RELAY_CREDENTIALS);
 		return;
 	}
+	if (code == 535)
+		auth_remember(s, dsn, said);
 	if (dsn[0] == '5' && soft)
 		dsn[0] = '4';
 	auth_failed(s, dsn, code == 421 ? RELAY_CLOSED : RELAY_QUIT,

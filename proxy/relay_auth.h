@@ -54,6 +54,9 @@ struct relay_credentials_question *relay_credentials_ask(
     void *arg);
 /* done is not called any more.  NULL is allowed. */
 void relay_credentials_cancel(struct relay_credentials_question **q);
+/* The server that it was told for does not take that password, and says why. */
+void relay_credentials_refused(const struct relay_credentials_about *about,
+    const struct relay_credentials *c);
 /* A role to ask. */
 void relay_credentials_peer(const struct role_peer *peer, int fd);
 /* Changes when logins may have. */

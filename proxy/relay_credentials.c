@@ -33,17 +33,25 @@ relay_credentials_age(void)
 	return age;
 }
 
-static void
-question_send(struct relay_credentials_question *q)
+/* The newest; NULL: there is none. */
+static struct chan *
+link_best(void)
 {
 	const struct credentials_link *l, *best = NULL;
-	struct buf *b;
 
 	TAILQ_FOREACH(l, &links, link)
 		if (best == NULL || l->generation >= best->generation)
 			best = l;
-	q->chan = best != NULL ? best->chan : NULL;
-	if (best == NULL)
+	return best != NULL ? best->chan : NULL;
+}
+
+static void
+question_send(struct relay_credentials_question *q)
+{
+	struct buf *b;
+
+	q->chan = link_best();
+	if (q->chan == NULL)
 		return;
 	b = chan_begin(q->chan, MSG_CREDENTIALS);
 	put_u32(b, q->tag);
@@ -78,6 +86,26 @@ relay_credentials_ask(const struct relay_credentials_about *about,
 	TAILQ_INSERT_TAIL(&questions, q, link);
 	question_send(q);
 	return q;
+}
+
+/* A newer role than the one that told may not have it any more: it finds
+ * nothing by it then. */
+void
+relay_credentials_refused(const struct relay_credentials_about *about,
+    const struct relay_credentials *c)
+{
+	struct chan *to = link_best();
+	struct buf *b;
+
+	if (to == NULL)
+		return;
+	b = chan_begin(to, MSG_LOGIN_REFUSED);
+	put_view(b, about->host);
+	put_u16(b, about->port);
+	put_view(b, c->user);
+	put_view(b, c->secret);
+	put_view(b, view_head(c->why, SASL_REASON_MAX));
+	chan_end(to);
 }
 
 static bool

@@ -113,9 +113,8 @@ relay_reply_line(const struct relay_reply *r, size_t *pos, struct view *ret)
 	return true;
 }
 
-/* "c.d.d" at the start of v; 0 or its length. */
-static size_t
-reply_status_size(struct view v, char class)
+size_t
+relay_status_size(struct view v, char class)
 {
 	size_t i, digits = 0, dots = 0;
 
@@ -143,7 +142,7 @@ relay_reply_status(const struct relay_reply *r, char ret[RELAY_STATUS_MAX])
 	if (class == '3')
 		class = '4';	/* there is no such class */
 	while (relay_reply_line(r, &pos, &line)) {
-		n = reply_status_size(line, class);
+		n = relay_status_size(line, class);
 		if (n > 0 && n < RELAY_STATUS_MAX) {
 			memcpy(ret, line.p, n);
 			ret[n] = '\0';

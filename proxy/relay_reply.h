@@ -38,6 +38,8 @@ enum relay_reply_answer relay_reply_feed(struct relay_reply *r,
 /* The next line, without code; *pos is 0 at first.  False after the last. */
 bool relay_reply_line(const struct relay_reply *r, size_t *pos,
     struct view *ret);
+/* Of "c.d.d" at the start of v: its length, or 0. */
+size_t relay_status_size(struct view v, char class);
 /*
  * The enhanced status code (RFC 2034, RFC 3463) in the reply, if it is well
  * formed and of the class of the code; else "c.0.0".

@@ -16,7 +16,7 @@ from test_relay import (BOUNCED, CONNECT, DEFERRED, NONE, SENT, SUBJECT,
                         Server, script)
 from test_relay_tls import context, keys, secure  # noqa: F401
 
-PASSWORD, TOKEN, NOTHING, FAILED = 1, 2, 3, 4
+PASSWORD, TOKEN, NOTHING, FAILED, REFUSED = 1, 2, 3, 4, 5
 USER, SECRET = "joe@example.com", "s3cret,Grüße=x"
 OPEN = {"smtp_sasl_security_options": "noanonymous"}
 
@@ -297,6 +297,45 @@ def test_refused_for_good():
             Relay(smtp_sasl_auth_soft_bounce="no", **OPEN) as relay:
         r = relay.login(s.hop)
         assert (r.status, r.dsn) == (BOUNCED, "5.7.8")
+
+
+CACHE = dict(smtp_sasl_auth_cache_name="proxy:btree:/x", **OPEN)
+
+
+def test_a_refused_login_is_told():
+    """To the role that has it: other relays shall not try it either."""
+    with server(lambda c, w: "535 5.7.8 bad") as s, \
+            Relay(**CACHE) as relay:
+        assert relay.login(s.hop).dsn == "4.7.8"
+        f = relay.logins.expect("LOGIN_REFUSED")
+        assert (f.text(), f.u16(), f.text(), f.text(), f.text()) == (
+            "127.0.0.1", s.port, USER, SECRET, "5.7.8 535 5.7.8 bad")
+        f.done()
+        check_secrets(relay)
+    # what is not for good, what is no password
+    for reply, kind in (("454 4.7.0 later", PASSWORD),
+                        ("500 5.5.6 line", PASSWORD)):
+        with server(lambda c, w: reply) as s, Relay(**CACHE) as relay:
+            relay.login(s.hop, kind)
+            relay.deliver(s.hop)
+            relay.question()
+
+
+@pytest.mark.parametrize("why, soft, end, dsn, said", [
+    ("5.7.8 535 5.7.8 bad", "yes", DEFERRED, "4.7.8", "535 5.7.8 bad"),
+    ("5.7.8 535 5.7.8 bad", "no", BOUNCED, "5.7.8", "535 5.7.8 bad"),
+    ("5.0.0 535 bad", "no", BOUNCED, "5.0.0", "535 bad"),
+    ("2.0.0 x\ny", "no", BOUNCED, "5.7.8", "x?y"),
+    ("", "yes", DEFERRED, "4.7.8", "")])
+def test_refused_before(why, soft, end, dsn, said):
+    with server(expect_plain) as s, \
+            Relay(smtp_sasl_auth_soft_bounce=soft, **CACHE) as relay:
+        r = relay.login(s.hop, REFUSED, why=why)
+        assert (r.status, r.dsn, r.trouble) == (end, dsn, CONNECT)
+        assert r.reason == ("SASL [CACHED] authentication failed; server "
+                            f"127.0.0.1[127.0.0.1] said: {said}")
+        wait_for("its end", lambda: s.ended == 1)
+        assert [g[:4] for g in s.conns[0].got] == ["EHLO", "QUIT"]
 
 
 def test_the_next_mechanism():

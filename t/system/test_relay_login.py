@@ -20,13 +20,13 @@ class Lock(Sink):
     came."""
 
     def __init__(self):
-        self.logins = []
+        self.logins, self.refuse = [], None
         super().__init__(on=self.reply, keywords=("AUTH PLAIN LOGIN", "SIZE"))
 
     def reply(self, verb, argument):
         if verb == "AUTH":
             self.logins.append(unb64(argument.split(" ")[2])[1:])
-            return "235 2.7.0 ok"
+            return self.refuse or "235 2.7.0 ok"
         return None
 
 
@@ -98,6 +98,38 @@ def test_login(make, lock, type):
         return "joe\0s3cret:two" in lock.logins
     wait_for("the new password", changed, 60)
     hidden(gw, "s3cret", "hers", b64("\0joe\0s3cret:one"))
+
+
+@pytest.mark.parametrize("soft", ["yes", "no"])
+def test_a_refused_password_is_not_tried_again(make, lock, soft):
+    """By any relay, until there is another."""
+    lock.refuse = "535 5.7.8 wrong"
+    gw = make(lock, smtp_sasl_auth_cache_name="lmdb:/x",
+              smtp_sasl_auth_soft_bounce=soft)
+    gw.set(smtp_sasl_password_maps=f"texthash:{gw.path('passwd')}")
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port} joe:canary-77\n")
+    gw.start()
+    send(gw, "first")
+    gw.wait_log(r" \(SASL authentication failed; server .* said: 535 5\.7\.8")
+    send(gw, "second")
+    word = "deferred" if soft == "yes" else "bounced"
+    gw.wait_log(rf"status={word} \(SASL \[CACHED\] authentication failed; "
+                r"server .* said: 535 5\.7\.8 wrong\)")
+    if soft == "yes":
+        # by timer, too
+        n = gw.log().count("CACHED")
+        wait_for("more tries", lambda: gw.log().count("CACHED") > n + 1)
+    assert lock.logins == ["joe\0canary-77"]
+    hidden(gw, "canary-77", b64("\0joe\0canary-77"))
+    lock.refuse = None
+    secret(gw, "passwd", f"[127.0.0.1]:{lock.port} joe:canary-78\n")
+
+    def changed():
+        if soft == "no":
+            send(gw, "third")
+        return "joe\0canary-78" in lock.logins
+    wait_for("the new password", changed, 60)
+    hidden(gw, "canary-77", "canary-78")
 
 
 @needs_root
