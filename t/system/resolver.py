@@ -27,10 +27,12 @@ class NameService:
     """plain: zone -> lines; signed: the same; forged: zone -> (lines, old,
     new): what is replaced after the signing.  Zones in silent have a server
     that does not answer, those in refused one that does not know them.
-    The resolver listens at addresses; port: 0: any that is free."""
+    The resolver listens at addresses; port: 0: any that is free.
+    also: an address on loopback with port 53, for those who know no other."""
 
     def __init__(self, plain, signed=None, forged=None, silent=(),
-                 refused=(), addresses=("127.0.0.1",), port=0):
+                 refused=(), addresses=("127.0.0.1",), port=0, also=None):
+        self.also = also
         self.dir = tempfile.mkdtemp(prefix="postern-dns-", dir="/tmp")
         self.processes = []
         self.silence = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -137,7 +139,9 @@ remote-control:
   outgoing-port-avoid: 10000-31999
   module-config: "validator iterator"
   trust-anchor-file: "{self.anchors}"
-""" + "".join(f"  interface: {a}@{port}\n" for a in addresses) + "".join(
+""" + "".join(f"  interface: {a}\n" for a in
+              [f"{a}@{port}" for a in addresses] +
+              [f"{self.also}@53"] * bool(self.also)) + "".join(
             f"  local-zone: {z}. nodefault\n" for z in zones) + """
 remote-control:
   control-enable: no

@@ -293,7 +293,7 @@ NOBODY = 65534
 class Dovecot:
     """LMTP for the users of box.example: "small" has no room for mail."""
 
-    def __init__(self, socket_path, owner, **settings):
+    def __init__(self, socket_path, owner, blocks="", **settings):
         self.d = Daemons()
         self.port = free_port()
         box = self.d.folder("box", "nobody")
@@ -343,7 +343,7 @@ service anvil {{
 service stats {{
   chroot =
 }}
-{more}""")
+{more}{blocks}""")
         self.d.run(shutil.which("dovecot"), "-F", "-c", self.conf,
                    name="dovecot")
         self.d.wait_port(self.port)
