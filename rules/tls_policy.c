@@ -208,6 +208,18 @@ attribute_once(struct view name, struct view value, struct view *to,
 	return true;
 }
 
+/* Braces can hold more than a word. */
+static bool
+attribute_word(struct view name, struct view value, struct buf *why)
+{
+	struct view rest = value;
+
+	if (view_word(&rest, SEPARATORS).n == value.n)
+		return true;
+	return policy_bad(why, "attribute %.*s: more than a word",
+	    VIEW_ARGS(view_head(name, 100)));
+}
+
 /*
  * What a program that finds out MTA-STS policies says about one.  Reports are
  * made of most of it; which hosts mail may go to is what counts here.
@@ -236,7 +248,7 @@ entry_is_about(struct entry_about *about, struct view name, struct view value,
 			return policy_bad(why, "mx_host_pattern: more than %u",
 			    TLS_MATCHES_MAX);
 		about->hosts[about->n_hosts++] = value;
-		return true;
+		return attribute_word(name, value, why);
 	}
 	for (i = 0; i < sizeof others / sizeof others[0]; i++)
 		if (view_is_nocase(name, others[i]))
@@ -279,7 +291,8 @@ entry_attribute(struct tls_policy *p, struct view word,
 	if (view_is_nocase(name, "ciphers"))
 		return attribute_once(name, value, &p->ciphers, why);
 	if (view_is_nocase(name, "servername"))
-		return attribute_once(name, value, &p->servername, why);
+		return attribute_once(name, value, &p->servername, why) &&
+		    attribute_word(name, value, why);
 	if (view_is_nocase(name, "exclude")) {
 		if (p->exclude.p != NULL)
 			return policy_bad(why, "attribute exclude twice");
@@ -299,7 +312,22 @@ entry_attribute(struct tls_policy *p, struct view word,
 		    tls_level_name(p->level));
 	/* Fingerprints have colons of their own. */
 	return policy_match(p, value, p->level == TLS_LEVEL_FINGERPRINT ?
-	    "|" : ":", why);
+	    "| \t\r\n" : ": \t\r\n", why);
+}
+
+static bool
+entry_prints(struct view entry)
+{
+	unsigned char c;
+	size_t i;
+
+	for (i = 0; i < entry.n; i++) {
+		c = (unsigned char)entry.p[i];
+		if (c == 0x7f || (c < ' ' && c != '\t' && c != '\r' &&
+		    c != '\n'))
+			return false;
+	}
+	return true;
 }
 
 bool
@@ -311,6 +339,9 @@ tls_policy_entry(const struct conf *cf, struct view entry, struct arena *a,
 	size_t i;
 
 	*ret = (struct tls_policy){ .source = TLS_FROM_TABLE };
+	/* They would be in the key, which has its parts parted by such. */
+	if (!entry_prints(entry))
+		return policy_bad(why, "a control character");
 	entry = arena_copy(a, entry);
 	word = view_word(&entry, SEPARATORS);
 	if (word.n == 0 || !tls_client_level_parse(word, &ret->level))

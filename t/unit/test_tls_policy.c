@@ -74,6 +74,12 @@ entries(void **state)
 	assert_string_equal(entry("may protocols=TLSv1.2:TLSv1.3 "
 	    "ciphers=high exclude=MD5:SHA1"),
 	    "may|TLSv1.2:TLSv1.3|high|MD5:SHA1|");
+	/* blanks, where braces let them be */
+	assert_string_equal(entry("secure { match = a.example : b.example }"
+	    " {servername = x.example}"), "secure|TLSv1.3|high|RC4 DES|"
+	    "x.example|a.example|b.example");
+	assert_string_equal(entry("fingerprint { match = AA:BB | CC:DD }"),
+	    "fingerprint|TLSv1.3|high|RC4 DES||AA:BB|CC:DD");
 	/* it replaces both lists, with nothing too */
 	assert_string_equal(entry("encrypt exclude="),
 	    "encrypt|TLSv1.3|high||");
@@ -97,6 +103,11 @@ mistakes(void **state)
 		{ "may protocols=!TLSv1.3:!TLSv1.2:!TLSv1.1:!TLSv1:!SSLv3",
 		    "protocols: none is left" },
 		{ "may exclude=A exclude=B", "attribute exclude twice" },
+		{ "may { servername = a b }",
+		    "attribute servername: more than a word" },
+		{ "secure policy_type=sts { mx_host_pattern = a\tb }",
+		    "attribute mx_host_pattern: more than a word" },
+		{ "secure match=a\vb", "a control character" },
 		{ "may exclude=@SECLEVEL=0",
 		    "exclude: @SECLEVEL=0 is no name of a cipher" },
 	};
