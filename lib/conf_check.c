@@ -445,6 +445,17 @@ warn_link(const struct conf_setting *s, struct conf_reporter *r)
 			    s->name.p, VIEW_ARGS(view_head(word, 200)));
 }
 
+/* Who has it works without a certificate expects that it is so here. */
+static void
+warn_raw_key(const struct conf_setting *s, struct conf_reporter *r)
+{
+	if (s->name.n > 15 && view_ends_nocase(s->name,
+	    view_of("_tls_enable_rpk")) && view_is_nocase(s->value, "yes"))
+		conf_tell(r, false, s->line, "%s: raw public keys (RFC 7250) "
+		    "need OpenSSL 3.2, and are not used: there are "
+		    "certificates only", s->name.p);
+}
+
 void
 conf_check(struct conf_source *src, const char *dir, struct conf_reporter *r)
 {
@@ -462,6 +473,7 @@ conf_check(struct conf_source *src, const char *dir, struct conf_reporter *r)
 			continue;
 		warn_comment(s, r);
 		warn_link(s, r);
+		warn_raw_key(s, r);
 		if (s->use == CONF_UNUSED && unused++ < UNUSED_SHOWN)
 			warn_unused(s, r);
 		if (s->use == CONF_KNOWN && !buf_printf(&names, "%s%s",

@@ -240,26 +240,67 @@ tls_ciphers_put(const struct conf *cf, const char *grade,
 
 /* -- groups ---------------------------------------------------------------- */
 
+#define GROUPS_SYNTAX	0x30500000u	/* the library has one of its own */
+
+/*
+ * Since OpenSSL 3.5: "/" between sets of groups that are as good as each
+ * other, "*" a key of it is sent at once, "-" not this one, DEFAULT.  What is
+ * not known is left out by its "?".
+ */
+static void
+groups_put(struct view words, struct buf *out)
+{
+	struct view set, word;
+	size_t n;
+
+	while (words.n > 0) {
+		set = view_head(words, view_find(words, '/'));
+		words = view_from(words, set.n + 1);
+		n = out->n;
+		if (n > 0)
+			(void)buf_putc(out, '/');
+		n = out->n;
+		while ((word = view_word(&set, SEPARATORS ":")).n > 0)
+			(void)buf_printf(out, "%s%s%.*s", out->n > n ? ":" :
+			    "", view_has(view_of("?-"), word.p[0]) ||
+			    view_is(word, "DEFAULT") ? "" : "?",
+			    VIEW_ARGS(word));
+		if (out->n == n && n > 0)
+			out->n--;	/* an empty set */
+	}
+}
+
+static bool
+groups_try(SSL_CTX *ctx, struct buf *list)
+{
+	return list->n > 0 && list->n < GROUPS_MAX &&
+	    SSL_CTX_set1_groups_list(ctx, buf_cstr(list)) == 1;
+}
+
 bool
 tls_groups_set(SSL_CTX *ctx, const char *words)
 {
 	struct view rest = view_of(words), word;
 	struct buf all;
+	bool ok = false, any = false;
 	char *name;
-	bool ok;
 
 	buf_init(&all, GROUPS_MAX);
-	while ((word = view_word(&rest, SEPARATORS ":")).n > 0) {
+	if (OpenSSL_version_num() >= GROUPS_SYNTAX) {
+		groups_put(rest, &all);
+		ok = groups_try(ctx, &all);
+		buf_clear(&all);
+	}
+	while (!ok && (word = view_word(&rest, SEPARATORS ":/?*")).n > 0) {
+		any = true;
 		name = mem_copy(word);
 		/* One that the library lacks would spoil the list. */
-		if (SSL_CTX_set1_groups_list(ctx, name) == 1)
+		if (name[0] != '-' && SSL_CTX_set1_groups_list(ctx, name) == 1)
 			(void)buf_printf(&all, "%s%s", all.n > 0 ? ":" : "",
 			    name);
 		free(name);
 	}
-	name = mem_copy(buf_view(&all));
-	ok = all.n > 0 && SSL_CTX_set1_groups_list(ctx, name) == 1;
-	free(name);
+	ok = ok || !any || groups_try(ctx, &all);
 	buf_free(&all);
 	ERR_clear_error();
 	return ok;

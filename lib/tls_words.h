@@ -51,8 +51,10 @@ bool tls_ciphers_put(const struct conf *cf, const char *grade,
     const char *exclude, struct buf *out, struct view *ret_bad);
 
 /*
- * The groups of smtpd_tls_eecdh_grade: of the words, those that the library
- * has.  False: none of them.
+ * The groups for key exchange, the best first: of the words, those that the
+ * library has; no word: its own default, or what tls_config_file says.  Since
+ * OpenSSL 3.5 words may be in its syntax, of which older ones read the names
+ * alone.  False: there are words, and none of them can be used.
  */
 bool tls_groups_set(SSL_CTX *ctx, const char *words);
 

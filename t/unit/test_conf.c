@@ -237,6 +237,11 @@ test_warnings(void **state)
 	    "W main.cf: not used by Postern: biff, "
 	    "sun_mailtool_compatibility\n");
 	assert_false(heard("unused parameter"));
+	check_warned("x = 1\nsmtp_tls_enable_rpk = yes\n", "W main.cf:2: "
+	    "smtp_tls_enable_rpk: raw public keys (RFC 7250) need OpenSSL 3.2");
+	check_warned("smtpd_tls_enable_rpk = no\n",
+	    "not used by Postern: smtpd_tls_enable_rpk\n");
+	assert_false(heard("OpenSSL 3.2"));
 	check_warned("relayhost = $biff\n",
 	    "not used by Postern and not set: biff");
 

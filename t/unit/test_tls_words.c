@@ -179,17 +179,101 @@ cipher_lists(void **state)
 	    "high", ""), "none");
 }
 
+#define ONE_SEGMENT	1220	/* bytes, with IPv6 on a tunnel */
+#define NIDS_MAX	50
+
+/* What a ClientHello with them offers, as "name name"; its size is *ret_n. */
+static const char *
+groups_of(const char *words, size_t *ret_n)
+{
+	static char text[300];
+	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+	SSL *client = SSL_new(ctx), *server = SSL_new(ctx);
+	BIO *wire = BIO_new(BIO_s_mem());
+	int nid[NIDS_MAX], n, i;
+	size_t k = 0;
+
+	(void)snprintf(text, sizeof text, "none");
+	if (!tls_groups_set(ctx, words))
+		goto out;
+	SSL_free(client);
+	SSL_free(server);
+	client = SSL_new(ctx);
+	server = SSL_new(ctx);
+	assert_true(BIO_up_ref(wire));
+	SSL_set_bio(client, BIO_new(BIO_s_mem()), wire);
+	assert_true(BIO_up_ref(wire));
+	SSL_set_bio(server, wire, BIO_new(BIO_s_mem()));
+	assert_int_equal(SSL_set_tlsext_host_name(client,
+	    "a-rather-long-name-of-a-mail-server.mail.protection.example.com"),
+	    1);
+	assert_int_equal(SSL_connect(client), -1);
+	*ret_n = BIO_ctrl_pending(wire);
+	/* It has no certificate: it reads, no more. */
+	(void)SSL_accept(server);
+	n = (int)SSL_get1_groups(server, nid);
+	assert_in_range(n, 1, NIDS_MAX);
+	for (i = 0; i < n && k < sizeof text; i++)
+		k += (size_t)snprintf(text + k, sizeof text - k, "%s%s",
+		    i > 0 ? " " : "", (nid[i] & TLSEXT_nid_unknown) != 0 ?
+		    "?" : OBJ_nid2sn(nid[i]));
+out:
+	SSL_free(client);
+	SSL_free(server);
+	BIO_free(wire);
+	SSL_CTX_free(ctx);
+	return text;
+}
+
 static void
 groups(void **state)
 {
-	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	size_t n;
 
 	(void)state;
-	assert_true(tls_groups_set(ctx, "X25519, prime256v1"));
-	assert_true(tls_groups_set(ctx, "not-there X25519"));
-	assert_false(tls_groups_set(ctx, "not-there"));
-	assert_false(tls_groups_set(ctx, ""));
-	SSL_CTX_free(ctx);
+	assert_string_equal(groups_of("X25519, prime256v1", &n),
+	    "X25519 prime256v1");
+	assert_string_equal(groups_of("not-there secp384r1:X25519", &n),
+	    "secp384r1 X25519");
+	assert_string_equal(groups_of("not-there", &n), "none");
+	/* The syntax of OpenSSL 3.5, wherever we are. */
+	assert_string_equal(groups_of("?NotThere / ?*X25519:?prime256v1 / "
+	    "-ffdhe2048", &n), "X25519 prime256v1");
+}
+
+/* The library's own: more than most would name. */
+static void
+groups_default(void **state)
+{
+	char one[300];
+	size_t n;
+
+	(void)state;
+	(void)snprintf(one, sizeof one, "%s", groups_of("", &n));
+	assert_non_null(strstr(one, "X25519"));
+	assert_non_null(strstr(one, "secp521r1"));
+	assert_string_equal(groups_of(" , ", &n), one);
+}
+
+/* There are firewalls, and servers, that fail with a ClientHello in two
+ * segments. */
+static void
+groups_in_one_segment(void **state)
+{
+	struct conf *cf = conf_parse(view_of(""), "main.cf", nobody, NULL);
+	char *words = mem_printf("%s %s", cf->tls_eecdh_auto_curves,
+	    cf->tls_ffdhe_auto_groups);
+	const char *list;
+	size_t n = 0;
+
+	(void)state;
+	list = groups_of(words, &n);
+	assert_non_null(strstr(list, "X25519 "));
+	assert_non_null(strstr(list, "prime256v1"));
+	assert_non_null(strstr(list, "ffdhe2048"));
+	assert_in_range(n, 200, ONE_SEGMENT);
+	free(words);
+	conf_free(&cf);
 }
 
 int
@@ -202,6 +286,8 @@ main(void)
 		cmocka_unit_test(options),
 		cmocka_unit_test(cipher_lists),
 		cmocka_unit_test(groups),
+		cmocka_unit_test(groups_default),
+		cmocka_unit_test(groups_in_one_segment),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
