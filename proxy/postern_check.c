@@ -4,6 +4,7 @@
 #include "lib/conf_source.h"
 #include "lib/mem.h"
 #include "lib/table_program.h"
+#include "lib/tls_library.h"
 #include "proxy/postern.h"
 #include "proxy/relay_tls_context.h"
 #include "proxy/smtpd_tls_context.h"
@@ -281,6 +282,17 @@ check_tls(const struct team *t, const struct reporter *r)
 	return ok;
 }
 
+/* What a role does that speaks TLS, before all else. */
+static bool
+check_library(const struct team *t, const struct reporter *r)
+{
+	const enum role_kind kind = t->entry->kind;
+
+	return (kind != ROLE_SMTPD && kind != ROLE_RELAY &&
+	    kind != ROLE_STS && kind != ROLE_TLSRPT) ||
+	    tls_library_check(t->cf, r->fn, r->arg);
+}
+
 static bool
 check_smtpd(const struct conf *cf, const char *config_dir,
     const struct reporter *r)
@@ -500,6 +512,7 @@ postern_check_tables(const struct config *c, const char *config_dir,
 	places_open(&places, config_dir, to);
 	for (i = 0; i < c->n_teams; i++) {
 		cf = c->teams[i].cf;
+		ok = check_library(&c->teams[i], r) && ok;
 		switch ((int)c->teams[i].entry->kind) {
 		case ROLE_FILTER:
 			ok = check_filter(cf, config_dir, r) && ok;

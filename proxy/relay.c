@@ -6,6 +6,7 @@
 #include "lib/mem.h"
 #include "lib/role.h"
 #include "lib/table_client.h"
+#include "lib/tls_library.h"
 #include "proxy/relay.h"
 #include "proxy/relay_auth.h"
 #include "proxy/relay_bdat.h"
@@ -320,6 +321,7 @@ relay_load(void)
 	struct view bad;
 	uint32_t pix;
 
+	tls_library_load(cf);
 	r->conf = cf;
 	r->lmtp = role_lmtp();
 	r->lmtp_port = relay_lmtp_port(cf->lmtp_tcp_port);

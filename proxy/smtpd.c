@@ -9,6 +9,7 @@
 #include "lib/mem.h"
 #include "lib/own_addr.h"
 #include "lib/table_client.h"
+#include "lib/tls_library.h"
 #include "proxy/smtpd_auth.h"
 #include "proxy/smtpd_link.h"
 #include "proxy/smtpd_tls_context.h"
@@ -258,6 +259,7 @@ smtpd_load(void)
 
 	/* The time zone's file is out of reach inside the jail. */
 	tzset();
+	tls_library_load(cf);
 	table_pattern_sets(pattern_sets(), NULL, NULL);
 	/* A session takes one descriptor, and one more with a message. */
 	smtpd.jail.max_files = (uint64_t)cf->smtpd_session_limit * 2 + 1024;

@@ -10,6 +10,7 @@
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/mem.h"
+#include "lib/tls_library.h"
 #include "proxy/sts_fetch.h"
 #include "rules/sts_policy.h"
 
@@ -44,6 +45,7 @@ sts_fetch_load(const struct conf *cf)
 {
 	const char *file = cf->smtp_tls_sts_CAfile;
 
+	tls_library_load(cf);
 	context = SSL_CTX_new(TLS_client_method());
 	if (context == NULL ||
 	    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1)

@@ -51,6 +51,8 @@ static const struct {
 	{ "sender_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "recipient_bcc_maps", ROLE_BIT(ROLE_FILTER) },
 	{ "local_header_rewrite_clients", ROLE_BIT(ROLE_SMTPD) },
+	{ "tls_config_file", ROLE_BIT(ROLE_SMTPD) | ROLE_BIT(ROLE_RELAY) |
+	    ROLE_BIT(ROLE_STS) | ROLE_BIT(ROLE_TLSRPT) },
 	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) | ROLE_BIT(ROLE_TLSRPT) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
