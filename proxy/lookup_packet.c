@@ -88,6 +88,7 @@ packet_name_at(enum dns_type type)
 {
 	switch (type) {
 	case DNS_NS:
+	case DNS_CNAME:
 	case DNS_PTR:
 		return 0;
 	case DNS_MX:
@@ -171,7 +172,8 @@ packet_read(struct view message, const char *name, enum dns_type type,
 		return;
 	p.answers = ns_msg_count(p.msg, ns_s_an);
 	(void)snprintf(room->name, sizeof room->name, "%s", name);
-	if (!packet_follow(&p, room->name))
+	/* An alias that is asked for leads nowhere else. */
+	if (type != DNS_CNAME && !packet_follow(&p, room->name))
 		return;
 	rcode = ns_msg_getflag(p.msg, ns_f_rcode);
 	if (rcode == ns_r_nxdomain)

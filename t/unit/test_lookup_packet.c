@@ -180,6 +180,13 @@ test_aliases(void **state)
 	begin(&m, FLAGS | 3, DNS_A);
 	record(&m, 5, BYTES("\1b" EXAMPLE));
 	assert_int_equal(end(&m, DNS_A)->status, DNS_NO_NAME);
+	/* itself asked for */
+	begin(&m, FLAGS | FLAG_AD, DNS_CNAME);
+	record(&m, 5, BYTES("\1b" EXAMPLE));
+	assert_int_equal(end(&m, DNS_CNAME)->status, DNS_FOUND);
+	assert_int_equal(got.n, 1);
+	assert_true(got.secure);
+	assert_true(view_is_nocase(got.name, "a.example"));
 	/* in a circle; broken */
 	begin(&m, FLAGS | FLAG_AD, DNS_A);
 	record(&m, 5, BYTES(SELF));
