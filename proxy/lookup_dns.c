@@ -349,7 +349,7 @@ dns_ask(const char *name, enum dns_type type, enum dns_source source,
 		}
 		return q;
 	}
-	q->ctx = resolvers[source == DNS_ONLY ? DNS_ONLY : DNS_AND_HOSTS].ctx;
+	q->ctx = resolvers[source == DNS_AND_HOSTS ? source : DNS_ONLY].ctx;
 	/* With a thread, no answer can come before the next ub_process(). */
 	rc = ub_resolve_async(q->ctx, name, (int)type, CLASS_IN, q,
 	    dns_callback, &q->id);

@@ -636,8 +636,10 @@ def test_so_many_tickets_of_a_server(keys):
                          smtp_connection_cache_on_demand="no")) as relay:
         several(relay, server.hop, 2)
         assert relay.status()["tls_kept"] == "16"
+        # the first two were at the same time, or not
+        before = int(relay.status()["tls_resumed"])
         several(relay, server.hop, 2)
-        assert relay.status()["tls_resumed"] == "2"
+        assert int(relay.status()["tls_resumed"]) == before + 2
         assert relay.status()["tls_kept"] == "16"
 
 
