@@ -86,6 +86,13 @@ $(POLICYBENCH): $(call OBJ,t/tools/policybench.c) $(RULES_A) $(LIB_A)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(RULES_A) $(LIB_A) \
 		$(RULES_LIBS) $(LIBS)
 
+# An SMTP server with SCRAM and channel binding
+SCRAMD = $(if $(call there,libsasl2),$(BUILD)/t/tools/scramd)
+$(BUILD)/t/tools/scramd: $(call OBJ,t/tools/scramd.c)
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD  $@")
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lsasl2 -lssl -lcrypto
+
 # The leaves of a message, for comparison
 LEAFCAT = $(BUILD)/t/tools/leafcat
 $(LEAFCAT): $(call OBJ,t/tools/leafcat.c) $(FILTERS_A) $(RULES_A) $(LIB_A)
@@ -120,7 +127,7 @@ $(FAULTS): t/fault/fault.c
 units: $(UNITS)
 fuzzers: $(FUZZERS)
 tools: $(FORBIDDEN) $(DEMO_SINK) $(SPOOLGEN) $(POLICYBENCH) $(FAULTS) \
-	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH) $(SCANSHOW)
+	$(ENGINE_QUERY) $(LEAFCAT) $(RULEBENCH) $(SCANSHOW) $(SCRAMD)
 
 # `make check` tests every build; with SAN=1 or CC=clang only that one.
 # `make check-long REST=1 [SECONDS_MAX=3000]`: what `make check` leaves out,

@@ -3,11 +3,12 @@ SASL, and Exim."""
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 import pytest
 
-from postern import LIBEXEC, TOP, mail
+from postern import BUILD, LIBEXEC, TOP, free_port, mail, wait_for
 from sasl_help import DOVECOT, PASSWORD, Dovecot
 from test_message import Inside
 from test_relay_login import hidden, secret
@@ -178,4 +179,80 @@ def test_cyrus_sasl(make, sink, place, mechanism):  # noqa: F811
                          mail(f"by {mechanism}")).code == 250
     sink.wait_subject(f"by {mechanism}")
     server.wait_log(f"sasl_method={mechanism}, sasl_username=joe")
+    hidden(gw, PASSWORD)
+
+
+# -- channel binding ---------------------------------------------------------
+
+SCRAMD = f"{BUILD}/t/tools/scramd"
+BOUND = pytest.mark.skipif(not os.path.exists(SCRAMD),
+                           reason="needs libsasl2-dev")
+
+
+@pytest.fixture
+def scramd(keys, place):  # noqa: F811
+    running = []
+
+    def start(*options):
+        port = free_port()
+        with open(place + "/scramd", "w") as said:
+            p = subprocess.Popen(
+                [SCRAMD, str(port), keys.path("inside.pem"),
+                 place + "/sasldb2", "gw.example.com", *options], stderr=said)
+        running.append(p)
+
+        def listens():
+            assert p.poll() is None
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return True
+            except ConnectionError:
+                return False
+        wait_for("scramd", listens)
+        return port
+    yield start
+    for p in running:
+        p.kill()
+        p.wait()
+
+
+def said(place):  # noqa: F811
+    with open(place + "/scramd") as f:
+        return f.read()
+
+
+@BOUND
+@pytest.mark.parametrize("binding", ["tls-exporter", "tls-server-end-point"])
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256-PLUS",
+                                       "SCRAM-SHA-1-PLUS"])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_bound(make, keys, scramd, place, binding,  # noqa: F811
+               mechanism, wrong):
+    """Cyrus SASL compares with what the server's OpenSSL says."""
+    gw = make(relay=f"127.0.0.1:{scramd(binding, *['wrong'] * wrong)}",
+              start=False, main={
+        "smtp_sasl_auth_enable": "yes", "smtp_tls_security_level": "encrypt",
+        "smtp_tls_loglevel": "1", "smtp_connection_cache_on_demand": "no",
+        "smtp_sasl_mechanism_filter": mechanism})
+    gw.set(smtp_sasl_password_maps=f"texthash:{gw.path('passwd')}")
+    secret(gw, "passwd", f"127.0.0.1 joe:{PASSWORD}\n")
+    if wrong:
+        gw.expect_log("authentication failed")
+    gw.start()
+    # of a resumed session the binding is another
+    for n in range(2):
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("a@client.example", ["user@example.com"],
+                             mail("bound")).code == 250
+        if wrong:
+            gw.wait_log(r"status=deferred \(SASL authentication failed; ")
+            break
+        wait_for("it is sent", lambda: gw.log().count(
+            "status=sent (250 2.0.0 Ok)") == n + 1)
+    if wrong:
+        assert "Channel bindings mismatch" in said(place)
+    else:
+        assert f"{mechanism} {binding}: " in said(place)
+        gw.wait_log("TLS connection reused")
     hidden(gw, PASSWORD)
