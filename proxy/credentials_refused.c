@@ -78,6 +78,10 @@ refused_find(const struct refused_login *l, int64_t limit_ms,
 void
 refused_clear(void)
 {
-	while (!TAILQ_EMPTY(&list))
-		refused_free(TAILQ_FIRST(&list));
+	struct refused *r, *next;
+
+	for (r = TAILQ_FIRST(&list); r != NULL; r = next) {
+		next = TAILQ_NEXT(r, link);
+		refused_free(r);
+	}
 }

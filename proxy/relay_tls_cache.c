@@ -36,8 +36,7 @@ struct relay_tls_kept {
 	TAILQ_ENTRY(relay_tls_kept) link;
 };
 
-/* The last one takes k with it: true. */
-static bool
+static void
 kept_drop(struct relay_tls_shared *ts, struct relay_tls_kept *k,
     struct kept_session *x)
 {
@@ -46,19 +45,43 @@ kept_drop(struct relay_tls_shared *ts, struct relay_tls_kept *k,
 	ts->kept_bytes -= x->size;
 	SSL_SESSION_free(x->session);
 	free(x);
-	if (--k->n > 0)
-		return false;
+	k->n--;
+}
+
+/* Some were dropped: k goes when it has none any more. */
+static void
+kept_settle(struct relay_tls_shared *ts, struct relay_tls_kept *k)
+{
+	if (k->n > 0)
+		return;
 	TAILQ_REMOVE(&ts->kept, k, link);
 	free(k->key);
 	free(k);
-	return true;
 }
 
 static void
 kept_forget(struct relay_tls_shared *ts, struct relay_tls_kept *k)
 {
-	while (!kept_drop(ts, k, TAILQ_FIRST(&k->sessions)))
-		;
+	struct kept_session *x, *next;
+
+	for (x = TAILQ_FIRST(&k->sessions); x != NULL; x = next) {
+		next = TAILQ_NEXT(x, link);
+		kept_drop(ts, k, x);
+	}
+	kept_settle(ts, k);
+}
+
+/* The servers asked longest ago go. */
+static void
+kept_bound(struct relay_tls_shared *ts)
+{
+	struct relay_tls_kept *k, *next;
+
+	for (k = TAILQ_LAST(&ts->kept, relay_tls_keeps); k != NULL &&
+	    (ts->n_kept > KEPT_MAX || ts->kept_bytes > BYTES_MAX); k = next) {
+		next = TAILQ_PREV(k, relay_tls_keeps, link);
+		kept_forget(ts, k);
+	}
 }
 
 static struct relay_tls_kept *
@@ -129,7 +152,7 @@ session_keep(struct session_tls *t, SSL_SESSION *session)
 	struct relay_tls_shared *ts = t->shared;
 	size_t size = session_size(t->ssl, session);
 	struct relay_tls_kept *k;
-	struct kept_session *x;
+	struct kept_session *x, *next;
 
 	if (t->key == NULL || size > KEPT_SIZE) {
 		SSL_SESSION_free(session);
@@ -153,14 +176,12 @@ session_keep(struct session_tls *t, SSL_SESSION *session)
 	ts->n_kept++;
 	ts->kept_bytes += size;
 	/* One of an older protocol serves all, and replaces what was there. */
-	while (k->n > (is_single_use(session) ? SERVER_MAX : 1u))
-		(void)kept_drop(ts, k, TAILQ_LAST(&k->sessions,
-		    kept_sessions));
-	while (ts->n_kept > KEPT_MAX || ts->kept_bytes > BYTES_MAX) {
-		k = TAILQ_LAST(&ts->kept, relay_tls_keeps);
-		(void)kept_drop(ts, k, TAILQ_LAST(&k->sessions,
-		    kept_sessions));
+	for (x = TAILQ_LAST(&k->sessions, kept_sessions);
+	    k->n > (is_single_use(session) ? SERVER_MAX : 1u); x = next) {
+		next = TAILQ_PREV(x, kept_sessions, link);
+		kept_drop(ts, k, x);
 	}
+	kept_bound(ts);
 }
 
 /* The handshake, or the server at any time after it, gives one. */
@@ -198,20 +219,24 @@ static SSL_SESSION *
 session_take(struct relay_tls_shared *ts, const char *key)
 {
 	struct relay_tls_kept *k = kept_find(ts, key);
-	struct kept_session *x;
-	SSL_SESSION *session;
+	struct kept_session *x, *next;
+	SSL_SESSION *session = NULL;
 
 	if (k == NULL)
 		return NULL;
-	while (!kept_good(ts, x = TAILQ_FIRST(&k->sessions)))
-		if (kept_drop(ts, k, x))
-			return NULL;
 	TAILQ_REMOVE(&ts->kept, k, link);
 	TAILQ_INSERT_HEAD(&ts->kept, k, link);
-	session = x->session;
-	ensure(SSL_SESSION_up_ref(session) == 1);
-	if (is_single_use(session))
-		(void)kept_drop(ts, k, x);
+	for (x = TAILQ_FIRST(&k->sessions); x != NULL && session == NULL;
+	    x = next) {
+		next = TAILQ_NEXT(x, link);
+		if (kept_good(ts, x)) {
+			session = x->session;
+			ensure(SSL_SESSION_up_ref(session) == 1);
+		}
+		if (session == NULL || is_single_use(session))
+			kept_drop(ts, k, x);
+	}
+	kept_settle(ts, k);
 	return session;
 }
 

@@ -157,6 +157,10 @@ relay_tls_setting(struct relay_tls_shared *ts, const struct tls_policy *p)
 void
 relay_tls_settings_free(struct relay_tls_shared *ts)
 {
-	while (!TAILQ_EMPTY(&ts->settings))
-		setting_free(ts, TAILQ_FIRST(&ts->settings));
+	struct relay_tls_setting *x, *next;
+
+	for (x = TAILQ_FIRST(&ts->settings); x != NULL; x = next) {
+		next = TAILQ_NEXT(x, link);
+		setting_free(ts, x);
+	}
 }
