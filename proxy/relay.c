@@ -356,6 +356,11 @@ relay_load(void)
 		fatal("smtp_header_checks or smtp_body_checks cannot be used");
 	if (!relay_tls_open(cf, &r->tls, log_report_errors, NULL))
 		fatal("smtp_tls_* cannot be used");
+	r->cached = word_list_open("smtp_connection_cache_destinations",
+	    cf->smtp_connection_cache_destinations, cf->config_directory,
+	    log_report_errors, NULL);
+	if (r->cached == NULL)
+		fatal("smtp_connection_cache_destinations cannot be used");
 	if (!relay_auth_open(r))
 		fatal("smtp_sasl_mechanism_filter cannot be used");
 	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);

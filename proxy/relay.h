@@ -51,6 +51,7 @@ struct relay {
 	struct addr_list *auth_filter;	/* smtp_sasl_mechanism_filter */
 	struct netaddr no_bdat[RELAY_NO_BDAT];	/* relay_bdat.c: a ring */
 	size_t n_no_bdat;		/* ever put there */
+	struct addr_list *cached;	/* smtp_connection_cache_destinations */
 
 	struct delivery_list deliveries;
 	struct session_list idle;	/* latest first */

@@ -92,6 +92,19 @@ relay_ehlo_keywords(const char *list)
 	return set;
 }
 
+bool
+relay_ehlo_known(const struct relay_reply *greeting)
+{
+	struct view line, word;
+	size_t pos = 0, n = 0;
+
+	while (relay_reply_line(greeting, &pos, &line))
+		while ((word = view_word(&line, " \t")).n > 0)
+			if (n++ > 0 && view_is_nocase(word, "ESMTP"))
+				return true;
+	return false;
+}
+
 void
 relay_ehlo_read(const struct relay_reply *r, uint32_t discard,
     struct relay_ehlo *ret)

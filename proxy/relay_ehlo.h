@@ -39,6 +39,8 @@ struct relay_ehlo {
 	struct view name;	/* its own name, a view into the reply */
 };
 
+/* A greeting with ESMTP as one of its words behind the name of the host. */
+bool relay_ehlo_known(const struct relay_reply *greeting);
 /* A list of keywords as in smtp_discard_ehlo_keywords; those that are not
  * used here anyway are passed over. */
 uint32_t relay_ehlo_keywords(const char *list);

@@ -337,6 +337,19 @@ session_key(const struct delivery *d)
 	    VIEW_ARGS(relay_auth_sender(d)));
 }
 
+/* Is d's next hop one whose connections are kept in any case? */
+static bool
+session_cached(const struct relay *r, const struct delivery *d)
+{
+	struct view hop = d->hop.path.n > 0 ? d->hop.path : d->hop.host;
+	enum table_answer a = word_list_match(r->cached, hop);
+
+	if (a == TABLE_FAILED)
+		log_warn("smtp_connection_cache_destinations: lookup error "
+		    "for \"%s\"", log_safe(hop));
+	return a == TABLE_FOUND;
+}
+
 /* Not in any state yet; its names for the log are the caller's to set. */
 static struct session *
 session_new(struct relay *r, struct delivery *d, int fd,
@@ -352,6 +365,7 @@ session_new(struct relay *r, struct delivery *d, int fd,
 	s->host = mem_copy(to->host);
 	s->key = session_key(d);
 	s->once = d->proxy != NULL;
+	s->cached = session_cached(r, d);
 	s->plain = d->plain;
 	d->plain = false;
 	s->connected = loop_now();
@@ -433,7 +447,9 @@ session_keepable(const struct session *s)
 	const struct conf *cf = s->relay->conf;
 	int64_t count = cf->smtp_connection_reuse_count_limit;
 
-	return !s->once && cf->smtp_connection_cache_on_demand &&
+	return !s->once &&
+	    (cf->smtp_connection_cache_on_demand || s->cached) &&
+	    (cf->smtp_tls_connection_reuse || !relay_tls_active(s)) &&
 	    cf->smtp_connection_cache_time_limit > 0 &&
 	    !relay_retiring() && !s->write_failed && session_written(s) &&
 	    (count == 0 || s->uses < count) &&

@@ -58,6 +58,7 @@ struct session {
 	struct mono connected;
 	uint32_t uses;		/* messages, this one included */
 	bool once;		/* and no more */
+	bool cached;		/* smtp_connection_cache_destinations has it */
 	struct relay_ehlo ehlo;
 	struct relay_reply reply;
 	bool greeted;

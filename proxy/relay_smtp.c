@@ -171,14 +171,26 @@ smtp_lost(struct session *s, enum session_loss loss)
 	smtp_finish(s, RELAY_CLOSED);
 }
 
+/* Or HELO? */
+static bool
+smtp_says_ehlo(const struct session *s)
+{
+	const struct conf *cf = s->relay->conf;
+
+	if (s->relay->lmtp || s->delivery->proxy != NULL)
+		return true;
+	return (s->pix & PIX_DISABLE_ESMTP) == 0 &&
+	    !cf->smtp_never_send_ehlo &&
+	    (cf->smtp_always_send_ehlo || relay_ehlo_known(&s->reply));
+}
+
 static void
 smtp_greeted(struct session *s)
 {
 	s->greeted = true;
 	if (s->reply.code / 100 == 2) {
 		relay_pix_greeted(s);
-		session_enter(s, (s->pix & PIX_DISABLE_ESMTP) != 0 ?
-		    RELAY_HELO : RELAY_EHLO);
+		session_enter(s, smtp_says_ehlo(s) ? RELAY_EHLO : RELAY_HELO);
 	} else {
 		smtp_unwilling(s);
 	}

@@ -85,6 +85,7 @@ static const struct {
 	{ "smtpd_discard_ehlo_keyword_address_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtp_discard_ehlo_keyword_address_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_pix_workaround_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "smtp_connection_cache_destinations", ROLE_BIT(ROLE_RELAY) },
 	{ "smtpd_forbidden_commands", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_log_access_permit_actions", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtpd_reject_filter_maps", ROLE_BIT(ROLE_SMTPD) },

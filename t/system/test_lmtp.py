@@ -13,6 +13,7 @@ import pytest
 
 from daemons import Daemons
 from postern import Client, Instance, free_port, mail, wait_for
+from test_lookup import hosts_names
 from test_relay import (BOUNCED, CONNECT, DEFERRED, LOST, Relay, SENT,
                         SUBJECT, Server)
 
@@ -280,6 +281,51 @@ def test_final(tmp_path):
         with Server(lmtp("250 2.0.0 Ok", keywords=keywords)) as s, \
                 Relay(lmtp=True, **conf) as r:
             assert r.send(s.hop, notify=2).status == want
+
+
+@pytest.mark.parametrize("lmtp_host_lookup,status", [
+    ("native", "sent"), ("dns", "deferred")])
+def test_host_lookup(make, lmtp_host_lookup, status):
+    """LMTP does not go by what is set for SMTP.  No name service answers, but
+    each system knows this name."""
+    names = [n for n, a in hosts_names() if a == "127.0.0.1"]
+    if not names:
+        pytest.skip("/etc/hosts has no name of its own for 127.0.0.1")
+    with Server(lmtp("250 2.0.0 Ok")) as s:
+        gw = make(main={
+            "dns_resolvers": f"127.0.0.1@{free_port()}",
+            "relay_transport": f"box:inet:{names[0]}:{s.port}",
+            "lmtp_host_lookup": lmtp_host_lookup,
+            "smtp_host_lookup": "native" if status == "deferred" else "dns"},
+            start=False)
+        gw.edit("master.cf", lambda t: t + "box unix - - n - - lmtp\n")
+        gw.start()
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("", ["a@example.com"], mail("x")).code == 250
+        gw.wait_log(rf"to=<a@example.com>, .*status={status}", 60)
+
+
+def test_kept_by_destination(tmp_path):
+    """Paths of sockets, too, are named there."""
+    import socket
+    path = str(tmp_path / "s")
+    for listed, connections in ((path, 1), ("/dev/null", 3)):
+        with Server(lmtp("250 2.0.0 Ok")) as s, Relay(
+                lmtp=True, lmtp_connection_cache_on_demand="no",
+                smtp_connection_cache_on_demand="no",
+                smtp_connection_cache_destinations="inline:{%s=x}" % listed) \
+                as r, socket.socket(socket.AF_UNIX) as u:
+            u.bind(path)
+            u.listen(5)
+            s.listener, old = u, s.listener
+            threading.Thread(target=s.accept, daemon=True).start()
+            for _ in range(3):
+                assert r.send("unix:" + path).status == SENT
+            assert s.connections == connections
+            s.listener = old
+            u.shutdown(socket.SHUT_RDWR)
+        os.unlink(path)
 
 
 # -- Dovecot -----------------------------------------------------------------

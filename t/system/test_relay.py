@@ -754,6 +754,13 @@ def test_unused_connection_is_closed_in_time():
 
 @pytest.mark.parametrize("conf,connections", [
     (dict(smtp_connection_cache_on_demand="no"), 4),
+    (dict(smtp_connection_cache_on_demand="no",
+          smtp_connection_cache_destinations="example.org, 127.0.0.1"), 1),
+    (dict(smtp_connection_cache_on_demand="no",
+          smtp_connection_cache_destinations="!127.0.0.1, example.org"), 4),
+    (dict(smtp_connection_cache_on_demand="no",
+          smtp_connection_cache_destinations="inline:{127.0.0.1=x}"), 1),
+    (dict(smtp_tls_connection_reuse="no"), 1),
     (dict(smtp_connection_reuse_count_limit="2"), 2),
     (dict(smtp_connection_reuse_time_limit="0s"), 4)])
 def test_reuse_limits(conf, connections):
@@ -763,6 +770,20 @@ def test_reuse_limits(conf, connections):
         assert server.connections == connections
         wait_for("QUIT", lambda: all(
             "QUIT" in c.got for c in server.conns[:connections - 1]))
+
+
+@pytest.mark.parametrize("conf,greeting,verb", [
+    ({}, "220 inside", "EHLO"),
+    ({"smtp_always_send_ehlo": "no"}, "220 inside", "HELO"),
+    ({"smtp_always_send_ehlo": "no"}, "220 ESMTP", "HELO"),
+    ({"smtp_always_send_ehlo": "no"}, "220 inside noESMTP x", "HELO"),
+    ({"smtp_always_send_ehlo": "no"}, "220 inside esmtp Postfix", "EHLO"),
+    ({"smtp_always_send_ehlo": "no"}, "220-inside\r\n220 ESMTP", "EHLO"),
+    ({"smtp_never_send_ehlo": "yes"}, "220 inside ESMTP", "HELO")])
+def test_ehlo_or_helo(conf, greeting, verb):
+    with Server(script(greeting=greeting)) as server, Relay(**conf) as relay:
+        assert relay.send(server.hop).status == SENT
+        assert server.conns[0].got[0].split()[0] == verb
 
 
 @pytest.mark.parametrize("death", ["fin", "rst", "421", "late 421",

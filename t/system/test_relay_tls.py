@@ -402,6 +402,16 @@ def test_hostile(keys, begin):
         relay.wait_log(", tls=encrypt:none, dsn=4")
 
 
+@pytest.mark.parametrize("reuse,connections", [("yes", 1), ("no", 3)])
+def test_connections_are_kept(keys, reuse, connections):
+    with Server(starttls(context(keys, "self"))) as server, \
+            Relay(**conf(keys, "encrypt", smtp_tls_connection_reuse=reuse)) \
+            as relay:
+        for _ in range(3):
+            assert relay.send(server.hop).status == SENT
+        assert server.connections == connections
+
+
 def test_plain_goes_to_the_same_server_only_then(keys):
     """The session that comes after the one without TLS tries it again."""
     count = []
