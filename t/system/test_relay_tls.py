@@ -1,5 +1,6 @@
 """TLS with servers: those that do it well, and those that do not."""
 import re
+import select
 import socket
 import ssl
 import struct
@@ -372,7 +373,19 @@ def endless(c):
     raise EOFError
 
 
-HOSTILE = [garbage, truncated, closed, alert, reset, silent, mute, injected,
+def drips(c):
+    """A byte now and then of a record of 16 KB: none of them makes the time
+    longer."""
+    c.say("220 go")
+    c.s.sendall(bytes((22, 3, 3, 64, 0)))
+    for _ in range(600):
+        c.s.sendall(b"\2")
+        if select.select([c.s], [], [], 0.05)[0] and not c.s.recv(65536):
+            raise EOFError
+    raise AssertionError("it had all the time")
+
+
+HOSTILE = [drips, garbage, truncated, closed, alert, reset, silent, mute, injected,
            endless]
 
 
@@ -410,6 +423,55 @@ def test_connections_are_kept(keys, reuse, connections):
         for _ in range(3):
             assert relay.send(server.hop).status == SENT
         assert server.connections == connections
+
+
+def test_a_byte_at_a_time(keys):
+    """Slow, and all of it is there: of the handshake and of replies."""
+    ctx = context(keys, "inside")
+
+    def begin(c):
+        c.say("220 go")
+        c.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        incoming, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = ctx.wrap_bio(incoming, out, server_side=True)
+
+        def flush():
+            for byte in out.read():
+                c.s.sendall(bytes([byte]))
+
+        def step(fn, *args):
+            while True:
+                try:
+                    return fn(*args)
+                except ssl.SSLWantReadError:
+                    flush()
+                    more = c.s.recv(1)
+                    if not more:
+                        raise EOFError from None
+                    incoming.write(more)
+        step(tls.do_handshake)
+        text = b""
+        while True:
+            text += step(tls.read, 1000)
+            while b"\r\n" in text:
+                line, text = text.split(b"\r\n", 1)
+                said.append(line)
+                if data[-1:] == [1]:
+                    if line != b".":
+                        continue
+                    data.append(0)
+                elif line == b"DATA":
+                    data.append(1)
+                    tls.write(b"354 go on\r\n")
+                    continue
+                tls.write(b"250 2.0.0 slowly\r\n")
+                flush()
+    said, data = [], []
+    with Server(starttls(ctx, begin)) as server, \
+            Relay(**conf(keys, "encrypt")) as relay:
+        r = relay.send(server.hop)
+        assert (r.status, r.reason) == (SENT, "250 2.0.0 slowly"), said
+        assert server.connections == 1
 
 
 def test_plain_goes_to_the_same_server_only_then(keys):

@@ -520,6 +520,52 @@ def test_new_certificate_without_any_command(gw, sink, keys):
         k.destroy()
 
 
+def test_new_certificates_under_load(gw, sink, keys):
+    """Every session that was begun ends well, whatever it was shown, and the
+    last certificate is what new ones see."""
+    k, trouble, seen, done = Keys(), [], set(), threading.Event()
+    sent = []
+
+    def load(name):
+        number = 0
+        while not done.is_set() or not number:
+            number += 1
+            try:
+                with TlsClient(gw.port, timeout=60) as c:
+                    seen.add(c.subject())
+                    deliver(c, f"load {name} {number}")
+                    deliver(c, f"load {name} {number} again")
+                    assert c.cmd("QUIT").code == 221
+                sent.extend([1, 1])
+            except (AssertionError, OSError, Closed) as e:
+                trouble.append(e)
+                return
+    try:
+        for i in range(4):
+            k.cert(f"c{i}", f"c{i}.example", "rsa" if i % 2 else "ec")
+        os.symlink("c0.pem", k.path("live.pem"))
+        gw.set(smtpd_tls_chain_files=k.path("live.pem"),
+               smtpd_client_connection_count_limit="0")
+        gw.command("reload")
+        threads = [threading.Thread(target=load, args=(n,)) for n in range(4)]
+        for t in threads:
+            t.start()
+        for i in range(1, 4):
+            os.symlink(f"c{i}.pem", k.path("next"))
+            os.rename(k.path("next"), k.path("live.pem"))
+            wait_for(f"c{i}", lambda: shown(gw) == f"c{i}.example" or trouble)
+        done.set()
+        for t in threads:
+            t.join()
+        assert not trouble, trouble[:3]
+        assert {"c0.example"} < seen
+        sink.wait(len(sent))
+        gw.stop()
+    finally:
+        done.set()
+        k.destroy()
+
+
 def test_links_that_move(gw, keys):
     """As certbot does: live/x.pem is a link into archive/."""
     k = Keys()
