@@ -253,4 +253,10 @@ void master_is_up(struct master *m);
 /* All roles are gone. */
 void master_exit(struct master *m) __attribute__((noreturn));
 
+/* -- traces of TLS (master_trace.c) ------------------------------------------ */
+
+/* i wants a file for the trace of a session with this address; it gets an
+ * answer, with its tag. */
+void trace_want(struct instance *i, uint32_t tag, struct view address);
+
 #endif

@@ -184,6 +184,12 @@ instance_on_msg(struct chan *c, struct chan_in *m, void *arg)
 		if (chan_check(c, m))
 			token_command_want(i, text);
 		break;
+	case MSG_TLS_TRACE:
+		n = cursor_u32(&m->body);
+		text = cursor_view(&m->body);
+		if (chan_check(c, m))
+			trace_want(i, n, text);
+		break;
 	case MSG_HITS:
 		hits_book_take(i->m->hits, i->control, m, clock_mono());
 		break;

@@ -59,6 +59,7 @@ static const char *const at_once[] = {
 	"smtp_nested_header_checks",
 	"smtp_pix_workaround_maps",
 	"smtp_sasl_mechanism_filter",
+	"smtp_tls_loglevel_maps",
 	"smtpd_authorized_xclient_hosts",
 	"smtpd_authorized_xforward_hosts",
 	"smtpd_client_event_limit_exceptions",
@@ -71,6 +72,7 @@ static const char *const at_once[] = {
 	"smtpd_reject_footer_maps",
 	"smtpd_sasl_exceptions_networks",
 	"smtpd_sasl_mechanism_filter",
+	"smtpd_tls_loglevel_maps",
 };
 
 struct misplaced {

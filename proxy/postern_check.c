@@ -249,6 +249,9 @@ check_words(const struct conf *cf, const struct reporter *r)
 	}
 	ok = check_maps(cf->smtpd_discard_ehlo_keyword_address_maps,
 	    cf->config_directory, DIALECT_NONE, r) && ok;
+	/* Its levels are looked at where there is TLS. */
+	ok = check_maps(cf->smtpd_tls_loglevel_maps, cf->config_directory,
+	    DIALECT_NONE, r) && ok;
 	ok = check_maps(cf->smtp_pix_workaround_maps, cf->config_directory,
 	    DIALECT_NONE, r) && ok;
 	ok = check_maps(cf->smtp_discard_ehlo_keyword_address_maps,

@@ -375,6 +375,13 @@ relay_load(void)
 }
 
 static void
+relay_control(struct chan_in *m)
+{
+	if (m->type == MSG_TLS_TRACE_FILE || m->type == MSG_TLS_TRACE_NONE)
+		tls_watch_answer(role_control(), m);
+}
+
+static void
 relay_retire(void)
 {
 	session_quit_idle(&relay);
@@ -406,6 +413,7 @@ main(int argc, char **argv)
 		.load = relay_load,
 		.peer = relay_peer,
 		.retire = relay_retire,
+		.control = relay_control,
 		.status = relay_status,
 	};
 

@@ -18,12 +18,24 @@ on_message(int ours, int version, int type, const void *p, size_t n,
 {
 	struct session_tls *t = arg;
 
-	(void)version;
-	(void)p;
-	(void)n;
-	(void)ssl;
+	tls_watch_message(t->watch, ours, version, type, p, n, ssl);
 	if (!ours && type == SSL3_RT_HANDSHAKE && t->active)
 		t->post++;
+}
+
+static void
+begin_watch(struct session *s)
+{
+	const struct conf *cf = s->relay->conf;
+	struct session_tls *t = s->tls;
+	struct tls_watched how = { .name = s->peer, .addr = &s->addr,
+		.limit = (size_t)cf->smtp_tls_trace_size_limit,
+		.parameter = s->relay->lmtp ? "lmtp_tls_trace_size_limit" :
+		    "smtp_tls_trace_size_limit" };
+
+	t->tell = how.tell = tls_tells_find(&s->relay->tls->tells,
+	    view_of(s->host), &s->addr);
+	t->watch = tls_watch_new(t->ssl, &how);
 }
 
 bool
@@ -45,6 +57,7 @@ relay_tls_new(struct session *s, char *servername)
 		SSL_CTX_sess_set_new_cb(ctx, relay_tls_on_session);
 		SSL_set_msg_callback(t->ssl, on_message);
 		SSL_set_msg_callback_arg(t->ssl, t);
+		begin_watch(s);
 		if ((servername[0] == '\0' ||
 		    SSL_set_tlsext_host_name(t->ssl, servername) == 1) &&
 		    relay_dane_prepare(s, t->ssl)) {
@@ -81,6 +94,7 @@ relay_tls_free(struct session *s)
 	s->tls = NULL;
 	SSL_SESSION_free(t->next);
 	free(t->key);
+	tls_watch_end(&t->watch);
 	SSL_free(t->ssl);
 	tls_info_free(&t->info);
 	free(t);

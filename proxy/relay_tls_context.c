@@ -217,6 +217,18 @@ open_policies(struct opening *o)
 	return true;
 }
 
+static bool
+open_tells(struct opening *o)
+{
+	const struct conf *cf = o->ts->cf;
+	const struct tls_tell_params params = {
+		"smtp_tls_loglevel", cf->smtp_tls_loglevel,
+		"smtp_tls_loglevel_maps", cf->smtp_tls_loglevel_maps,
+	};
+
+	return tls_tells_open(cf, &params, &o->ts->tells, o->report, o->arg);
+}
+
 bool
 relay_tls_open(const struct conf *cf, struct relay_tls_shared **ret,
     conf_report *report, void *arg)
@@ -231,8 +243,8 @@ relay_tls_open(const struct conf *cf, struct relay_tls_shared **ret,
 	ts->arena = arena_new(POLICY_MAX);
 	TAILQ_INIT(&ts->kept);
 	TAILQ_INIT(&ts->settings);
-	ok = open_digest(&o) && open_policies(&o) && ((ts->maps.n == 0 &&
-	    ts->policy.level == TLS_LEVEL_NONE) ||
+	ok = open_digest(&o) && open_tells(&o) && open_policies(&o) &&
+	    ((ts->maps.n == 0 && ts->policy.level == TLS_LEVEL_NONE) ||
 	    (open_context(&o) && open_authorities(&o) && open_certs(&o)));
 	if (!ok)
 		relay_tls_close(&ts);
@@ -254,6 +266,7 @@ relay_tls_close(struct relay_tls_shared **tsp)
 	tls_certs_free(&ts->certs);
 	table_list_free(&ts->maps);
 	table_list_free(&ts->requiretls);
+	tls_tells_free(&ts->tells);
 	arena_free(&ts->arena);
 	free(ts);
 }

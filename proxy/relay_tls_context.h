@@ -12,6 +12,7 @@
 
 #include "lib/tls_chain.h"
 #include "rules/tls_policy.h"
+#include "rules/tls_tell.h"
 
 struct relay_tls_kept;
 TAILQ_HEAD(relay_tls_keeps, relay_tls_kept);
@@ -30,6 +31,7 @@ struct relay_tls_shared {
 	struct tls_policy policy;	/* of the parameters */
 	struct tls_policy relaxed;	/* the same, at most may */
 	struct table_list maps, requiretls;
+	struct tls_tells tells;		/* of whom, in the log */
 	struct relay_tls_keeps kept;	/* by server, latest first */
 	size_t n_kept, kept_bytes;	/* sessions, and what they take */
 	uint64_t sessions, resumed, failed;

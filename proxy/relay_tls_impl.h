@@ -23,6 +23,8 @@ struct session_tls {
 	bool offered;		/* one to resume, to the server */
 	SSL_SESSION *next;	/* to keep, if the policy is held; or NULL */
 	struct tls_info info;
+	uint32_t tell;		/* enum tls_tell */
+	struct tls_watch *watch;	/* NULL: nothing is watched */
 };
 
 /* -- relay_tls_session.c -------- */

@@ -270,15 +270,15 @@ tls_log(const struct session *s)
 	const struct tls_info *i = &s->tls->info;
 	struct buf b;
 
-	if (s->relay->conf->smtp_tls_loglevel < 1)
-		return;
-	if (i->subject != NULL && s->relay->conf->smtp_tls_loglevel > 1)
+	if (i->subject != NULL && (s->tls->tell & TLS_TELL_PEER) != 0)
 		log_info("%s: subject_CN=%s, issuer=%s, fingerprint=%s, "
 		    "pkey_fingerprint=%s", s->peer,
 		    log_safe(view_of(i->subject)),
 		    log_safe(view_of(i->issuer)),
 		    i->fingerprint != NULL ? i->fingerprint : "",
 		    i->key_fingerprint != NULL ? i->key_fingerprint : "");
+	if ((s->tls->tell & TLS_TELL_SUMMARY) == 0)
+		return;
 	buf_init(&b, 2000);
 	tls_info_put(i, &b);
 	log_info("%s TLS connection %s to %s: %s",

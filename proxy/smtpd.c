@@ -241,6 +241,8 @@ smtpd_control(struct chan_in *m)
 	struct view seed;
 	struct mono from;
 
+	if (m->type == MSG_TLS_TRACE_FILE || m->type == MSG_TLS_TRACE_NONE)
+		tls_watch_answer(role_control(), m);
 	if (m->type != MSG_TICKETS)
 		return;
 	from.us = (int64_t)cursor_u64(&m->body);

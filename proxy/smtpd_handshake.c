@@ -15,9 +15,7 @@ handshake_log(const struct session *s)
 	const struct tls_info *i = &s->tls->info;
 	struct buf b;
 
-	if (s->server->cf->smtpd_tls_loglevel < 1)
-		return;
-	if (i->subject != NULL)
+	if (i->subject != NULL && (s->tls->tell & TLS_TELL_PEER) != 0)
 		log_info("%s: %s: subject_CN=%s, issuer=%s, fingerprint=%s, "
 		    "pkey_fingerprint=%s%s%s", s->name, tls_info_peer(i),
 		    log_safe(view_of(i->subject)),
@@ -26,6 +24,8 @@ handshake_log(const struct session *s)
 		    i->key_fingerprint != NULL ? i->key_fingerprint : "",
 		    i->verify_error != NULL ? ", " : "",
 		    i->verify_error != NULL ? i->verify_error : "");
+	if ((s->tls->tell & TLS_TELL_SUMMARY) == 0)
+		return;
 	buf_init(&b, 2000);
 	tls_info_put(i, &b);
 	log_info("%s TLS connection %s from %s%s%s: %s", tls_info_peer(i),

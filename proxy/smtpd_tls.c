@@ -199,12 +199,23 @@ on_message(int ours, int version, int type, const void *p, size_t n,
 {
 	struct session_tls *t = arg;
 
-	(void)version;
-	(void)p;
-	(void)n;
-	(void)ssl;
+	tls_watch_message(t->watch, ours, version, type, p, n, ssl);
 	if (!ours && type == SSL3_RT_HANDSHAKE && t->active)
 		t->post++;
+}
+
+static void
+begin_watch(struct session *s)
+{
+	const struct conf *cf = s->server->cf;
+	struct session_tls *t = s->tls;
+	struct tls_watched how = { .name = s->name, .addr = &s->addr,
+		.limit = (size_t)cf->smtpd_tls_trace_size_limit,
+		.parameter = "smtpd_tls_trace_size_limit" };
+
+	t->tell = how.tell = tls_tells_find(&s->server->tls->tells,
+	    session_client_name(s), &s->addr);
+	t->watch = tls_watch_new(t->ssl, &how);
 }
 
 void
@@ -226,6 +237,7 @@ tls_begin(struct session *s)
 	SSL_set_msg_callback(t->ssl, on_message);
 	SSL_set_msg_callback_arg(t->ssl, t);
 	s->tls = t;
+	begin_watch(s);
 }
 
 void
@@ -237,6 +249,7 @@ tls_free(struct session *s)
 		return;
 	handshake_forget(s);
 	tls_bye(s);
+	tls_watch_end(&t->watch);
 	SSL_free(t->ssl);
 	tls_info_free(&t->info);
 	buf_free(&t->raw);

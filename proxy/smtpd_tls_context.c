@@ -408,6 +408,18 @@ load_all(struct loader *l)
 	return true;
 }
 
+static bool
+load_tells(struct loader *l)
+{
+	const struct conf *cf = l->ts->cf;
+	const struct tls_tell_params params = {
+		"smtpd_tls_loglevel", cf->smtpd_tls_loglevel,
+		"smtpd_tls_loglevel_maps", cf->smtpd_tls_loglevel_maps,
+	};
+
+	return tls_tells_open(cf, &params, &l->ts->tells, l->report, l->arg);
+}
+
 bool
 tls_server_open(const struct conf *cf, const char *service,
     struct tls_server **ret, conf_report *report, void *arg)
@@ -434,7 +446,7 @@ tls_server_open(const struct conf *cf, const char *service,
 		report(false, "smtpd_tls_req_ccert without TLS being "
 		    "mandatory: certificates are asked for, no more", arg);
 	buf_init(&l.ciphers, CIPHERS_MAX);
-	ok = load_all(&l);
+	ok = load_tells(&l) && load_all(&l);
 	buf_free(&l.ciphers);
 	if (!ok || ts->certs.n == 0)
 		tls_server_free(&ts);
@@ -461,6 +473,7 @@ tls_server_free(struct tls_server **tsp)
 	SSL_CTX_free(ts->ctx);
 	tls_certs_free(&ts->certs);
 	tls_tickets_end(&ts->tickets);
+	tls_tells_free(&ts->tells);
 	free(ts);
 }
 

@@ -13,6 +13,7 @@
 #include "lib/tls_chain.h"
 #include "lib/tls_ticket.h"
 #include "lib/tls_words.h"
+#include "rules/tls_tell.h"
 
 /* What a client may claim as the length of its certificates. */
 #define TLS_CLIENT_CERTS_MAX	65536
@@ -30,6 +31,7 @@ struct tls_server {
 	bool mandatory;
 	bool need_cert;			/* a trusted one, or the session ends */
 	struct tls_tickets tickets;
+	struct tls_tells tells;		/* to whom, in the log */
 	/* Sessions whose handshake can go on: one step of one of them in a
 	 * turn of the loop, so that the others' mail goes on too. */
 	struct session_tls *first, **end;

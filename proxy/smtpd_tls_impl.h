@@ -22,6 +22,8 @@ struct session_tls {
 	const char *why;	/* of a failed handshake */
 	char reason[120];	/* the library's word for it */
 	struct tls_info info;
+	uint32_t tell;		/* enum tls_tell */
+	struct tls_watch *watch;	/* NULL: nothing is watched */
 };
 
 #endif

@@ -9,8 +9,7 @@ struct classes {
 	size_t n_own;
 };
 
-/* Does parent_domain_matches_subdomains name this list? */
-static bool
+bool
 class_parent_matches(const struct conf *cf, const char *parameter)
 {
 	struct view rest = view_of(cf->parent_domain_matches_subdomains), word;

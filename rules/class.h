@@ -23,6 +23,8 @@ struct classes;
 
 /* The list of domains that is a parameter's value; "parameter" is looked for
  * in parent_domain_matches_subdomains. */
+/* Does parent_domain_matches_subdomains name this list? */
+bool class_parent_matches(const struct conf *cf, const char *parameter);
 struct addr_list *class_list_open(const struct conf *cf,
     const char *parameter, const char *patterns, table_report *report,
     void *arg);

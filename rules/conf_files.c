@@ -56,6 +56,8 @@ static const struct {
 	{ "smtp_tls_sts_CAfile", ROLE_BIT(ROLE_STS) | ROLE_BIT(ROLE_TLSRPT) },
 	{ "smtp_generic_maps", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_tls_policy_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "smtp_tls_loglevel_maps", ROLE_BIT(ROLE_RELAY) },
+	{ "smtpd_tls_loglevel_maps", ROLE_BIT(ROLE_SMTPD) },
 	{ "smtp_requiretls_policy", ROLE_BIT(ROLE_RELAY) },
 	{ "smtp_sasl_password_maps", ROLE_BIT(ROLE_CREDENTIALS) },
 	{ "smtp_sasl_token_maps", ROLE_BIT(ROLE_CREDENTIALS) },

@@ -319,7 +319,7 @@ def test_clients_with_certificates(make, sink, keys):
         "smtpd_tls_CAfile": keys.path("ca.crt"), "mynetworks": "",
         "relayhost": f"[127.0.0.1]:{sink.port}",
         "smtpd_tls_chain_files": keys.path("ecdsa.pem"),
-        "smtpd_tls_loglevel": "1", "smtpd_tls_received_header": "yes",
+        "smtpd_tls_loglevel": "1,peercert", "smtpd_tls_received_header": "yes",
         "smtpd_relay_restrictions":
             "check_ccert_access inline:{{%s=REJECT not you}}, "
             "permit_tls_clientcerts, reject_unauth_destination"
