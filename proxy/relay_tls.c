@@ -120,7 +120,7 @@ static void
 tls_look(struct session *s)
 {
 	bool wanted = relay_tls_policy(s)->level == TLS_LEVEL_FINGERPRINT ||
-	    s->relay->conf->smtp_tls_loglevel > 1;
+	    (s->tls->tell & TLS_TELL_PEER) != 0;
 
 	tls_info_get(&s->tls->info, s->tls->ssl, wanted ?
 	    s->tls->shared->digest : NULL);
