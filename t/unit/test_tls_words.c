@@ -186,6 +186,8 @@ cipher_lists(void **state)
 static const char *
 groups_of(const char *words, size_t *ret_n)
 {
+	char name[] = "a-rather-long-name-of-a-mail-server.mail."
+	    "protection.example.com";
 	static char text[300];
 	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 	SSL *client = SSL_new(ctx), *server = SSL_new(ctx);
@@ -204,9 +206,7 @@ groups_of(const char *words, size_t *ret_n)
 	SSL_set_bio(client, BIO_new(BIO_s_mem()), wire);
 	assert_true(BIO_up_ref(wire));
 	SSL_set_bio(server, wire, BIO_new(BIO_s_mem()));
-	assert_int_equal(SSL_set_tlsext_host_name(client,
-	    "a-rather-long-name-of-a-mail-server.mail.protection.example.com"),
-	    1);
+	assert_int_equal(SSL_set_tlsext_host_name(client, name), 1);
 	assert_int_equal(SSL_connect(client), -1);
 	*ret_n = BIO_ctrl_pending(wire);
 	/* It has no certificate: it reads, no more. */
