@@ -179,13 +179,24 @@ class Truncated(Raw):
         self.connections = 0
         super().__init__(zone)
         if how == "refuse":
+            self.tcp.close()
+            self.tcp = None
             return
-        self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        # Who else has the port had it for a connection that is over.
-        self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.tcp.bind(self.s.getsockname())
         self.tcp.listen(50)
         threading.Thread(target=self.accept, daemon=True).start()
+
+    def bind(self):
+        """A port that nobody has, by UDP and by TCP."""
+        for _ in range(100):
+            s = super().bind()
+            self.tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            try:
+                self.tcp.bind(s.getsockname())
+                return s
+            except OSError:
+                s.close()
+                self.tcp.close()
+        raise AssertionError("no port is free")
 
     def accept(self):
         kept = []

@@ -47,11 +47,15 @@ class NameServer:
         self.asked = []
         self.ttl = 60
         self.flags = 0x8180
-        self.s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.s.bind(("127.0.0.1", 0))
+        self.s = self.bind()
         self.address = "127.0.0.1@%d" % self.s.getsockname()[1]
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
+
+    def bind(self):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.bind(("127.0.0.1", 0))
+        return s
 
     def serve(self):
         while True:
