@@ -4,6 +4,7 @@
 #include "lib/conf_choice.h"
 #include "lib/conf_source.h"
 #include "lib/feedback.h"
+#include "lib/own_addr.h"
 
 /* Times are kept in 32 bits of seconds by Postfix; nobody needs more. */
 #define SECONDS_MAX	INT32_MAX
@@ -129,21 +130,31 @@ is_feedback(const char *name)
 	return v.n > suffix.n && view_eq(view_from(v, v.n - suffix.n), suffix);
 }
 
+static bool
+is_proxies(const char *name)
+{
+	return strcmp(name, "proxy_interfaces") == 0;
+}
+
 bool
 conf_param_is_text(const struct conf_param *p)
 {
 	return p->kind == CONF_STR && !conf_choice_known(p->name) &&
-	    !is_feedback(p->name);
+	    !is_feedback(p->name) && !is_proxies(p->name);
 }
 
 /* A text whose form is known from the parameter's name. */
 static bool
 text_good(const char *name, struct view text, char *why, size_t why_size)
 {
+	struct netaddr proxies[OWN_ADDR_MAX];
 	struct feedback f;
+	size_t n;
 
 	if (!conf_choice_good(name, text, why, why_size))
 		return false;
+	if (is_proxies(name))
+		return own_proxy_parse(text, proxies, &n, why, why_size);
 	if (!is_feedback(name) || feedback_parse(text, &f))
 		return true;
 	(void)snprintf(why, why_size, "not a number from 0 to 1, "

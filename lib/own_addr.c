@@ -2,8 +2,10 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <stdio.h>
 
 #include "lib/log.h"
+#include "lib/mem.h"
 #include "lib/own_addr.h"
 
 struct own {
@@ -81,4 +83,49 @@ own_addresses(const struct conf *cf, struct netaddr *ret, size_t max)
 			o.list[o.n++] = a;
 	}
 	return o.n;
+}
+
+bool
+own_proxy_parse(struct view text, struct netaddr ret[OWN_ADDR_MAX],
+    size_t *ret_n, char *why, size_t why_size)
+{
+	struct netaddr a;
+	struct view word;
+	size_t n = 0;
+
+	while ((word = conf_word(&text)).n > 0) {
+		if (!netaddr_parse(word, &a)) {
+			(void)snprintf(why, why_size, "not an IP address: "
+			    "%.*s", VIEW_ARGS(view_head(word, 100)));
+			return false;
+		}
+		if (n == OWN_ADDR_MAX) {
+			(void)snprintf(why, why_size, "more than %u addresses",
+			    OWN_ADDR_MAX);
+			return false;
+		}
+		ret[n++] = a;
+	}
+	*ret_n = n;
+	return true;
+}
+
+struct netaddr *
+own_and_proxies(const struct conf *cf, const struct netaddr *own, size_t n,
+    size_t *ret_n)
+{
+	struct netaddr proxies[OWN_ADDR_MAX], *list;
+	size_t n_proxies = 0;
+	char why[256];
+
+	/* It was checked when main.cf was read. */
+	(void)own_proxy_parse(view_of(cf->proxy_interfaces), proxies,
+	    &n_proxies, why, sizeof why);
+	list = mem_array(n + n_proxies, sizeof *list);
+	if (n > 0)
+		memcpy(list, own, n * sizeof *list);
+	if (n_proxies > 0)
+		memcpy(list + n, proxies, n_proxies * sizeof *list);
+	*ret_n = n + n_proxies;
+	return list;
 }

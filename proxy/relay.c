@@ -269,19 +269,20 @@ relay_inner_address(const struct netaddr *a)
  * inet_interfaces.
  */
 static void
-relay_bind_only(const struct relay *r, uint8_t family, struct netaddr *ret)
+relay_bind_only(const struct netaddr *own, size_t n, uint8_t family,
+    struct netaddr *ret)
 {
 	const struct netaddr *only = NULL;
 	size_t i;
 
 	if (ret->family != 0)
 		return;
-	for (i = 0; i < r->n_own; i++) {
-		if (r->own[i].family != family)
+	for (i = 0; i < n; i++) {
+		if (own[i].family != family)
 			continue;
 		if (only != NULL)
 			return;
-		only = &r->own[i];
+		only = &own[i];
 	}
 	if (only != NULL && !relay_inner_address(only)) {
 		*ret = *only;
@@ -318,8 +319,10 @@ relay_load(void)
 {
 	const struct conf *cf = role_conf();
 	struct relay *r = &relay;
+	struct netaddr own[OWN_ADDR_MAX];
 	struct view bad;
 	uint32_t pix;
+	size_t n;
 
 	tls_library_load(cf);
 	r->conf = cf;
@@ -363,12 +366,13 @@ relay_load(void)
 		fatal("smtp_connection_cache_destinations cannot be used");
 	if (!relay_auth_open(r))
 		fatal("smtp_sasl_mechanism_filter cannot be used");
-	r->n_own = own_addresses(r->conf, r->own, OWN_ADDR_MAX);
-	relay_bind_only(r, AF_INET, &r->bind4);
-	relay_bind_only(r, AF_INET6, &r->bind6);
+	n = own_addresses(cf, own, OWN_ADDR_MAX);
+	relay_bind_only(own, n, AF_INET, &r->bind4);
+	relay_bind_only(own, n, AF_INET6, &r->bind6);
+	r->own = own_and_proxies(cf, own, n, &r->n_own);
 	if (view_trim(view_of(cf->smtp_generic_maps)).n == 0)
 		return;
-	r->generic = rewrite_open_generic(cf, r->own, r->n_own,
+	r->generic = rewrite_open_generic(cf, own, n,
 	    log_report_errors, NULL);
 	if (r->generic == NULL)
 		fatal("smtp_generic_maps cannot be used");

@@ -43,7 +43,7 @@ struct relay {
 	uint32_t route;			/* enum route_flag, of all next hops */
 	struct netaddr bind4, bind6;	/* family 0: none */
 	bool bind_enforce;		/* smtp_bind_address_enforce */
-	struct netaddr own[OWN_ADDR_MAX];
+	struct netaddr *own;		/* and those of proxy_interfaces */
 	size_t n_own;
 	struct rewrite *generic;	/* NULL: no smtp_generic_maps */
 	struct relay_checks *checks;	/* NULL: no smtp_header_checks, ... */

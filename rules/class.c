@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "lib/mem.h"
+#include "lib/own_addr.h"
 #include "rules/class.h"
 
 struct classes {
@@ -43,10 +44,7 @@ classes_open(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	    cf->virtual_mailbox_domains, report, arg);
 	c->relay = class_list_open(cf, "relay_domains", cf->relay_domains,
 	    report, arg);
-	c->own = mem_array(n_own, sizeof *own);
-	if (n_own > 0)
-		memcpy(c->own, own, n_own * sizeof *own);
-	c->n_own = n_own;
+	c->own = own_and_proxies(cf, own, n_own, &c->n_own);
 	if (c->local == NULL || c->alias == NULL || c->mailbox == NULL ||
 	    c->relay == NULL)
 		classes_free(&c);

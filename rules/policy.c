@@ -4,6 +4,7 @@
 #include "lib/conf_choice.h"
 #include "lib/log.h"
 #include "lib/mem.h"
+#include "lib/own_addr.h"
 #include "rules/override.h"
 #include "rules/policy_inside.h"
 #include "rules/policy_priv.h"
@@ -213,7 +214,7 @@ policy_routes(struct restriction_reader *rd)
 	}
 	if (!needed)
 		return true;
-	p->router = router_open(cf, p->own, p->n_own, rd->report, rd->arg);
+	p->router = router_open(cf, p->own, p->n_bound, rd->report, rd->arg);
 	if (p->router == NULL)
 		return false;
 	router_set_trace(p->router, policy_route_seen, p);
@@ -232,10 +233,8 @@ policy_read(const struct conf *cf, const struct netaddr *own, size_t n_own,
 	p->cf = cf;
 	p->inside = inside;
 	policy_settings(p);
-	p->own = mem_array(n_own, sizeof *own);
-	if (n_own > 0)
-		memcpy(p->own, own, n_own * sizeof *own);
-	p->n_own = n_own;
+	p->own = own_and_proxies(cf, own, n_own, &p->n_own);
+	p->n_bound = n_own;
 	p->classes = classes_open(cf, own, n_own, report, arg);
 	ok = p->classes != NULL;
 	p->keys = addr_keys_of(cf, p->classes);

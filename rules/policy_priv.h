@@ -89,8 +89,8 @@ struct policy {
 	struct classes *classes;
 	struct addr_keys keys;
 	struct access_style style;
-	struct netaddr *own;
-	size_t n_own;
+	struct netaddr *own;	/* inet_interfaces: n_bound; then */
+	size_t n_own, n_bound;	/* ... proxy_interfaces: n_own in all */
 	/* Who is listed: by class. */
 	struct table_list local_rcpts, mailbox_rcpts, relay_rcpts, aliases,
 	    canonical, sender_canonical, rcpt_canonical;

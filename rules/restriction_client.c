@@ -27,7 +27,7 @@ client_own_address(struct eval *e, const struct restriction *r)
 	size_t i;
 
 	(void)r;
-	for (i = 0; i < e->p->n_own; i++)
+	for (i = 0; i < e->p->n_bound; i++)
 		if (netaddr_equal(&e->f->client, &e->p->own[i]))
 			return STEP_PERMIT;
 	return STEP_NEXT;

@@ -1074,6 +1074,26 @@ def test_mail_loops():
         assert relay.send("[127.0.0.9]").dsn == "5.4.6"
 
 
+def test_mail_loops_through_a_nat():
+    """... whose address is never bound to: what is sent elsewhere comes from
+    here."""
+    with Server(script()) as server, \
+            Relay(inet_interfaces="[::1]",
+                  proxy_interfaces="192.0.2.9 [2001:db8::9]") as relay:
+        lookup = Lookup(relay)
+        for address in "192.0.2.9", "2001:db8::9":
+            relay.deliver("example.org")
+            lookup.question()
+            lookup.answer(list=[(10, "me", address),
+                                (20, "x", "127.0.0.3")])
+            r = relay.result()
+            assert (r.dsn, r.reason) == (
+                "5.4.6", "mail for example.org loops back to myself")
+        assert relay.send("[192.0.2.9]").dsn == "5.4.6"
+        assert relay.send(server.hop).status == SENT
+        assert "bind" not in relay.log()
+
+
 @pytest.mark.parametrize("conf,hop,status,dsn", [
     ({}, "example.org", LOOPED, "5.4.6"),
     # a next hop before it may be back tomorrow

@@ -9,6 +9,8 @@
 
 #include "t/unit/conf_help.h"
 
+#include "lib/own_addr.h"
+
 static void
 test_lines(void **state)
 {
@@ -105,6 +107,10 @@ test_values(void **state)
 	check_refused("receive_override_options = no_such_thing\n",
 	    "\"no_such_thing\"");
 	check_refused("inet_protocols = ipx\n", "\"ipx\": must be all, ipv4");
+	check_refused("proxy_interfaces = 192.0.2.1, nat.example\n",
+	    "E main.cf:1: proxy_interfaces = 192.0.2.1, nat.example: not an "
+	    "IP address: nat.example");
+	check_refused("proxy_interfaces = 192.0.2.0/24\n", "192.0.2.0/24");
 	check_refused("non_empty_end_of_header_action = x\n",
 	    "must be fix_quietly, add_header or reject");
 	check_refused("unverified_sender_tempfail_action = maybe\n",
@@ -191,6 +197,35 @@ test_names_of_host(void **state)
 		assert_string_equal(cf->myhostname + strlen(host), ".x.y");
 		conf_free(&cf);
 	}
+}
+
+static void
+test_proxies(void **state)
+{
+	struct netaddr list[OWN_ADDR_MAX];
+	char why[256] = "", text[32];
+	struct buf b;
+	size_t n;
+
+	(void)state;
+	assert_true(own_proxy_parse(view_of(""), list, &n, why, sizeof why));
+	assert_int_equal(n, 0);
+	assert_true(own_proxy_parse(view_of("192.0.2.1, [2001:db8::1]"), list,
+	    &n, why, sizeof why));
+	assert_int_equal(n, 2);
+	assert_string_equal(netaddr_text(&list[1], why), "2001:db8::1");
+	buf_init(&b, 65536);
+	for (n = 0; n < OWN_ADDR_MAX; n++) {
+		(void)snprintf(text, sizeof text, "10.0.1.%zu ", n);
+		assert_true(buf_puts(&b, text));
+	}
+	assert_true(own_proxy_parse(buf_view(&b), list, &n, why, sizeof why));
+	assert_int_equal(n, OWN_ADDR_MAX);
+	assert_true(buf_puts(&b, "::1"));
+	assert_false(own_proxy_parse(buf_view(&b), list, &n, why,
+	    sizeof why));
+	assert_string_equal(why, "more than 256 addresses");
+	buf_free(&b);
 }
 
 static void
@@ -461,6 +496,7 @@ main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_parsers),
 		cmocka_unit_test(test_names_of_host),
+		cmocka_unit_test(test_proxies),
 		cmocka_unit_test(test_networks),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_known_sorted),

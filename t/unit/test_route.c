@@ -86,6 +86,12 @@ test_classes(void **state)
 		{ "", "a@else.example", "uucp [out.example]" },
 		{ "", "a@v.example", "error 5.1.1 User unknown" },
 		{ NULL, NULL, NULL } });
+	check("proxy_interfaces = 192.0.2.9, 2001:db8::9\n",
+	    (const struct route_case[]){
+		{ "", "a@[192.0.2.9]", "local gw" },
+		{ "", "a@[IPv6:2001:DB8::9]", "local gw" },
+		{ "", "a@[192.0.2.10]", "smtp [192.0.2.10]" },
+		{ NULL, NULL, NULL } });
 	check("relayhost = [out]\n", (const struct route_case[]){
 		{ "", "a@r.example", "relay [out]" },
 		{ NULL, NULL, NULL } });
