@@ -46,13 +46,13 @@ static const struct {
 	    "itself" },
 	{ "verify", FATE_BUILT_IN, "qmgr verifies addresses" },
 	{ "flush", FATE_BUILT_IN, "qmgr knows what waits for whom" },
-	{ "proxymap", FATE_BUILT_IN, "each role opens its tables before it "
-	    "is locked in" },
+	{ "proxymap", FATE_BUILT_IN, "each role opens the files of its "
+	    "tables before it is locked in" },
 	{ "scache", FATE_BUILT_IN, "the relay keeps its connections" },
 	{ "error", FATE_BUILT_IN, "qmgr returns what cannot be delivered" },
 	{ "discard", FATE_BUILT_IN, "qmgr discards" },
 	{ "postlogd", FATE_BUILT_IN, "master writes the log file" },
-	{ "tlsproxy", FATE_BUILT_IN, "smtpd speaks TLS" },
+	{ "tlsproxy", FATE_BUILT_IN, "smtpd and the relay speak TLS" },
 	{ "dnsblog", FATE_DROP, "there is no postscreen; DNS lists belong "
 	    "into smtpd_client_restrictions" },
 	{ "spawn", FATE_DROP, "there is no such service: run the program by "

@@ -401,12 +401,14 @@ word_length(struct view rest)
 	return n < rest.n ? n : rest.n;
 }
 
-/* Free text, in which a colon or a slash means nothing. */
+/* Free text, in which a colon or a slash means nothing; the file of a cache is
+ * not read. */
 static bool
 is_text(const char *name)
 {
 	return ends(name, "_banner") || ends(name, "_footer") ||
-	    ends(name, "_command") || ends(name, "_text");
+	    ends(name, "_command") || ends(name, "_text") ||
+	    ends(name, "_auth_cache_name");
 }
 
 /* What was left out at the end of a list leaves its comma. */

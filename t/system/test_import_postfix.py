@@ -112,6 +112,28 @@ def test_case(case, tmp_path):
     assert "unused" not in p.stderr and "error" not in p.stderr, p.stderr
 
 
+def test_what_is_said_of_parameters():
+    """Nothing is said not to be here that is."""
+    def rows(path, *kinds):
+        with open(os.path.join(TOP, path)) as f:
+            return re.findall(r"(?m)^(?:" + "|".join(kinds) + r")\((\w+)",
+                              f.read())
+    declared = set(rows("lib/conf_params.def", r"PARAM_\w+"))
+    known = set(rows("lib/conf_known.def", r"KNOWN\w*"))
+    table = "proxy/import_postfix.def"
+    for prefix in rows(table, "NOT_HERE"):
+        names = [n for n in known | declared if n.startswith(prefix)]
+        assert set(names) - declared, (prefix, names)
+    for name in rows(table, "DIFFERS", "DEFAULT", "STRICTER"):
+        assert name in declared, name
+    # what goes by the parameter of SMTP: there is one
+    with open(os.path.join(TOP, table)) as f:
+        same = re.findall(r"NOT_HERE\(lmtp_(\w+), \"LMTP goes by", f.read())
+    assert same
+    for rest in same:
+        assert any(n.startswith("smtp_" + rest) for n in declared), rest
+
+
 def test_nothing_is_overwritten(tmp_path):
     i = Import("isp-relay", tmp_path)
     assert i.status == 0, i.err
