@@ -37,15 +37,37 @@ tls_client_level_parse(struct view word, enum tls_level *ret)
 	return false;
 }
 
-bool
-tls_level_parse(struct view word, enum tls_level *ret)
+static bool
+level_set(const char *text, enum tls_level old, enum tls_level *ret)
 {
-	enum tls_level level;
+	if (view_trim(view_of(text)).n > 0)
+		return tls_client_level_parse(view_of(text), ret);
+	*ret = old;
+	return true;
+}
 
-	if (!tls_client_level_parse(word, &level) || level > TLS_LEVEL_ENCRYPT)
+bool
+tls_server_level(const struct conf *cf, enum tls_level *ret)
+{
+	enum tls_level old = cf->smtpd_enforce_tls ? TLS_LEVEL_ENCRYPT :
+	    cf->smtpd_use_tls ? TLS_LEVEL_MAY : TLS_LEVEL_NONE, level;
+
+	if (!level_set(cf->smtpd_tls_security_level, old, &level) ||
+	    level > TLS_LEVEL_ENCRYPT)
 		return false;
 	*ret = level;
 	return true;
+}
+
+bool
+tls_client_level(const struct conf *cf, enum tls_level *ret)
+{
+	enum tls_level old = cf->smtp_use_tls ? TLS_LEVEL_MAY : TLS_LEVEL_NONE;
+
+	if (cf->smtp_enforce_tls)
+		old = cf->smtp_tls_enforce_peername ? TLS_LEVEL_VERIFY :
+		    TLS_LEVEL_ENCRYPT;
+	return level_set(cf->smtp_tls_security_level, old, ret);
 }
 
 const char *

@@ -11,15 +11,21 @@
 #include "lib/conf.h"
 
 /* The least that a session must have; those after encrypt, which tell who the
- * server is, are a client's. */
+ * other side is, are a client's. */
 enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT,
 	TLS_LEVEL_FINGERPRINT,
 	TLS_LEVEL_HALFDANE,	/* what dane can come to */
 	TLS_LEVEL_DANE, TLS_LEVEL_DANE_ONLY, TLS_LEVEL_VERIFY,
 	TLS_LEVEL_SECURE };
-/* Empty is none.  False: no such level, or (the first) none of a server. */
-bool tls_level_parse(struct view word, enum tls_level *ret);
+/* Empty is none.  False: no such level. */
 bool tls_client_level_parse(struct view word, enum tls_level *ret);
+/*
+ * What smtpd_tls_security_level says, or smtp_tls_security_level; where it is
+ * empty the older parameters count, as in Postfix.  False: no such level, or
+ * (the first) none of a server.
+ */
+bool tls_server_level(const struct conf *cf, enum tls_level *ret);
+bool tls_client_level(const struct conf *cf, enum tls_level *ret);
 const char *tls_level_name(enum tls_level level);
 
 /*

@@ -7,6 +7,7 @@
 
 #include "lib/conf_choice.h"
 #include "lib/mem.h"
+#include "lib/tls_words.h"
 #include "proxy/postern_talk.h"
 #include "proxy/postern_test.h"
 #include "rules/addr_list.h"
@@ -85,9 +86,9 @@ door_ehlo(struct selftest *s, struct door *d)
 static bool
 door_starttls(struct selftest *s, struct door *d)
 {
-	bool wanted = d->cf->smtpd_tls_security_level[0] != '\0' ?
-	    strcmp(d->cf->smtpd_tls_security_level, "none") != 0 :
-	    d->cf->smtpd_use_tls || d->cf->smtpd_enforce_tls;
+	enum tls_level level;
+	bool wanted = !tls_server_level(d->cf, &level) ||
+	    level != TLS_LEVEL_NONE;
 	int code;
 
 	if (!talk_offers(d->t, "STARTTLS")) {

@@ -431,7 +431,7 @@ tls_server_open(const struct conf *cf, const char *service,
 	bool ok;
 
 	*ret = NULL;
-	if (!tls_level_parse(view_of(cf->smtpd_tls_security_level), &level))
+	if (!tls_server_level(cf, &level))
 		return loader_report(&l, "smtpd_tls_security_level: must be "
 		    "none, may or encrypt");
 	if (level == TLS_LEVEL_NONE && !cf->smtpd_tls_wrappermode)

@@ -145,8 +145,7 @@ tls_policy_conf(const struct conf *cf, struct arena *a,
     struct tls_policy *ret, struct buf *why)
 {
 	*ret = (struct tls_policy){ .source = TLS_FROM_CONF };
-	if (!tls_client_level_parse(view_of(cf->smtp_tls_security_level),
-	    &ret->level))
+	if (!tls_client_level(cf, &ret->level))
 		return policy_bad(why, "smtp_tls_security_level: unknown "
 		    "level %.100s", cf->smtp_tls_security_level);
 	policy_wrap(cf, ret);

@@ -306,6 +306,21 @@ def test_host_lookup(make, lmtp_host_lookup, status):
         gw.wait_log(rf"to=<a@example.com>, .*status={status}", 60)
 
 
+def test_old_names_of_tls(make):
+    """... count where lmtp_tls_security_level is empty, not those of SMTP."""
+    with Server(lmtp("250 2.0.0 Ok")) as s:
+        gw = make(main={
+            "relay_transport": f"box:inet:127.0.0.1:{s.port}",
+            "lmtp_tls_security_level": "", "lmtp_enforce_tls": "yes",
+            "smtp_tls_security_level": "none"}, start=False)
+        gw.edit("master.cf", lambda t: t + "box unix - - n - - lmtp\n")
+        gw.start()
+        with gw.client() as c:
+            c.ehlo()
+            assert c.message("", ["a@example.com"], mail("x")).code == 250
+        gw.wait_log("to=<a@example.com>, .*status=deferred .*TLS is required")
+
+
 def test_kept_by_destination(tmp_path):
     """Paths of sockets, too, are named there."""
     import socket

@@ -155,11 +155,16 @@ def test_old_names(make, sink, keys):
         "smtpd_tls_session_cache_database": "btree:${data_directory}/x"})
     with TlsClient(gw.port) as c:
         deliver(c, "old")
-    gw.set(smtpd_enforce_tls="yes")
+    gw.set(smtpd_tls_security_level="", smtpd_enforce_tls="yes")
     gw.command("reload")
     with gw.client() as c:
         c.ehlo()
         assert c.cmd("MAIL FROM:<a@client.example>").code == 530
+    gw.set(smtpd_tls_security_level="none")
+    gw.command("reload")
+    with gw.client() as c:
+        assert "STARTTLS" not in str(c.ehlo())
+        assert c.cmd("MAIL FROM:<a@client.example>").code == 250
 
 
 # -- real clients ------------------------------------------------------------

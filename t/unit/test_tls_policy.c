@@ -145,6 +145,16 @@ the_parameters(void **state)
 		{ "smtp_enforce_tls = yes\nsmtp_tls_enforce_peername = no\n",
 		    TLS_LEVEL_ENCRYPT },
 		{ "smtp_tls_security_level = secure\n", TLS_LEVEL_SECURE },
+		/* Empty is not a level: the older names count. */
+		{ "smtp_tls_security_level =\n", TLS_LEVEL_NONE },
+		{ "smtp_tls_security_level =\nsmtp_use_tls = yes\n",
+		    TLS_LEVEL_MAY },
+		{ "smtp_tls_security_level =\nsmtp_use_tls = yes\n"
+		    "smtp_enforce_tls = yes\n", TLS_LEVEL_VERIFY },
+		{ "smtp_tls_security_level =\nsmtp_enforce_tls = yes\n"
+		    "smtp_tls_enforce_peername = no\n", TLS_LEVEL_ENCRYPT },
+		{ "smtp_tls_security_level = none\nsmtp_enforce_tls = yes\n",
+		    TLS_LEVEL_NONE },
 		{ "smtp_tls_wrappermode = yes\n", TLS_LEVEL_ENCRYPT },
 	};
 	struct conf *one;

@@ -76,15 +76,41 @@ levels(void **state)
 	enum tls_level l = TLS_LEVEL_MAY;
 
 	(void)state;
-	assert_true(tls_level_parse(view_of(" "), &l));
+	assert_true(tls_client_level_parse(view_of(" "), &l));
 	assert_int_equal(l, TLS_LEVEL_NONE);
-	assert_true(tls_level_parse(view_of("May"), &l));
+	assert_true(tls_client_level_parse(view_of("May"), &l));
 	assert_int_equal(l, TLS_LEVEL_MAY);
-	assert_true(tls_level_parse(view_of("encrypt"), &l));
-	assert_int_equal(l, TLS_LEVEL_ENCRYPT);
-	assert_false(tls_level_parse(view_of("dane"), &l));
-	assert_false(tls_level_parse(view_of("may encrypt"), &l));
-	assert_int_equal(l, TLS_LEVEL_ENCRYPT);
+	assert_true(tls_client_level_parse(view_of("dane"), &l));
+	assert_int_equal(l, TLS_LEVEL_DANE);
+	assert_false(tls_client_level_parse(view_of("may encrypt"), &l));
+	assert_int_equal(l, TLS_LEVEL_DANE);
+}
+
+/* -1: no such level. */
+static int
+server_level(const char *level, bool enforce, bool use)
+{
+	struct conf cf = { .smtpd_tls_security_level = level,
+		.smtpd_enforce_tls = enforce, .smtpd_use_tls = use };
+	enum tls_level l;
+
+	return tls_server_level(&cf, &l) ? (int)l : -1;
+}
+
+static void
+levels_of_a_server(void **state)
+{
+	(void)state;
+	assert_int_equal(server_level("", false, false), TLS_LEVEL_NONE);
+	assert_int_equal(server_level(" ", false, true), TLS_LEVEL_MAY);
+	assert_int_equal(server_level("", true, false), TLS_LEVEL_ENCRYPT);
+	assert_int_equal(server_level("none", true, true), TLS_LEVEL_NONE);
+	assert_int_equal(server_level("May", true, true), TLS_LEVEL_MAY);
+	assert_int_equal(server_level("encrypt", false, false),
+	    TLS_LEVEL_ENCRYPT);
+	assert_int_equal(server_level("dane", true, true), -1);
+	assert_int_equal(server_level("dane-only", true, true), -1);
+	assert_int_equal(server_level("may encrypt", true, true), -1);
 }
 
 static void
@@ -283,6 +309,7 @@ main(void)
 		cmocka_unit_test(protocol_words),
 		cmocka_unit_test(protocol_mistakes),
 		cmocka_unit_test(levels),
+		cmocka_unit_test(levels_of_a_server),
 		cmocka_unit_test(options),
 		cmocka_unit_test(cipher_lists),
 		cmocka_unit_test(groups),
