@@ -53,7 +53,7 @@ tls_server_level(const struct conf *cf, enum tls_level *ret)
 	    cf->smtpd_use_tls ? TLS_LEVEL_MAY : TLS_LEVEL_NONE, level;
 
 	if (!level_set(cf->smtpd_tls_security_level, old, &level) ||
-	    level > TLS_LEVEL_ENCRYPT)
+	    level == TLS_LEVEL_DANE || level == TLS_LEVEL_DANE_ONLY)
 		return false;
 	*ret = level;
 	return true;

@@ -21,8 +21,9 @@ enum tls_level { TLS_LEVEL_NONE = 0, TLS_LEVEL_MAY, TLS_LEVEL_ENCRYPT,
 bool tls_client_level_parse(struct view word, enum tls_level *ret);
 /*
  * What smtpd_tls_security_level says, or smtp_tls_security_level; where it is
- * empty the older parameters count, as in Postfix.  False: no such level, or
- * (the first) none of a server.
+ * empty the older parameters count, as in Postfix.  A server takes
+ * fingerprint, verify and secure for encrypt, with a warning, which is left to
+ * the caller.  False: no such level, or dane.
  */
 bool tls_server_level(const struct conf *cf, enum tls_level *ret);
 bool tls_client_level(const struct conf *cf, enum tls_level *ret);

@@ -420,6 +420,26 @@ load_tells(struct loader *l)
 	return tls_tells_open(cf, &params, &l->ts->tells, l->report, l->arg);
 }
 
+/* What tells a client who the server is says nothing to a server, but that TLS
+ * is meant to be mandatory. */
+static bool
+load_level(const struct loader *l, const struct conf *cf, enum tls_level *ret)
+{
+	char *text;
+
+	if (!tls_server_level(cf, ret))
+		return loader_report(l, "smtpd_tls_security_level: must be "
+		    "none, may or encrypt");
+	if (*ret <= TLS_LEVEL_ENCRYPT)
+		return true;
+	text = mem_printf("smtpd_tls_security_level = %s is a level of "
+	    "clients: encrypt is used", tls_level_name(*ret));
+	l->report(false, text, l->arg);
+	free(text);
+	*ret = TLS_LEVEL_ENCRYPT;
+	return true;
+}
+
 bool
 tls_server_open(const struct conf *cf, const char *service,
     struct tls_server **ret, conf_report *report, void *arg)
@@ -431,9 +451,8 @@ tls_server_open(const struct conf *cf, const char *service,
 	bool ok;
 
 	*ret = NULL;
-	if (!tls_server_level(cf, &level))
-		return loader_report(&l, "smtpd_tls_security_level: must be "
-		    "none, may or encrypt");
+	if (!load_level(&l, cf, &level))
+		return false;
 	if (level == TLS_LEVEL_NONE && !cf->smtpd_tls_wrappermode)
 		return true;
 	l.ts = ts = mem_alloc(sizeof *ts);

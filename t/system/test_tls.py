@@ -135,6 +135,24 @@ def test_encrypt(make, sink, keys):
     sink.wait_subject("must")
 
 
+@pytest.mark.parametrize("level", ["verify", "Secure", "fingerprint"])
+def test_level_of_a_client(make, sink, keys, level):
+    """... in the server: encrypt, with a warning, as in Postfix."""
+    gw = make(sink, main={"smtpd_tls_security_level": level,
+                          "smtpd_tls_chain_files": keys.path("rsa.pem")})
+    says = f"smtpd_tls_security_level = {level.lower()} is a level of " \
+        "clients: encrypt is used"
+    assert says in gw.log()
+    p = gw.command("check")
+    assert p.stderr.count(says) == 1, p.stderr
+    with gw.client() as c:
+        c.ehlo()
+        assert c.cmd("MAIL FROM:<a@client.example>").code == 530
+    with TlsClient(gw.port) as c:
+        deliver(c, "must")
+    sink.wait_subject("must")
+
+
 def test_init(keys, tmp_path):
     d = tmp_path / "gw"
     run(f"{BIN}/postern", "init", str(d), "--tls-cert",
@@ -618,6 +636,8 @@ def test_expiry(gw, keys):
       "smtpd_tls_key_file": "KEYS/ecdsa.key"}, "not of this private key"),
     ({"smtpd_tls_security_level": "encrypt"}, "there is no certificate"),
     ({"smtpd_tls_security_level": "dane"}, "must be none, may or encrypt"),
+    ({"smtpd_tls_security_level": "dane-only"}, "must be none, may or"),
+    ({"smtpd_tls_security_level": "strong"}, "must be none, may or encrypt"),
     ({"smtpd_tls_protocols": "TLSv1.9"}, "unknown protocol TLSv1.9"),
     ({"smtpd_tls_protocols": "SSLv2"}, "no protocol is left"),
     ({"tls_medium_cipherlist": "nothing"}, "ciphers: no cipher match"),

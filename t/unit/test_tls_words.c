@@ -108,6 +108,13 @@ levels_of_a_server(void **state)
 	assert_int_equal(server_level("May", true, true), TLS_LEVEL_MAY);
 	assert_int_equal(server_level("encrypt", false, false),
 	    TLS_LEVEL_ENCRYPT);
+	assert_int_equal(server_level("fingerprint", false, false),
+	    TLS_LEVEL_FINGERPRINT);
+	assert_int_equal(server_level("verify", false, false),
+	    TLS_LEVEL_VERIFY);
+	assert_int_equal(server_level("secure", false, false),
+	    TLS_LEVEL_SECURE);
+	/* A server of Postfix does not start with these. */
 	assert_int_equal(server_level("dane", true, true), -1);
 	assert_int_equal(server_level("dane-only", true, true), -1);
 	assert_int_equal(server_level("may encrypt", true, true), -1);
