@@ -30,6 +30,7 @@ resolve_log(const struct message *m, const struct envelope *e, uint32_t i,
 	    (double)(now - m->active.us) / 1e6, dsn, status, reason);
 }
 
+/* soft_bounce is about mail: a probe of an address is told what is. */
 static void
 resolve_settle(struct message *m, const struct envelope *e, uint32_t i,
     enum rcpt_status status, const char *dsn, const char *reason)
@@ -40,9 +41,15 @@ resolve_settle(struct message *m, const struct envelope *e, uint32_t i,
 		[RCPT_DEFERRED] = "deferred",
 		[RCPT_BOUNCED] = "bounced",
 	};
+	char told[12];
 
-	resolve_log(m, e, i, dsn, words[status], log_safe(view_of(reason)));
-	message_rcpt(m, i, status, view_of(dsn), view_of(reason),
+	(void)snprintf(told, sizeof told, "%s", dsn);
+	if (status == RCPT_BOUNCED && qmgr.cf->soft_bounce) {
+		status = RCPT_DEFERRED;
+		told[0] = '4';
+	}
+	resolve_log(m, e, i, told, words[status], log_safe(view_of(reason)));
+	message_rcpt(m, i, status, view_of(told), view_of(reason),
 	    view_of(""));
 }
 
@@ -441,7 +448,6 @@ resolve_loop(const struct entry *e, const uint32_t *rcpt, uint32_t n,
 	struct message *m = e->message;
 	struct view way = services_best_mx(transport_name(
 	    dest_transport(e->dest)));
-	bool soft = qmgr.cf->soft_bounce;
 	const struct recipient *r;
 	struct targets ts;
 	struct target *t;
@@ -455,8 +461,7 @@ resolve_loop(const struct entry *e, const uint32_t *rcpt, uint32_t n,
 		t->rcpt = rcpt[ts.n];
 		r = &ts.env.rcpts[t->rcpt];
 		if (e->passed || way.n == 0) {
-			target_settled(t, soft ? RCPT_DEFERRED : RCPT_BOUNCED,
-			    soft ? "4.4.6" : "5.4.6", reason);
+			target_settled(t, RCPT_BOUNCED, "5.4.6", reason);
 			continue;
 		}
 		route_put(way, view_of(dest_nexthop(e->dest)), &ts.transport,

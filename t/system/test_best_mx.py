@@ -126,6 +126,11 @@ def test_loop_guard_soft(gateway, sink):
     gw.wait_log(r"to=<a@loops.example>, relay=none, .*dsn=4.4.6, "
                 r"status=deferred \(mail for loops.example loops back")
     assert len(passed(gw)) == 1
+    gw.set(best_mx_transport="error:5.7.1 not here")
+    gw.command("reload")
+    send(gw, "b@loops.example")
+    gw.wait_log(r"to=<b@loops.example>, relay=none, .*dsn=4.7.1, "
+                r"status=deferred \(not here\)")
 
 
 def test_each_service_has_its_own(gateway, sink):

@@ -156,6 +156,29 @@ def test_hard_failure_returns_to_sender(make, sink):
     gw.wait_log(qid + ": removed")
 
 
+def test_error_transport_with_soft_bounce(make, sink):
+    """It waits, as what a server refuses does; later it is returned."""
+    gw = make(sink, main={
+        "mynetworks": "127.0.0.0/8", "soft_bounce": "yes",
+        "relayhost": f"[127.0.0.1]:{sink.port}",
+        "smtpd_reject_unlisted_recipient": "no",
+        "transport_maps": "inline:{{gone@example.com=error:5.1.6 moved away},"
+        " {no@example.com=error:nobody}}"})
+    qid = send(gw, "soft", ["gone@example.com", "no@example.com"],
+               "sender@client.example")
+    gw.wait_log(qid + r": to=<gone@example\.com>, relay=none, .*dsn=4\.1\.6, "
+                r"status=deferred \(moved away\)")
+    gw.wait_log(qid + r": to=<no@example\.com>, relay=none, .*dsn=4\.0\.0, "
+                r"status=deferred \(nobody\)")
+    assert gw.queued() and "status=bounced" not in gw.log()
+    gw.set(soft_bounce="no")
+    gw.command("reload")
+    gw.command("flush")
+    gw.wait_log(qid + r": to=<gone@example\.com>, .*dsn=5\.1\.6, "
+                r"status=bounced \(moved away\)")
+    assert b"Status: 5.1.6" in dsn_of(sink, "sender@client.example").body
+
+
 def test_null_sender_is_never_answered(make, sink):
     sink.on = refuse("gone@example.com", "550 5.1.1 No such user here")
     gw = make(sink)

@@ -430,6 +430,15 @@ def test_error_transport(gateway, inside):
     assert not inside.commands
 
 
+def test_error_transport_with_soft_bounce(gateway, inside):
+    """The answer is put off, what is known of the address is not."""
+    gw = gateway(inside, soft_bounce="yes", transport_maps="inline:{"
+                 "{closed@example.com=error:5.2.1 mailbox closed}}")
+    r = ask(gw, "closed")
+    assert r.startswith("450 4.1.1")
+    assert "undeliverable address: 5.2.1 mailbox closed" in r
+
+
 def test_mail_goes_first(gateway, inside):
     """While probes are many, mail still gets through, and the reverse."""
     gw = gateway(inside, default_destination_concurrency_limit="1")
