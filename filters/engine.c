@@ -136,20 +136,13 @@ open_engine(const struct conf *cf, scanner_jail *jail, table_report *report,
 	enum header_end_action end = conf_choice(
 	    "non_empty_end_of_header_action",
 	    view_of(cf->non_empty_end_of_header_action));
-	struct mime_options o = {
-		.header_size_limit = (size_t)cf->header_size_limit,
-		.line_length_limit = (size_t)cf->line_length_limit,
-		.nesting_limit = (uint32_t)cf->mime_nesting_limit,
-		.part_limit = (uint32_t)cf->mime_part_limit,
-		.boundary_length_limit =
-		    (size_t)cf->mime_boundary_length_limit,
-		.one_part = cf->disable_mime_input_processing,
-		.stray_is_data = cf->cleanup_replace_stray_cr_lf,
-	};
+	struct mime_options o = mime_options_of(cf);
 	struct engine *e = mem_alloc(sizeof *e);
 	bool ok;
 	size_t i;
 
+	o.one_part = cf->disable_mime_input_processing;
+	o.stray_is_data = cf->cleanup_replace_stray_cr_lf;
 	if (!open_scanner(cf, jail, e, &r)) {
 		free(e);
 		return NULL;

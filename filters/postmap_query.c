@@ -142,20 +142,12 @@ static void
 query_message(struct query *q)
 {
 	const struct conf *cf = q->pm->cf;
-	const struct mime_options o = {
-		.header_size_limit = (size_t)cf->header_size_limit,
-		.line_length_limit = (size_t)cf->line_length_limit,
-		.nesting_limit = (uint32_t)cf->mime_nesting_limit,
-		.part_limit = (uint32_t)cf->mime_part_limit,
-		.boundary_length_limit =
-		    (size_t)cf->mime_boundary_length_limit,
-		.one_part = !q->pm->mime,
-		.stray_is_data = false,
-	};
+	struct mime_options o = mime_options_of(cf);
 	struct stage *stages[] = { &q->stage };
 	char bytes[65536];
 	ssize_t n;
 
+	o.one_part = !q->pm->mime;
 	q->stage.ops = &query_ops;
 	q->walk = mime_new(&o);
 	mime_begin(q->walk, stages, 1);

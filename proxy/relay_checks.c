@@ -128,15 +128,8 @@ relay_checks_open(const struct conf *cf, table_report *report, void *arg,
 	buf_init(&c->insert, EDITS_BYTES_MAX);
 	buf_init(&c->where, WHERE_MAX);
 	/* What is no line end leaves as a space: relay_text.h. */
-	c->options = (struct mime_options){
-		.header_size_limit = (size_t)cf->header_size_limit,
-		.line_length_limit = (size_t)cf->line_length_limit,
-		.nesting_limit = (uint32_t)cf->mime_nesting_limit,
-		.part_limit = (uint32_t)cf->mime_part_limit,
-		.boundary_length_limit =
-		    (size_t)cf->mime_boundary_length_limit,
-		.stray_is_data = true,
-	};
+	c->options = mime_options_of(cf);
+	c->options.stray_is_data = true;
 	evtimer_assign(&c->turn, loop_base(), checks_turn, c);
 	table_pattern_limits((uint32_t)cf->filter_match_limit);
 	table_pattern_sets(pattern_sets(), NULL, NULL);

@@ -12,6 +12,7 @@
 #ifndef RULES_MIME_H
 #define RULES_MIME_H
 
+#include "lib/conf.h"
 #include "lib/view.h"
 #include "rules/stage.h"
 
@@ -24,6 +25,9 @@ struct mime_options {
 	bool one_part;		/* the body is one part, no MIME */
 	bool stray_is_data;	/* see above */
 };
+
+/* The limits of the configuration; neither of the two choices. */
+struct mime_options mime_options_of(const struct conf *cf);
 
 struct mime;
 
