@@ -117,6 +117,7 @@ struct mime {
 	uint64_t offset;	/* of what was not yet taken */
 	uint64_t section;	/* where the section of lines began */
 	bool mid_line;		/* the last piece did not end its line */
+	bool octets, bare;	/* mime_octets(); an LF alone ended it */
 	struct buf carry;	/* an incomplete line of earlier feeds */
 	size_t scanned;		/* of it: no line end in there */
 	bool scanned_strays;	/* ... but an LF that is none */
@@ -198,6 +199,23 @@ void
 mime_join(struct mime *m, struct mime *outer)
 {
 	m->stopped = outer->stopped;
+}
+
+void
+mime_octets(struct mime *m)
+{
+	m->octets = true;
+	m->bare = false;
+}
+
+enum mime_content
+mime_content(const struct mime *m)
+{
+	if ((m->type & TYPE_MESSAGE) != 0 &&
+	    m->n_nested < m->options.nesting_limit)
+		return MIME_CONTENT_MESSAGE;
+	return (m->type & TYPE_MULTIPART) != 0 ? MIME_CONTENT_PARTS :
+	    MIME_CONTENT_LEAF;
 }
 
 /* -- events ---------------------------------------------------------------- */
@@ -499,7 +517,8 @@ classify(struct mime *m, const struct piece *p, size_t *ret_which)
 	if (v.n == 0)
 		return LINE_EMPTY;
 	/* Before headers: a boundary may look like one. */
-	if (m->boundaries.n > 0 && v.n > 1 && v.p[0] == '-' && v.p[1] == '-')
+	if (m->boundaries.n > 0 && v.n > 1 && v.p[0] == '-' &&
+	    v.p[1] == '-' && !(m->octets && m->bare))
 		kind = find_boundary(m, p, ret_which);
 	if (kind != LINE_OTHER || !in_headers(m))
 		return kind;
@@ -518,15 +537,14 @@ enter_entity(struct mime *m, const struct piece *p)
 	uint64_t after = p->offset + p->size;
 
 	begin_section(m, after);
-	if ((m->type & TYPE_MESSAGE) != 0) {
-		if (m->n_nested < m->options.nesting_limit) {
-			open_part(m, MIME_BLOCK_NESTED, after, false);
-			return MIME_NESTED;
-		}
+	if (mime_content(m) == MIME_CONTENT_MESSAGE) {
+		open_part(m, MIME_BLOCK_NESTED, after, false);
+		return MIME_NESTED;
+	}
+	if ((m->type & TYPE_MESSAGE) != 0)
 		tell_condition(m, MIME_TOO_DEEP, p->offset,
 		    view_make("", 0));
-	}
-	return (m->type & TYPE_MULTIPART) != 0 ? MIME_GAP : MIME_BODY;
+	return mime_content(m) == MIME_CONTENT_PARTS ? MIME_GAP : MIME_BODY;
 }
 
 static void
@@ -537,6 +555,7 @@ enter_boundary(struct mime *m, enum line_kind kind, size_t which,
 	bool digest = b->digest;
 
 	close_parts(m, b->level + 1);
+	m->octets = false;
 	begin_section(m, p->offset);
 	tell_line(m, p, true);
 	if (kind == LINE_CLOSE)
@@ -562,6 +581,7 @@ take_piece(struct mime *m, struct piece *p)
 	if (p->strays)
 		tell_strays(m, p);
 	kind = classify(m, p, &which);
+	m->bare = p->last && p->size == p->raw.n + 1;
 	to = next[m->state][kind];
 	ensure(to != MIME_REFUSED);
 	if (headers && (kind == LINE_FIELD || m->head.open)) {
@@ -702,7 +722,7 @@ mime_begin_inside(struct mime *m, enum mime_block block,
 	if (m->stopped == &m->own_stop)
 		m->own_stop = false;
 	m->offset = 0;
-	m->mid_line = false;
+	m->mid_line = m->octets = m->bare = false;
 	buf_clear(&m->carry);
 	m->scanned = 0;
 	m->scanned_strays = false;

@@ -49,6 +49,13 @@ void mime_end(struct mime *m);
 /* From a stage: no more events, for any stage. */
 void mime_stop(struct mime *m);
 bool mime_stopped(const struct mime *m);
+/* From headers_end(): what its type makes of what stands behind the block. */
+enum mime_content { MIME_CONTENT_LEAF = 1, MIME_CONTENT_PARTS,
+	MIME_CONTENT_MESSAGE };
+enum mime_content mime_content(const struct mime *m);
+/* From headers_end(), of a leaf: its body is octets.  An LF alone is data
+ * there, and no boundary stands behind it. */
+void mime_octets(struct mime *m);
 /* This walk stops when outer is stopped, and the reverse. */
 void mime_join(struct mime *m, struct mime *outer);
 

@@ -15,6 +15,7 @@ struct recorder {
 	struct buf out;
 	struct mime *walk;
 	bool quiet;		/* wants no lines */
+	bool octets;		/* of leaves */
 	const char *stop_at;	/* header name after which it stops */
 };
 
@@ -66,8 +67,13 @@ on_header(struct stage *s, const struct mime_header *h)
 static void
 on_headers_end(struct stage *s, const struct mime_part *p, uint64_t offset)
 {
-	buf_printf(&recorder(s)->out, "headers %u end at=%u\n", p->index,
-	    (unsigned)offset);
+	static const char *const names[] = { "", "leaf", "parts", "message" };
+	struct recorder *r = recorder(s);
+
+	buf_printf(&r->out, "headers %u %s at=%u\n", p->index, r->octets ?
+	    names[mime_content(r->walk)] : "end", (unsigned)offset);
+	if (r->octets && mime_content(r->walk) == MIME_CONTENT_LEAF)
+		mime_octets(r->walk);
 }
 
 static void
@@ -661,6 +667,48 @@ one_part(void **state)
 	    "end 0\ndone\n");
 }
 
+/* In octets an LF alone begins no line that could be a boundary. */
+static void
+octets(void **state)
+{
+	static const char text[] =
+	    "Content-Type: multipart/x; boundary=b\r\n\r\n--b\n"
+	    "A: 1\n\nx\n--b\r\n\r\r\n--b\n\n\r\n--b--\n--b\r\n";
+	static const char expected[] =
+	    "begin 0 primary depth=0 at=0\n"
+	    "M 0+39 [Content-Type: multipart/x; boundary=b]\n"
+	    "headers 0 parts at=39\n"
+	    "-0 41+4/0 [--b]\n"
+	    "begin 1 part depth=1 at=45\n"
+	    "M 45+5 [A: 1]\n"
+	    "headers 1 leaf at=50\n"
+	    "b1 51+2/0 [x]\n"
+	    "b1 53+5/2 [--b]\n"
+	    "b1 58+3/7 [\r]\n"
+	    "end 1\n"
+	    "-0 61+4/0 [--b]\n"
+	    "begin 2 part depth=1 at=65\n"
+	    "headers 2 leaf at=65\n"
+	    "b2 66+2/0 []\n"
+	    "end 2\n"
+	    "-0 68+6/0 [--b--]\n";
+	struct mime_options o = usual;
+	struct mime *m;
+	struct recorder r;
+
+	(void)state;
+	o.stray_is_data = false;
+	m = mime_new(&o);
+	recorder_init(&r, m);
+	r.octets = true;
+	for (size_t i = 1; i <= sizeof text - 1; i++) {
+		walk(&r, view_of(text), i, i);
+		assert_non_null(strstr(buf_cstr(&r.out), expected));
+	}
+	buf_free(&r.out);
+	mime_free(&m);
+}
+
 static void
 stop_and_quiet(void **state)
 {
@@ -707,6 +755,7 @@ main(void)
 		cmocka_unit_test(long_header),
 		cmocka_unit_test(limits),
 		cmocka_unit_test(one_part),
+		cmocka_unit_test(octets),
 		cmocka_unit_test(stop_and_quiet),
 	};
 
