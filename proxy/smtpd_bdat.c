@@ -8,12 +8,12 @@
  * chunk ends the transaction: nothing is left that the next one could be added
  * to.
  *
- * BINARYMIME is not offered.  A text here consists of lines, for the filter,
- * milters, mailboxes and nearly all next hops; binary parts would have to be
- * encoded at this door, by a MIME parser in the most exposed process, and what
- * was signed as binary would break.  A client that is not offered it must not
- * send it (section 3), and encodes by itself: all that is lost is a quarter of
- * the octets of such parts, on the line to us.
+ * BINARYMIME is offered where smtpd_binarymime_enable says so.  A text here
+ * consists of lines, for the filter, milters, mailboxes and nearly all next
+ * hops; so binary parts are encoded at this door (proxy/smtpd_binary.h).  That
+ * is a MIME parser in the most exposed process, and what was signed as binary
+ * breaks, while a client that is not offered it must not send it (section 3),
+ * and encodes by itself: hence not everywhere.
  */
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -111,7 +111,7 @@ bdat_fits(struct session *s)
 	uint64_t limit = (uint64_t)s->server->cf->message_size_limit;
 	char id[QUEUE_ID_TEXT];
 
-	if (limit == 0 || s->chunk.n + s->tx->size <= limit)
+	if (limit == 0 || s->chunk.n + data_size(s->tx) <= limit)
 		return true;
 	log_warn("%s: queue file size limit exceeded",
 	    session_queue_id(s, id));

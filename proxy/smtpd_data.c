@@ -35,6 +35,11 @@ data_check(struct session *s, struct view args)
 {
 	if (args.n > 0)
 		session_refuse(s, "501 5.5.4 Syntax: DATA");
+	else if (s->tx->binarymime) {
+		session_refuse(s, "503 5.5.1 Error: BODY=BINARYMIME needs "
+		    "BDAT");
+		return false;
+	}
 	return args.n == 0 &&
 	    session_policy(s, STAGE_DATA, args, view_of(""));
 }
@@ -44,6 +49,7 @@ data_begin(struct session *s, enum smtp_state to)
 {
 	const struct conf *cf = s->server->cf;
 	struct transaction *tx = s->tx;
+	struct mime_options limits;
 	uint32_t i;
 
 	ensure(tx->has_slot && tx->nrcpts > 0);
@@ -59,6 +65,10 @@ data_begin(struct session *s, enum smtp_state to)
 		text_init_chunks(&tx->text, cf->cleanup_replace_stray_cr_lf);
 	else
 		text_init(&tx->text, cf->cleanup_replace_stray_cr_lf);
+	if (tx->binarymime) {
+		limits = mime_options_of(cf);
+		tx->binary = binary_new(&limits, &tx->text);
+	}
 	/* Above our own Received: header, so that it reads as ours. */
 	for (i = 0; tx->actions != NULL && i < tx->actions->n_prepend; i++)
 		(void)buf_printf(&tx->out, "%.*s\r\n",
@@ -133,6 +143,21 @@ data_bare_lf(struct session *s)
 	    (struct view){ NULL, 0 });
 	session_refuse(s, "%d 5.5.2 %s Error: bare <LF> received",
 	    (int)cf->smtpd_forbid_bare_newline_reject_code, cf->myhostname);
+	return true;
+}
+
+/* What is in it cannot be written as lines. */
+static bool
+data_not_lines(struct session *s)
+{
+	const char *why = s->tx->binary != NULL ?
+	    binary_refusal(s->tx->binary) : NULL;
+
+	if (why == NULL)
+		return false;
+	session_log_reject(s, "reject", why, s->tx->nrcpts == 1 ?
+	    s->tx->rcpts[0].addr : (struct view){ NULL, 0 });
+	session_refuse(s, "%s", why);
 	return true;
 }
 
@@ -221,7 +246,7 @@ data_refused(struct session *s)
 
 	if (tx->slot.link == NULL)
 		tx->failed = true;
-	if (data_bare_lf(s))
+	if (data_bare_lf(s) || data_not_lines(s))
 		;
 	else if (tx->too_big)
 		session_refuse(s, "552 5.3.4 Error: message file too big");
@@ -243,6 +268,9 @@ data_finish(struct session *s)
 	struct transaction *tx = s->tx;
 
 	s->where = WHERE_EOM;
+	/* For the next hop it is what it has become. */
+	if (tx->binary != NULL && !binary_is_8bit(tx->binary))
+		tx->flags &= ~(uint32_t)ENVELOPE_8BIT;
 	data_write(tx);
 	/* From here on nobody can change a text in memory. */
 	if (!data_lost_for(tx) && !tx->spilled && tx->slot.link != NULL &&
@@ -264,17 +292,55 @@ data_arrived(struct session *s)
 		chunk_taken(s);
 }
 
-/* Octets of a chunk were decoded, and n bytes came of it: was it the end? */
-static size_t
-data_chunk(struct session *s, size_t used, char *to, size_t n)
+uint64_t
+data_size(const struct transaction *tx)
 {
+	return tx->came > tx->size ? tx->came : tx->size;
+}
+
+/* Octets of a chunk were decoded: was it the end? */
+static void
+data_chunk(struct session *s, size_t used)
+{
+	struct transaction *tx = s->tx;
 	struct chunk *c = &s->chunk;
 
 	c->left -= used;
-	if (c->left > 0)
-		return n;
-	c->on = false;
-	return c->last ? n + text_finish(&s->tx->text, to + n) : n;
+	c->on = c->left > 0;
+	if (c->on || !c->last)
+		return;
+	if (tx->binary != NULL)
+		binary_finish(tx->binary, &tx->out);
+	else
+		/* There is room behind what text_decode() wrote. */
+		tx->out.n += text_finish(&tx->text, tx->out.p + tx->out.n);
+}
+
+/* What in says goes to tx->out.  Returns the bytes used. */
+static size_t
+data_decode(struct session *s, struct view in)
+{
+	struct transaction *tx = s->tx;
+	size_t before = tx->out.n, used = in.n, got;
+	char *to;
+
+	if (tx->binary != NULL) {
+		binary_decode(tx->binary, in, &tx->out);
+		tx->came += in.n;
+	} else {
+		to = buf_room(&tx->out, 2 * in.n + TEXT_SPARE);
+		ensure(to != NULL);
+		used = text_decode(&tx->text, in, to, &got);
+		tx->out.n += got;
+	}
+	if (s->state == SMTP_CHUNK)
+		data_chunk(s, used);
+	got = tx->out.n - before;
+	header_watch_feed(&tx->watch, buf_part(&tx->out, before, got));
+	tx->size += got;
+	if (data_lost_for(tx))
+		tx->out.n = before;
+	return used;
 }
 
 size_t
@@ -282,25 +348,17 @@ session_text(struct session *s, struct view in)
 {
 	const struct conf *cf = s->server->cf;
 	struct transaction *tx = s->tx;
-	size_t used, got;
-	char id[QUEUE_ID_TEXT], *to;
+	size_t used;
+	char id[QUEUE_ID_TEXT];
 
 	in = view_head(in, PIECE);
 	if (s->state == SMTP_CHUNK)
 		in = view_head(in, s->chunk.left);
 	else if (in.n == 0)
 		return 0;
-	to = buf_room(&tx->out, 2 * in.n + TEXT_SPARE);
-	ensure(to != NULL);
-	used = text_decode(&tx->text, in, to, &got);
-	if (s->state == SMTP_CHUNK)
-		got = data_chunk(s, used, to, got);
-	header_watch_feed(&tx->watch, view_make(to, got));
-	tx->size += got;
-	if (!data_lost_for(tx))
-		tx->out.n += got;
+	used = data_decode(s, in);
 	if (cf->message_size_limit > 0 && !tx->too_big &&
-	    tx->size > (uint64_t)cf->message_size_limit) {
+	    data_size(tx) > (uint64_t)cf->message_size_limit) {
 		log_warn("%s: queue file size limit exceeded",
 		    session_queue_id(s, id));
 		tx->too_big = true;

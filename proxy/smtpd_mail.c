@@ -1,12 +1,13 @@
 /*
  *	mail = "MAIL FROM:" Reverse-path [SP Mail-parameters] CRLF
  *	Mail-parameters = esmtp-param *(SP esmtp-param)
- *	esmtp-param = "SIZE=" 1*20DIGIT / "BODY=" ( "7BIT" / "8BITMIME" ) /
+ *	esmtp-param = "SIZE=" 1*20DIGIT /
+ *	    "BODY=" ( "7BIT" / "8BITMIME" / "BINARYMIME" ) /
  *	    "SMTPUTF8" / "RET=" ( "FULL" / "HDRS" ) / "ENVID=" xtext / "PRDR" /
  *	    "AUTH=" ( xtext / "<>" ) / "REQUIRETLS"
  *
- * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 6531, RFC 3461, RFC 4954,
- * RFC 8689, draft-hall-prdr.  White space after the colon, and a path without brackets,
+ * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 3030, RFC 6531, RFC 3461,
+ * RFC 4954, RFC 8689, draft-hall-prdr.  White space after the colon, and a path without brackets,
  * are accepted as everywhere.
  */
 #include "lib/address.h"
@@ -23,6 +24,7 @@ struct mail_args {
 	uint64_t size;
 	uint8_t ret;
 	bool prdr;
+	struct view binary;	/* BODY=BINARYMIME, in the command */
 	struct view login;	/* AUTH= */
 	struct buf *envid;	/* decoded */
 };
@@ -47,6 +49,24 @@ mail_dsn(struct session *s, struct view word, struct mail_args *a)
 	return false;
 }
 
+/* The last one counts.  Binary parts become lines, maybe of 8 bits. */
+static bool
+mail_body(const struct session *s, struct view word, struct mail_args *a)
+{
+	struct view value = view_from(word, 5);
+	bool binary = view_is_nocase(value, "BINARYMIME") &&
+	    (s->offers & OFFER_BINARYMIME) != 0;
+
+	if (!binary && !view_is_nocase(value, "8BITMIME") &&
+	    !view_is_nocase(value, "7BIT"))
+		return false;
+	a->binary = binary ? word : view_of("");
+	a->flags &= ~(uint32_t)ENVELOPE_8BIT;
+	if (!view_is_nocase(value, "7BIT"))
+		a->flags |= ENVELOPE_8BIT;
+	return true;
+}
+
 /* A parameter; false: it was answered. */
 static bool
 mail_parameter(struct session *s, struct view word, struct mail_args *a)
@@ -54,10 +74,8 @@ mail_parameter(struct session *s, struct view word, struct mail_args *a)
 	struct view digits;
 	int64_t n;
 
-	if (view_is_nocase(word, "BODY=8BITMIME")) {
-		a->flags |= ENVELOPE_8BIT;
-	} else if (view_is_nocase(word, "BODY=7BIT")) {
-		a->flags &= ~(uint32_t)ENVELOPE_8BIT;
+	if (view_starts_nocase(word, "BODY=") && mail_body(s, word, a)) {
+		return true;
 	} else if (view_is_nocase(word, "SMTPUTF8") &&
 	    (s->offers & OFFER_UTF8) != 0) {
 		a->flags |= ENVELOPE_SMTPUTF8;
@@ -168,6 +186,26 @@ mail_check(struct session *s, struct view args)
 	return ok;
 }
 
+/* For filters, what they will get. */
+static struct view
+mail_told(struct session *s, struct view args, const struct mail_args *a)
+{
+	struct view told;
+	struct buf b;
+
+	if (a->binary.n == 0)
+		return arena_copy(s->tx->arena, args);
+	buf_init(&b, args.n);
+	ensure(buf_putv(&b, view_head(args,
+	    (size_t)(a->binary.p - args.p))) &&
+	    buf_puts(&b, "BODY=8BITMIME") &&
+	    buf_putv(&b, view_make(a->binary.p + a->binary.n,
+	    (size_t)(args.p + args.n - a->binary.p) - a->binary.n)));
+	told = arena_copy(s->tx->arena, buf_view(&b));
+	buf_free(&b);
+	return told;
+}
+
 void
 mail_proceed(struct session *s, struct view args)
 {
@@ -183,6 +221,7 @@ mail_proceed(struct session *s, struct view args)
 	s->tx->declared = a.size;
 	s->tx->ret = a.ret;
 	s->tx->prdr = a.prdr;
+	s->tx->binarymime = a.binary.n > 0;
 	/* A new transaction has room for those of one evaluation. */
 	if (policy_has(s->server->policy, STAGE_MAIL) && !policy_take(s))
 		panic("actions over their limit");
@@ -198,7 +237,7 @@ mail_proceed(struct session *s, struct view args)
 		return;
 	}
 	/* Filters want to know the queue id. */
-	s->tx->mail_args = arena_copy(s->tx->arena, args);
+	s->tx->mail_args = mail_told(s, args, &a);
 	if (session_slot(s))
 		session_mail_resume(s);
 	else

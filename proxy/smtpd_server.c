@@ -22,6 +22,14 @@ ehlo_discarded(const char *list, const char *keyword)
 	return false;
 }
 
+/* Without BDAT nobody could send it. */
+static bool
+server_binarymime(const struct conf *cf, const char *list)
+{
+	return cf->smtpd_binarymime_enable &&
+	    !ehlo_discarded(list, "chunking");
+}
+
 char *
 server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 {
@@ -42,6 +50,7 @@ server_ehlo_without(const struct server *sv, bool starttls, const char *list)
 		{ "dsn", "DSN", true },
 		{ "smtputf8", "SMTPUTF8", cf->smtputf8_enable },
 		{ "chunking", "CHUNKING", true },
+		{ "binarymime", "BINARYMIME", server_binarymime(cf, list) },
 		/* Without classes all recipients get one answer. */
 		{ "prdr", "PRDR", cf->filter_policy_maps[0] != '\0' },
 		/* Usual ones need not be told: clients do not try more. */
@@ -88,6 +97,8 @@ server_offers(const struct server *sv, const char *list)
 		{ "dsn", OFFER_DSN, true },
 		{ "prdr", OFFER_PRDR, cf->filter_policy_maps[0] != '\0' },
 		{ "chunking", OFFER_CHUNKING, true },
+		{ "binarymime", OFFER_BINARYMIME,
+		    server_binarymime(cf, list) },
 		{ "starttls", OFFER_STARTTLS, true },
 		{ "auth", OFFER_AUTH, true },
 		{ "requiretls", OFFER_REQUIRETLS, cf->requiretls_enable },

@@ -21,7 +21,7 @@
 #include "lib/header_watch.h"
 #include "lib/netaddr.h"
 #include "proxy/client_event.h"
-#include "proxy/smtpd_text.h"
+#include "proxy/smtpd_binary.h"
 #include "rules/local_clients.h"
 #include "rules/policy_actions.h"
 
@@ -69,7 +69,8 @@ enum session_where { WHERE_CONNECT = 0, WHERE_VERB, WHERE_DATA, WHERE_EOM };
 /* What is announced, and only then accepted. */
 enum offer { OFFER_UTF8 = 1 << 0, OFFER_DSN = 1 << 1, OFFER_PRDR = 1 << 2,
 	OFFER_CHUNKING = 1 << 3, OFFER_STARTTLS = 1 << 4,
-	OFFER_AUTH = 1 << 5, OFFER_REQUIRETLS = 1 << 6 };
+	OFFER_AUTH = 1 << 5, OFFER_REQUIRETLS = 1 << 6,
+	OFFER_BINARYMIME = 1 << 7 };
 
 struct server;
 struct session;
@@ -92,6 +93,7 @@ struct transaction {
 	struct view envid;		/* decoded */
 	uint8_t ret;			/* 0, 'F' or 'H' */
 	bool prdr;			/* a reply for each recipient */
+	bool binarymime;		/* BODY=BINARYMIME */
 	uint64_t declared;		/* SIZE=; 0: none */
 	struct recipient *rcpts;
 	uint32_t nrcpts, cap;
@@ -101,9 +103,11 @@ struct transaction {
 	struct slot slot;
 	/* DATA */
 	struct text text;
+	struct binary *binary;		/* NULL: the text is lines */
 	struct header_watch watch;	/* its header */
 	struct buf out;			/* decoded, not yet written */
 	uint64_t size, written;		/* of the text; with our headers */
+	uint64_t came;			/* what it was made of; 0: lines */
 	struct mono deadline;
 	uint32_t tiny;			/* small BDATs */
 	bool spilled, too_big, failed, no_room;
@@ -307,6 +311,8 @@ void bdat_proceed(struct session *s, struct view args);
 /* The text begins, in that state: headers of ours, a deadline.  False: it was
  * refused. */
 bool data_begin(struct session *s, enum smtp_state to);
+/* Bytes of the text that count for message_size_limit. */
+uint64_t data_size(const struct transaction *tx);
 /* All octets of a chunk were taken. */
 void chunk_taken(struct session *s);
 /* Something is wrong with the text, and it was refused. */

@@ -8,7 +8,7 @@
 /* Addresses of one transaction; with its text fields the envelope must fit
  * into one message to qmgr. */
 #define ADDRESSES_MAX	(2u << 20)
-#define TEXT_OUT_MAX	(128u << 10)
+#define TEXT_OUT_MAX	(192u << 10)
 #define SPARE_MAX	32u
 
 /* Transactions to use again: most of the cost of a new one is its arena. */
@@ -41,6 +41,7 @@ transaction_free(struct transaction **txp)
 	if (tx == NULL)
 		return;
 	*txp = NULL;
+	binary_free(&tx->binary);
 	if (tx->has_slot) {
 		if (tx->slot.fd >= 0)
 			close(tx->slot.fd);

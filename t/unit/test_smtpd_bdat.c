@@ -1,4 +1,4 @@
-/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_bdat.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c proxy/smtpd_xclient.c t/unit/fake_smtpd.c */
+/* link: proxy/smtpd_session.c proxy/smtpd_io.c proxy/smtpd_auth.c proxy/smtpd_auth_service.c proxy/smtpd_starttls.c proxy/smtpd_handshake.c proxy/smtpd_tls.c proxy/smtpd_tls_context.c proxy/smtpd_command.c proxy/smtpd_transaction.c proxy/smtpd_server.c proxy/smtpd_ehlo.c proxy/smtpd_mail.c proxy/smtpd_rcpt.c proxy/smtpd_data.c proxy/smtpd_bdat.c proxy/smtpd_rset.c proxy/smtpd_noop.c proxy/smtpd_vrfy.c proxy/smtpd_etrn.c proxy/smtpd_quit.c proxy/smtpd_xforward.c proxy/smtpd_text.c proxy/smtpd_binary.c proxy/smtpd_received.c proxy/smtpd_notice.c proxy/smtpd_policy.c proxy/smtpd_rate.c proxy/smtpd_ask.c proxy/smtpd_refusal.c proxy/smtpd_milter.c proxy/smtpd_xclient.c t/unit/fake_smtpd.c */
 /* BDAT: where chunks are cut changes nothing, and what is in one is never a
  * command. */
 #include <setjmp.h>
@@ -373,15 +373,136 @@ not_offered_not_taken(void **state)
 	assert_null(s->tx);
 }
 
-/* What asks for BINARYMIME cannot be served. */
+#define BINARY	"MAIL FROM:<a@b.example> SIZE=9 BODY=BINARYMIME\r\n" \
+		"RCPT TO:<u@inside.example>\r\n"
+
+/* What asks for BINARYMIME is served where it is offered, with CHUNKING. */
 static void
 no_binarymime(void **state)
 {
+	static const char *const without[] = { "",
+		"smtpd_binarymime_enable = yes\n"
+		"smtpd_discard_ehlo_keywords = binarymime\n",
+		"smtpd_binarymime_enable = yes\n"
+		"smtpd_discard_ehlo_keywords = chunking\n",
+		"smtpd_binarymime_enable = yes\n"
+		"smtpd_discard_ehlo_keyword_address_maps = "
+		"static:{chunking, dsn}\n" };
+	size_t i;
+
 	(void)state;
+	for (i = 0; i < sizeof without / sizeof without[0]; i++) {
+		fake_stop();
+		fake_start(without[i]);
+		(void)greeted();
+		assert_null(strstr(fake.said, "BINARYMIME"));
+		(void)fake_say(BINARY);
+		assert_memory_equal(fake.said, "555 5.5.4 ", 10);
+		(void)fake_say("MAIL FROM:<a@b.example> BODY=9BIT\r\n");
+		assert_memory_equal(fake.said, "555 5.5.4 ", 10);
+	}
+}
+
+static void
+binary_start(const char *settings)
+{
+	char text[300];
+
+	(void)snprintf(text, sizeof text, "smtpd_binarymime_enable = yes\n%s",
+	    settings);
+	fake_stop();
+	fake_start(text);
 	(void)greeted();
-	assert_null(strstr(fake.said, "BINARYMIME"));
-	(void)fake_say("MAIL FROM:<a@b.example> BODY=BINARYMIME\r\n");
-	assert_memory_equal(fake.said, "555 5.5.4 ", 10);
+	assert_non_null(strstr(fake.said, "BINARYMIME\r\n"));
+}
+
+/* The one chunk of a message. */
+static void
+whole_send(const char *text)
+{
+	chunk_send(text, strlen(text), true);
+	fake_run();
+}
+
+#define AS	"Content-Transfer-Encoding: "
+
+static void
+binarymime(void **state)
+{
+	static const char text[] = AS "binary\r\n\r\n\0\n.\r\nQUIT\r\n";
+	size_t a;
+
+	(void)state;
+	binary_start("");
+	for (a = 0; a <= sizeof text - 1; a++) {
+		(void)fake_say(BINARY);
+		assert_string_equal(fake.said, "250 2.1.0 Ok\r\n"
+		    "250 2.1.5 Ok\r\n");
+		(void)fake_say("DATA\r\n");
+		assert_memory_equal(fake.said, "503 5.5.1 ", 10);
+		chunk_send(text, a, false);
+		chunk_send(text + a, sizeof text - 1 - a, true);
+		fake_run();
+		assert_non_null(fake.sealing);
+		assert_string_equal(stored(), AS "base64\r\n\r\n"
+		    "AAouDQpRVUlUDQo=\r\n");
+		assert_int_equal(fake.sealing->flags & ENVELOPE_8BIT, 0);
+		fake_answer(250);
+	}
+	/* In no chunk; what is said last counts; 8 bits are left. */
+	(void)fake_say(BINARY "BDAT 0 LAST\r\n");
+	assert_non_null(fake.sealing);
+	fake_answer(250);
+	(void)fake_say(BINARY "RSET\r\n" "MAIL FROM:<a@b.example> "
+	    "BODY=BINARYMIME BODY=7BIT\r\nRCPT TO:<u@inside.example>\r\n");
+	whole_send(AS "binary\r\n\r\na");
+	assert_string_equal(stored(), AS "binary\r\n\r\na\r\n");
+	fake_answer(250);
+	(void)fake_say(BINARY);
+	whole_send("A: \344\r\n" AS "binary\r\n\r\n");
+	assert_int_equal(fake.sealing->flags & ENVELOPE_8BIT, ENVELOPE_8BIT);
+	fake_answer(250);
+}
+
+static void
+binarymime_refused(void **state)
+{
+	static const char part[] = "Content-Type: message/partial\r\n"
+	    AS "binary\r\n\r\n";
+	static char many[15000];
+	int i;
+
+	(void)state;
+	binary_start("smtpd_forbid_bare_newline = reject\n"
+	    "message_size_limit = 20000\n");
+	(void)fake_say(BINARY);
+	chunk_send(part, sizeof part - 1, false);
+	chunk_send("QUIT\r\n", 6, true);
+	fake_run();
+	assert_memory_equal(fake.said, "554 5.6.1 ", 10);
+	assert_non_null(strstr(fake.said, "503 5.5.1 Error: need RCPT"));
+	/* A bare LF is one where it is no octet. */
+	(void)fake_say(BINARY);
+	whole_send(AS "binary\n\r\n\n");
+	assert_memory_equal(fake.said, "550 5.5.2 ", 10);
+	(void)fake_say(BINARY);
+	whole_send(AS "binary\r\n\r\n\n");
+	assert_non_null(fake.sealing);
+	fake_answer(250);
+	/* What is written counts, and what it is made of. */
+	(void)fake_say(BINARY);
+	chunk_send(AS "binary\r\n\r\n", 37, false);
+	chunk_send(many, 15000, true);
+	fake_run();
+	assert_non_null(strstr(fake.said, "552 5.3.4 "));
+	(void)fake_say(BINARY);
+	for (i = 0; i < 1000; i++) {
+		chunk_send(AS "binary\r\n", 35, false);
+		fake_run();
+		if (strncmp(fake.said, "552 5.3.4 ", 10) == 0)
+			break;
+	}
+	assert_in_range(i, 500, 600);
 }
 
 int
@@ -399,6 +520,8 @@ main(void)
 		TEST(tiny_chunks_are_bounded),
 		TEST(not_offered_not_taken),
 		TEST(no_binarymime),
+		TEST(binarymime),
+		TEST(binarymime_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
