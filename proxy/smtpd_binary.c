@@ -7,6 +7,8 @@
 
 #define FEED		4096u	/* given to the walk at once */
 #define LINE_LIMIT	8192u
+/* Each makes a line that looks like a boundary dearer for all sessions. */
+#define NESTING_LIMIT	30u
 /* A header that is longer goes out before its end is seen. */
 #define HEADER_HELD	8192u
 #define GROUP		57u	/* octets in a line of base64 */
@@ -32,6 +34,7 @@ struct binary {
 	bool awaited;		/* a body to encode is next */
 
 	bool encoding;
+	uint64_t sure;		/* up to there it is octets of this part */
 	unsigned char group[GROUP];
 	size_t group_n;
 };
@@ -237,6 +240,7 @@ on_line(struct stage *s, const struct mime_line *l)
 
 	if (l->between && b->encoding) {
 		/* The line end is the boundary's. */
+		pass(b, b->sure);
 		b->done = l->offset;
 		end_encoded(b);
 	} else if (!l->between && b->awaited) {
@@ -246,8 +250,10 @@ on_line(struct stage *s, const struct mime_line *l)
 		b->encoding = true;
 	}
 	b->awaited = false;
-	/* Of octets, what ends a line may be the boundary's. */
-	pass(b, l->offset + (b->encoding ? l->text.n : l->size));
+	if (b->encoding)
+		b->sure = l->offset + l->text.n;
+	else
+		pass(b, l->offset + l->size);
 }
 
 static void
@@ -294,6 +300,8 @@ binary_new(const struct mime_options *o, struct text *lines)
 	ensure(!o->one_part && !o->stray_is_data);
 	if (limits.line_length_limit > LINE_LIMIT)
 		limits.line_length_limit = LINE_LIMIT;
+	if (limits.nesting_limit > NESTING_LIMIT)
+		limits.nesting_limit = NESTING_LIMIT;
 	b->stage.ops = &ops;
 	b->lines = lines;
 	b->line_limit = limits.line_length_limit;
@@ -326,6 +334,8 @@ let_go(struct binary *b)
 {
 	size_t tail = b->line_limit + 2;
 
+	if (b->encoding)
+		pass(b, b->sure);
 	forget_done(b);
 	if (b->held.n > HEADER_HELD + tail) {
 		ensure(!b->encoding);

@@ -268,12 +268,13 @@ both(struct pair *p, const char *text)
 static void
 make_octets(struct pair *p)
 {
-	static const char *const tokens[] = { "\r\n", "\n", "\r", ".",
-		"\r\n.\r\n", "--", "--b", "\r\n--", "\r\n--b", "QUIT\r\n",
-		"\r\nContent-Type: message/rfc822\r\n\r\n", BIN, "\r\n\r\n" };
+	static const struct view tokens[] = { OF("\r\n"), OF("\n"), OF("\r"),
+		OF("."), OF("\r\n.\r\n"), OF("--"), OF("--b"),
+		OF("\r\n--"), OF("\r\n--b"), OF("QUIT\r\n"), OF(BIN),
+		OF("\r\nContent-Type: message/rfc822\r\n\r\n") };
 	static unsigned char octets[70000];
 	char line[100];
-	const char *s;
+	struct view s;
 	size_t n = 0, k, want, i;
 
 	want = (size_t)random() % (random() % 8 == 0 ? 60000 : 300);
@@ -281,8 +282,8 @@ make_octets(struct pair *p)
 		if (random() % 4 == 0) {
 			s = tokens[(size_t)random() % (sizeof tokens /
 			    sizeof tokens[0])];
-			memcpy(octets + n, s, strlen(s));
-			n += strlen(s);
+			memcpy(octets + n, s.p, s.n);
+			n += s.n;
 			/* None of the boundaries: those go on with a digit. */
 			octets[n++] = 'x';
 		} else
