@@ -7,8 +7,8 @@
  *	    "AUTH=" ( xtext / "<>" ) / "REQUIRETLS"
  *
  * RFC 5321 section 4.1.1.2, RFC 1870, RFC 6152, RFC 3030, RFC 6531, RFC 3461,
- * RFC 4954, RFC 8689, draft-hall-prdr.  White space after the colon, and a path without brackets,
- * are accepted as everywhere.
+ * RFC 4954, RFC 8689, draft-hall-prdr.  White space after the colon, and a path
+ * without brackets, are accepted as everywhere.
  */
 #include "lib/address.h"
 #include "lib/dsn.h"
