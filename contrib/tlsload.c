@@ -270,6 +270,7 @@ client_idle(int n)
 	fflush(stdout);
 	while (read(0, &byte, 1) > 0)
 		;
+	free(p);
 }
 
 /* -- the library alone ----------------------------------------------------- */
