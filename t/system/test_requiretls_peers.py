@@ -13,7 +13,7 @@ from test_dane import digest
 from test_relay_tls import ServerKeys
 from test_requiretls import send
 from tls_help import TlsClient
-from tls_peers import Exim, Postfix, there
+from tls_peers import Exim, Filled, Postfix, there
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not available(),
                                 reason="needs root, nsd, unbound, ldnsutils")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0 or not available(),
 OTHERS = [name for name in ("postfix", "exim") if there(name)]
 
 
-class Row:
+class Row(Filled):
     """first finds its servers by DANE, second by MTA-STS; third has nothing but
     a server inside, by its address.  Each other server has a second MX, at
     another address: second."""
@@ -31,11 +31,7 @@ class Row:
         self.keys, self.web_keys, self.sink = ServerKeys(), WebKeys(), Sink()
         self.web = self.dns = None
         self.gws, self.others = {}, {}
-        try:
-            self.fill()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__()
 
     def fill(self):
         keys = self.keys

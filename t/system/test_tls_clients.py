@@ -25,24 +25,20 @@ from postern import (Client, Closed, Instance, Sink, free_port, mail, run,
 from resolver import NameService, available
 from test_dane import digest
 from test_relay_tls import ServerKeys
-from tls_peers import PEERS, copies, there
+from tls_peers import PEERS, Filled, copies, there
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not available(),
                                 reason="needs root, nsd, unbound, ldnsutils")
 ZONE = "gw.signed.example"
 
 
-class Place:
+class Place(Filled):
     """A gateway with a name in a signed zone, for clients."""
 
     def __init__(self):
         self.keys, self.sink = ServerKeys(), Sink()
         self.gw = self.dns = None
-        try:
-            self.fill()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__()
 
     def fill(self):
         keys, self.wrapped = self.keys, free_port()

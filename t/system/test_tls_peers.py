@@ -26,7 +26,7 @@ from postern import Instance, free_port, mail, wait_for
 from resolver import NameService, available
 from test_dane import digest
 from test_relay_tls import ServerKeys
-from tls_peers import HOPS, OpenSmtpd, port_of, there
+from tls_peers import HOPS, Filled, OpenSmtpd, port_of, there
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0 or not available(),
                                 reason="needs root, nsd, unbound, ldnsutils")
@@ -56,16 +56,12 @@ SAID = {"fingerprint": "not verified", "verify": "not verified",
         "dane-only": "not trusted"}
 
 
-class Place:
+class Place(Filled):
     """All of the servers, the names they have, and a gateway before them."""
 
     def __init__(self):
         self.keys, self.hops, self.dns, self.gw = ServerKeys(), {}, None, None
-        try:
-            self.fill()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__()
 
     def fill(self):
         keys = self.keys

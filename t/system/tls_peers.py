@@ -24,6 +24,17 @@ def there(name):
     return os.path.isdir(f"{TOP}/build/peers/{name}")
 
 
+class Filled:
+    """fill() makes what close() undoes, also when it comes half-way only."""
+
+    def __init__(self):
+        try:
+            self.fill()
+        except BaseException:
+            self.close()
+            raise
+
+
 def copies(keys, name, where, mode=0o644):
     """The files that a server shows and trusts, for one that is not to find
     them where they are."""
