@@ -326,6 +326,17 @@ is_base64_line(struct view v)
 }
 
 static bool
+is_printable(struct view v)
+{
+	size_t i;
+
+	for (i = 0; i < v.n; i++)
+		if ((v.p[i] < ' ' || v.p[i] > '~') && v.p[i] != '\t')
+			return false;
+	return true;
+}
+
+static bool
 is_bare(struct view line, enum inbody_kind *ret_kind)
 {
 	/* Of the magics, as they are, in base64, and encoded. */
@@ -351,7 +362,9 @@ is_bare(struct view line, enum inbody_kind *ret_kind)
 	}
 	*ret_kind = INBODY_BARE_QP;
 	line = view_head(line, 12);
-	if (memchr(line.p, '=', line.n) == NULL)
+	/* The file itself is not encoded, though it may have a '=', as a
+	 * member of an archive from 07:40 has in its time. */
+	if (memchr(line.p, '=', line.n) == NULL || !is_printable(line))
 		return false;
 	qp_begin(&q, false);
 	n = qp_decode(&q, line, false, out);

@@ -3,6 +3,8 @@ import base64
 import binascii
 import email
 import email.policy
+import io
+import zipfile
 from email.message import EmailMessage
 
 import pytest
@@ -302,6 +304,25 @@ def test_strip_of_a_member_takes_the_attachment(with_rules):
                                  policy=email.policy.SMTP)
     names = [p.get_filename() for p in m.iter_parts()]
     assert names == [None, None, "b.txt"]
+
+
+def at(hour, minute):
+    """An archive of that time of day, and its member's time."""
+    b = io.BytesIO()
+    with zipfile.ZipFile(b, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr(zipfile.ZipInfo("x.exe", (2026, 11, 22, hour, minute, 4)),
+                   EXE)
+    return b.getvalue()
+
+
+def test_a_time_is_no_encoding(with_rules):
+    """From 07:40 to 07:47 a member's time has a '=': what is not encoded was
+    taken for quoted-printable, and could not be changed."""
+    gw = with_rules("/^member .* is=[^ ]*,executable,/ STRIP\n")
+    assert b"=" in at(7, 40)[:12] and b"=" not in at(12, 0)[:12]
+    for time in (7, 40), (12, 0):
+        assert send(gw, ("a.zip", at(*time), OCTETS)).code == 250
+    assert len(gw.sink.wait(2)) == 2
 
 
 def test_strip_of_winmail(with_rules):
